@@ -1,0 +1,1 @@
+"""Plain values and arithmetic: no torch, no files, no screen."""

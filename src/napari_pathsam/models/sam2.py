@@ -1,0 +1,448 @@
+"""SAM 2 for single images: SAM 2.1 in Meta's sizes, and our small `pathsam-nano`.
+
+The only file that knows the upstream ``sam2`` package. The parts are upstream's own (image encoder,
+prompt encoder, mask decoder) put together by configuration under the names of Meta's checkpoints;
+what is ours is the way they are called: no state between calls, any image size, several objects in
+one decoder call. Source: Ravi et al., SAM 2 (2024), arXiv 2408.00714.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_pathsam.core.errors import BadImageError, BadWeightsError
+from napari_pathsam.core.prompts import Prompts
+from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LOGIT_CLAMP = 32.0  # of masks fed back, as upstream
+
+
+class HieraConfig(BaseModel):
+    """Meta's Hiera trunk; the fields are upstream's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["hiera"] = "hiera"
+    embed_dim: int = 96
+    num_heads: int = 1
+    stages: tuple[int, ...] = (1, 2, 7, 2)
+    global_att_blocks: tuple[int, ...] = (5, 7, 9)
+    window_spec: tuple[int, ...] = (8, 4, 14, 7)
+    window_pos_embed_bkg_spatial_size: tuple[int, int] = (7, 7)
+
+
+class TimmConfig(BaseModel):
+    """A convolutional trunk from timm with features at strides 4, 8, 16 and 32."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["timm"] = "timm"
+    name: str = "mobilenetv2_100"
+    pad_type: str = "same"
+
+
+class Sam2Config(BaseModel):
+    """What a SAM 2 is made of.
+
+    ``field_px`` is the side of the canvas in which positions are encoded and the longest side an
+    image is encoded at. With ``fixed_canvas`` every image is stretched to it (as upstream does);
+    otherwise an image keeps its own size, rounded to the trunk's stride, which costs less and
+    keeps the pixel size. ``mpp_range`` is where the model is at home, None where nobody measured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    trunk: HieraConfig | TimmConfig = HieraConfig()
+    width: int = 256
+    mlp_dim: int = 2048
+    iou_hidden_dim: int = 256
+    field_px: int = 1024
+    fixed_canvas: bool = True
+    smallest_px: int = 1
+    top_down_levels: tuple[int, ...] = (2, 3)
+    object_score: bool = True
+    position_scale: float = 1.0
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
+    mpp_range: tuple[float, float] | None = None
+
+
+SAM2_CONFIGS: dict[str, Sam2Config] = {
+    config.name: config
+    for config in (
+        Sam2Config(name="sam2.1-tiny"),
+        Sam2Config(
+            name="sam2.1-small",
+            trunk=HieraConfig(stages=(1, 2, 11, 2), global_att_blocks=(7, 10, 13)),
+        ),
+        Sam2Config(
+            name="sam2.1-base-plus",
+            trunk=HieraConfig(
+                embed_dim=112,
+                num_heads=2,
+                stages=(2, 3, 16, 3),
+                global_att_blocks=(12, 16, 20),
+                window_pos_embed_bkg_spatial_size=(14, 14),
+            ),
+        ),
+        Sam2Config(
+            name="sam2.1-large",
+            trunk=HieraConfig(
+                embed_dim=144,
+                num_heads=2,
+                stages=(2, 6, 36, 4),
+                global_att_blocks=(23, 33, 43),
+                window_spec=(8, 4, 16, 8),
+            ),
+        ),
+        Sam2Config(
+            name="pathsam-nano",
+            trunk=TimmConfig(),
+            width=128,
+            mlp_dim=512,
+            iou_hidden_dim=128,
+            fixed_canvas=False,
+            smallest_px=448,
+            top_down_levels=(0, 1, 2, 3),
+            object_score=False,
+            position_scale=4.0,
+            pixel_mean=(0.5, 0.5, 0.5),
+            pixel_std=(0.5, 0.5, 0.5),
+            mpp_range=(0.2, 1.8),
+        ),
+    )
+}
+
+
+class TimmTrunk(nn.Module):
+    """A timm network as a SAM 2 trunk: ``(B, 3, H, W)`` → four levels, strides 4 to 32."""
+
+    def __init__(self, config: TimmConfig) -> None:
+        super().__init__()
+        import timm
+
+        self.net = timm.create_model(
+            config.name, features_only=True, out_indices=(1, 2, 3, 4), pad_type=config.pad_type
+        )
+        self.channel_list = self.net.feature_info.channels()[::-1]  # upstream: deepest first
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        features: list[Tensor] = self.net(pixels.contiguous(memory_format=torch.channels_last))
+        return features
+
+    def train(self, mode: bool = True) -> TimmTrunk:
+        """Batch norm keeps its statistics: batches here are small and of mixed tissue."""
+        super().train(mode)
+        for module in self.net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+def _trunk(config: HieraConfig | TimmConfig) -> nn.Module:
+    if isinstance(config, TimmConfig):
+        return TimmTrunk(config)
+    from sam2.modeling.backbones.hieradet import Hiera
+
+    hiera: nn.Module = Hiera(**config.model_dump(exclude={"kind"}))
+    return hiera
+
+
+class Sam2(nn.Module):
+    """A promptable segmenter: :meth:`encode` once, :meth:`decode_prompts` as often as you like."""
+
+    def __init__(self, config: Sam2Config) -> None:
+        super().__init__()
+        from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
+        from sam2.modeling.sam.mask_decoder import MaskDecoder
+        from sam2.modeling.sam.prompt_encoder import PromptEncoder
+        from sam2.modeling.sam.transformer import TwoWayTransformer
+
+        self.config = config
+        width, grid = config.width, config.field_px // 16
+        trunk = _trunk(config.trunk)
+        neck = FpnNeck(
+            position_encoding=nn.Identity(),  # upstream computes one per level and never uses it
+            d_model=width,
+            backbone_channel_list=trunk.channel_list,
+            fpn_top_down_levels=list(config.top_down_levels),
+            fpn_interp_model="nearest",
+        )
+        self.image_encoder = ImageEncoder(trunk=trunk, neck=neck, scalp=1)
+        self.sam_prompt_encoder = PromptEncoder(
+            embed_dim=width,
+            image_embedding_size=(grid, grid),
+            input_image_size=(config.field_px, config.field_px),
+            mask_in_chans=16,
+        )
+        self.sam_mask_decoder = MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=TwoWayTransformer(
+                depth=2, embedding_dim=width, mlp_dim=config.mlp_dim, num_heads=8
+            ),
+            transformer_dim=width,
+            iou_head_depth=3,
+            iou_head_hidden_dim=config.iou_hidden_dim,
+            use_high_res_features=True,
+            iou_prediction_use_sigmoid=True,
+            pred_obj_scores=config.object_score,
+            pred_obj_scores_mlp=config.object_score,
+            use_multimask_token_for_obj_ptr=True,
+            dynamic_multimask_via_stability=True,
+            dynamic_multimask_stability_delta=0.05,
+            dynamic_multimask_stability_thresh=0.98,
+        )
+        self.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= (
+            config.position_scale
+        )
+        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, width))
+        mean, std = torch.tensor(config.pixel_mean), torch.tensor(config.pixel_std)
+        self.register_buffer("pixel_mean", mean[:, None, None], persistent=False)
+        self.register_buffer("pixel_std", std[:, None, None], persistent=False)
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def device(self) -> torch.device:
+        return self.no_mem_embed.device
+
+    # --- images -------------------------------------------------------------------------------
+
+    def input_yx(self, shape_yx: tuple[int, int]) -> tuple[int, int]:
+        """The size at which an image of this shape is encoded."""
+        side = self.config.field_px
+        if self.config.fixed_canvas:
+            return (side, side)
+        longest = max(shape_yx)
+        scale = min(max(longest, self.config.smallest_px), side) / longest
+        height, width = (min(max(32, round(n * scale / 32) * 32), side) for n in shape_yx)
+        return (height, width)
+
+    def prepare(self, image: NDArray[np.uint8]) -> Tensor:
+        """``(H, W, 3)`` uint8 → ``(1, 3, h, w)``, resized and normalised as upstream does."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise BadImageError(
+                f"An image of shape {image.shape} and type {image.dtype} cannot be encoded; "
+                "the model wants (height, width, 3) in uint8. `napari_pathsam.io.images.as_rgb` "
+                "turns grey, 16-bit and other images into that."
+            )
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+        pixels = pixels.permute(2, 0, 1)[None].float() / 255
+        size = self.input_yx((image.shape[0], image.shape[1]))
+        if pixels.shape[-2:] != size:
+            pixels = functional.interpolate(
+                pixels, size, mode="bilinear", align_corners=False, antialias=True
+            )
+        return (pixels - self.pixel_mean) / self.pixel_std
+
+    def encode_pixels(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...], list[Tensor]]:
+        """``(B, 3, h, w)`` → image embedding, two high-resolution levels, trunk features.
+
+        Differentiable: training and :meth:`encode` share it.
+        """
+        trunk: list[Tensor] = self.image_encoder.trunk(pixels)
+        levels, _ = self.image_encoder.neck(trunk)
+        decoder = self.sam_mask_decoder
+        high_res = (decoder.conv_s0(levels[0]), decoder.conv_s1(levels[1]))
+        return levels[2] + self.no_mem_embed[0, 0][:, None, None], high_res, trunk
+
+    @torch.inference_mode()
+    def encode(self, image: NDArray[np.uint8], *, mpp: float | None = None) -> ImageEmbedding:
+        """Encode ``(H, W, 3)`` uint8 of any size, once for all prompts.
+
+        ``mpp`` is the image's pixel size in µm; it is kept, not used to resize.
+        """
+        pixels = self.prepare(image)
+        image_embed, high_res, trunk = self.encode_pixels(pixels)
+        return ImageEmbedding(
+            image_embed=image_embed,
+            high_res=high_res,
+            trunk=tuple(trunk),
+            shape_yx=(image.shape[0], image.shape[1]),
+            input_yx=(pixels.shape[-2], pixels.shape[-1]),
+            model=self.name,
+            mpp=mpp,
+        )
+
+    # --- prompts ------------------------------------------------------------------------------
+
+    def dense_positions(self, grid_yx: tuple[int, int], offset_yx: tuple[int, int] = (0, 0)) -> Tensor:
+        """Position code of each embedding cell ``(1, C, h, w)``: a window of the canvas."""
+        (h, w), (y, x) = grid_yx, offset_yx
+        positions: Tensor = self.sam_prompt_encoder.get_dense_pe()
+        return positions[..., y : y + h, x : x + w]
+
+    def decode_tensors(
+        self,
+        image_embed: Tensor,
+        high_res: Sequence[Tensor],
+        points_xy: Tensor,
+        signs: Tensor,
+        masks: Tensor | None,
+        *,
+        positions: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One object an entry of the batch; all four masks. Differentiable.
+
+        Parameters
+        ----------
+        image_embed, high_res
+            ``(B, C, h, w)`` and the two finer levels, already repeated for each object.
+        points_xy
+            ``(B, N, 2)`` in pixels of the network's canvas.
+        signs
+            ``(B, N)``: 1 positive, 0 negative, 2 and 3 the corners of a box, −1 nothing.
+        masks
+            ``(B, 1, 4h, 4w)`` logits fed back, or None.
+
+        Returns
+        -------
+        masks, predicted IoU
+            ``(B, 4, 4h, 4w)`` logits, ``(B, 4)``; index 0 is the single mask.
+        """
+        encoder = self.sam_prompt_encoder
+        batch, _, h, w = image_embed.shape
+        sparse, _ = encoder(points=(points_xy, signs), boxes=None, masks=None)
+        if masks is None:
+            dense = encoder.no_mask_embed.weight[:, :, None, None].expand(batch, -1, h, w)
+        else:
+            dense = encoder.mask_downscaling(masks)
+        logits, iou, _, _ = self.sam_mask_decoder.predict_masks(
+            image_embeddings=image_embed,
+            image_pe=self.dense_positions((h, w)) if positions is None else positions,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            repeat_image=False,
+            high_res_features=list(high_res),
+        )
+        return logits, iou
+
+    def _tokens(self, embedding: ImageEmbedding, prompts: Sequence[Prompts]) -> tuple[Tensor, Tensor]:
+        """Points and boxes of several objects as SAM takes them, padded with nothing."""
+        (height, width), (h, w) = embedding.shape_yx, embedding.input_yx
+        rows: list[list[tuple[float, float, int]]] = []
+        for p in prompts:
+            row: list[tuple[float, float, int]] = []
+            if p.box is not None:
+                y0, x0, y1, x1 = p.box
+                row += [(x0, y0, 2), (x1, y1, 3)]
+            row += [(x, y, int(s)) for (y, x), s in zip(p.points_yx, p.positive, strict=True)]
+            rows.append(row)
+        n = max(len(row) for row in rows)
+        table = torch.tensor([row + [(0.0, 0.0, -1)] * (n - len(row)) for row in rows])
+        table = table.reshape(len(rows), n, 3).to(self.device, torch.float32)
+        scale = torch.tensor([w / width, h / height], device=self.device)
+        return table[..., :2] * scale, table[..., 2].int()
+
+    def _mask_input(
+        self, embedding: ImageEmbedding, prompts: Sequence[Prompts], previous: PromptedMask | None
+    ) -> Tensor | None:
+        """Low-resolution logits to start from: the previous answer, or a given mask."""
+        h, w = (4 * n for n in embedding.image_embed.shape[-2:])
+        if previous is not None:
+            logits = torch.from_numpy(previous.low_res_logits[previous.best])[None, None]
+            return logits.to(self.device).clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
+        if all(p.mask is None for p in prompts):
+            return None
+        given = np.stack([
+            np.zeros(embedding.shape_yx, bool) if p.mask is None else p.mask for p in prompts
+        ])
+        share = functional.interpolate(
+            torch.from_numpy(given)[:, None].float(), (h, w), mode="bilinear", antialias=True
+        )
+        return ((share * 2 - 1) * 10).to(self.device)
+
+    @torch.inference_mode()
+    def decode_prompts(
+        self,
+        embedding: ImageEmbedding,
+        prompts: Prompts,
+        *,
+        previous: PromptedMask | None = None,
+        multimask: bool | None = None,
+    ) -> PromptedMask:
+        """The masks one object's prompts ask for.
+
+        Parameters
+        ----------
+        embedding
+            From this model's :meth:`encode`.
+        prompts
+            In pixels of the encoded image.
+        previous
+            The answer before the newest prompt; it is fed back and refined.
+        multimask
+            Three masks to choose from, or one; by default three after a single point, which may
+            mean a part or the whole.
+        """
+        self._check(embedding, [prompts])
+        return self._decode(embedding, [prompts], previous, multimask)[0]
+
+    @torch.inference_mode()
+    def decode_many(
+        self, embedding: ImageEmbedding, prompts: Sequence[Prompts]
+    ) -> list[PromptedMask]:
+        """Several objects in one decoder call: one answer for each entry of ``prompts``."""
+        self._check(embedding, prompts)
+        return self._decode(embedding, prompts, None, None) if prompts else []
+
+    def _check(self, embedding: ImageEmbedding, prompts: Sequence[Prompts]) -> None:
+        if embedding.model != self.name:
+            raise BadWeightsError(
+                f"This embedding was made by {embedding.model}, not by {self.name}; "
+                "encode the image with the model that decodes it."
+            )
+        for one in prompts:
+            one.check(embedding.shape_yx)
+
+    def _decode(
+        self,
+        embedding: ImageEmbedding,
+        prompts: Sequence[Prompts],
+        previous: PromptedMask | None,
+        multimask: bool | None,
+    ) -> list[PromptedMask]:
+        n = len(prompts)
+        logits, iou = self.decode_tensors(
+            embedding.image_embed.expand(n, -1, -1, -1),
+            [level.expand(n, -1, -1, -1) for level in embedding.high_res],
+            *self._tokens(embedding, prompts),
+            self._mask_input(embedding, prompts, previous),
+        )
+        answers = []
+        for i, one in enumerate(prompts):
+            three = _is_ambiguous(one, previous) if multimask is None else multimask
+            if three:
+                masks, scores = logits[i, 1:], iou[i, 1:]
+            else:
+                single = self.sam_mask_decoder._dynamic_multimask_via_stability(
+                    logits[i : i + 1], iou[i : i + 1]
+                )
+                masks, scores = single[0][0], single[1][0]
+            answers.append(
+                PromptedMask(
+                    low_res_logits=masks.float().cpu().numpy(),
+                    predicted_iou=scores.float().cpu().numpy(),
+                    best=int(scores.argmax()),
+                    shape_yx=embedding.shape_yx,
+                )
+            )
+        return answers
+
+
+def _is_ambiguous(prompts: Prompts, previous: PromptedMask | None) -> bool:
+    """A lone click may mean the part or the whole; anything more says which."""
+    alone = len(prompts.points_yx) == 1 and prompts.box is None and prompts.mask is None
+    return alone and previous is None

@@ -1,0 +1,1 @@
+"""Training: configuration, data, losses, loops that yield reports."""
