@@ -1,0 +1,53 @@
+"""Label digital pathology images: the public API, imported lazily.
+
+``import napari_pathsam as ps`` costs nothing: each name below is imported from its own module
+when it is first used, so neither torch nor napari is loaded before it is needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_pathsam.core.classes import ClassTable as ClassTable
+    from napari_pathsam.core.prompts import Prompts as Prompts
+    from napari_pathsam.evaluation.prompting import evaluate_prompts as evaluate_prompts
+    from napari_pathsam.io.slides import open_slide as open_slide
+    from napari_pathsam.models.catalogue import load_model as load_model
+    from napari_pathsam.samples import load_sample as load_sample
+
+_HOME = {
+    "ClassTable": "core.classes",
+    "Prompts": "core.prompts",
+    "evaluate_prompts": "evaluation.prompting",
+    "load_model": "models.catalogue",
+    "load_sample": "samples",
+    "open_slide": "io.slides",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOME:
+        value = getattr(import_module(f"napari_pathsam.{_HOME[name]}"), name)
+    else:
+        raise AttributeError(f"module 'napari_pathsam' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("napari-pathsam")
+    except PackageNotFoundError:  # run from a source tree that was not installed
+        return "unknown"
