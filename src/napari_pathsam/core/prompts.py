@@ -140,9 +140,11 @@ def polygon_mask(
 
 def innermost_point(mask: NDArray[np.bool_]) -> YX:
     """The pixel farthest from a mask's outside (the image's border counts as outside)."""
-    padded = np.pad(mask, 1)
+    # The nearest outside pixel is never farther than the ring round the mask's own box.
+    (y0, x0), inside = _cropped(mask)
+    padded = np.pad(inside, 1)
     y, x = np.unravel_index(np.argmax(ndimage.distance_transform_edt(padded)), padded.shape)
-    return (float(y - 1), float(x - 1))
+    return (float(y0 + y - 1), float(x0 + x - 1))
 
 
 def next_click(target: NDArray[np.bool_], mask: NDArray[np.bool_]) -> tuple[YX, bool] | None:
@@ -151,17 +153,39 @@ def next_click(target: NDArray[np.bool_], mask: NDArray[np.bool_]) -> tuple[YX, 
     The innermost point of the largest 8-connected component of the error: positive where object
     is missing, negative where there is too much.
     """
+    wrong = target != mask
+    if not wrong.any():
+        return None
+    (y0, x0), wrong = _cropped(wrong)
+    window = (slice(y0, y0 + wrong.shape[0]), slice(x0, x0 + wrong.shape[1]))
     largest: tuple[int, NDArray[np.bool_], bool] | None = None
-    for error, positive in ((target & ~mask, True), (mask & ~target, False)):
+    for error, positive in ((wrong & target[window], True), (wrong & mask[window], False)):
         labels, n = ndimage.label(error, structure=np.ones((3, 3)))
         if n:
             sizes = np.bincount(labels.ravel())[1:]
             which = int(sizes.argmax())
             if largest is None or sizes[which] > largest[0]:
                 largest = (int(sizes[which]), labels == which + 1, positive)
-    if largest is None:
-        return None
-    return innermost_point(largest[1]), largest[2]
+    assert largest is not None  # something is wrong, so one of the two had a component
+    y, x = innermost_point(largest[1])
+    return (y0 + y, x0 + x), largest[2]
+
+
+def _cropped(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], NDArray[np.bool_]]:
+    """Upper left corner of a mask's tight box, and the mask inside it."""
+    y0, x0, y1, x1 = (int(v) for v in tight_box(mask))
+    return (y0, x0), mask[y0:y1, x0:x1]
+
+
+def ellipse_in_box(box: Box, shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
+    """The ellipse that touches a box's four sides: the baseline every model must beat."""
+    y0, x0, y1, x1 = box
+    rows, cols = np.ogrid[: shape_yx[0], : shape_yx[1]]
+    # Pixel centres lie on whole numbers, the half-open box's middle half a pixel before its own.
+    dy = (rows - (y0 + y1 - 1) / 2) / ((y1 - y0) / 2)
+    dx = (cols - (x0 + x1 - 1) / 2) / ((x1 - x0) / 2)
+    inside: NDArray[np.bool_] = dy**2 + dx**2 <= 1
+    return inside
 
 
 def iter_objects(

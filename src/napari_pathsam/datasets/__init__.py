@@ -1,1 +1,42 @@
-"""One file per published data set: its layout on disk → samples and its official split."""
+"""Published data sets: their layout on disk, their official splits, and any folder of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_pathsam.core.errors import UnavailableError
+from napari_pathsam.datasets.base import DataSet, LabelKind, Sample
+from napari_pathsam.datasets.ebhi_seg import EBHI_SEG
+from napari_pathsam.datasets.folder import folder_samples
+from napari_pathsam.datasets.glas import GLAS
+from napari_pathsam.datasets.tnbc import TNBC
+
+DATASETS: dict[str, DataSet] = {d.name: d for d in (GLAS, EBHI_SEG, TNBC)}
+"""Every data set by its name on the command line."""
+
+__all__ = [
+    "DATASETS",
+    "DataSet",
+    "LabelKind",
+    "Sample",
+    "dataset",
+    "folder_samples",
+    "open_dataset",
+]
+
+
+def dataset(name: str) -> DataSet:
+    """The data set of this name; UnavailableError lists the names there are."""
+    key = name.lower().replace("_", "-")
+    if key not in DATASETS:
+        raise UnavailableError(
+            f"There is no reader for a data set called {name!r}; there are "
+            f"{', '.join(DATASETS)}. Other images can be given as folders, with --images and "
+            "--labels."
+        )
+    return DATASETS[key]
+
+
+def open_dataset(name: str, root: Path | str, split: str | None = None) -> list[Sample]:
+    """Samples of one split of a data set (None: its default; ``"all"``: every image found)."""
+    return dataset(name).samples(Path(root), split)

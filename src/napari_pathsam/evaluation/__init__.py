@@ -1,1 +1,1 @@
-"""A model and a data set in, honest figures out."""
+"""A model and a data set → a report: simulated clicks, counted and timed."""

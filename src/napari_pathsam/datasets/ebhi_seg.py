@@ -1,0 +1,95 @@
+"""EBHI-Seg 2023: colon biopsies, 224 × 224, epithelium against the rest, six diagnoses."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from zlib import crc32
+
+from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.datasets.base import DataSet, Sample, images_by_stem, partner
+
+DIAGNOSES = (
+    "Normal",
+    "Polyp",
+    "Low-grade IN",
+    "High-grade IN",
+    "Serrated adenoma",
+    "Adenocarcinoma",
+)
+
+
+def find(root: Path) -> list[Sample]:
+    """Every ``<diagnosis>/image/NAME`` with its ``<diagnosis>/label/NAME``."""
+    inside = root / "EBHI-SEG"
+    folder = inside if inside.is_dir() else root
+    splits = _splits(folder / "splits.csv")
+    found = []
+    for diagnosis in DIAGNOSES:
+        images, labels = folder / diagnosis / "image", folder / diagnosis / "label"
+        if not images.is_dir():
+            continue
+        if not labels.is_dir():
+            raise BadFileError(f"{images} has no folder of labels beside it: {labels} is missing.")
+        label_files = images_by_stem(labels)
+        for stem, path in images_by_stem(images).items():
+            case = case_of(stem)
+            found.append(
+                Sample(
+                    name=f"{diagnosis}/{stem}",
+                    group=case,
+                    split=splits.get(f"{diagnosis}/{stem}") or split_of(case),
+                    image_path=path,
+                    labels_path=partner(label_files, stem, path, labels),
+                    mpp=None,
+                    label_kind="binary",
+                )
+            )
+    return found
+
+
+def case_of(stem: str) -> str:
+    """The case: what stands before a file name's first dash."""
+    return stem.split("-")[0]
+
+
+def split_of(case: str) -> str:
+    """Our split where the folder has no ``splits.csv``: one case in five, by its checksum."""
+    return "val" if crc32(case.encode()) % 5 == 0 else "train"
+
+
+def _splits(path: Path) -> dict[str, str]:
+    """Split by ``<diagnosis>/<stem>``, from a CSV with the columns ``image`` and ``split``."""
+    if not path.exists():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        return {f"{Path(r['image']).parts[0]}/{Path(r['image']).stem}": r["split"] for r in rows}
+    except (UnicodeDecodeError, csv.Error, KeyError, IndexError, TypeError) as error:
+        raise BadFileError(
+            f"{path} is not a split of EBHI-Seg: a CSV with the columns image and split is "
+            f"wanted ({error!r}). Mend it, or remove it to split by case instead."
+        ) from error
+
+
+EBHI_SEG = DataSet(
+    name="ebhi-seg",
+    title="EBHI-Seg",
+    licence="CC BY 4.0",
+    citation="Shi et al., Frontiers in Medicine 10:1114673 (2023)",
+    url="https://doi.org/10.6084/m9.figshare.21540159",
+    mpp=None,
+    label_kind="binary",
+    classes=("gland",),
+    splits=("train", "val"),
+    default_split="val",
+    expected={},
+    layout="<diagnosis>/image/NAME.png with <diagnosis>/label/NAME.png, six diagnoses",
+    notes=(
+        "There is no official split: splits.csv (columns image and split) decides where it is "
+        "there, otherwise one case in five is val. Cases are told by the name before the first "
+        "dash. The pixel size is not published; about 1.4 µm fits."
+    ),
+    find=find,
+)
