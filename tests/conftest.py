@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from napari_pathsam.core.classes import ClassTable
+
+if TYPE_CHECKING:
+    from napari_pathsam.models.sam2 import Sam2
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -28,13 +33,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         )
 
 
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Journals, caches and settings of a test stay in its own folder."""
+@pytest.fixture(scope="session", autouse=True)
+def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Settings and caches of this run; napari keeps its icons there, so they stay for the run."""
     home = tmp_path_factory.mktemp("home")
-    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA"):
-        monkeypatch.setenv(name, str(home / name.lower()))
-    monkeypatch.setenv("NAPARI_CONFIG", str(home / "napari.yaml"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA"):
+            patch.setenv(name, str(home / name.lower()))
+        patch.setenv("NAPARI_CONFIG", str(home / "napari.yaml"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journals of a test stay in its own folder."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
 
 
 @pytest.fixture
@@ -51,3 +64,59 @@ def class_table() -> ClassTable:
 def project_root() -> Path:
     """The source tree these tests belong to."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Sam2:
+    """A real SAM 2 with random weights, 64 to 128 pixels; every mask covers a part of the image.
+
+    It knows nothing of objects: use it for what does not depend on the mask being right.
+    """
+    import torch
+
+    from napari_pathsam.models.sam2 import Sam2, Sam2Config, TimmConfig
+
+    config = Sam2Config(
+        name="tiny", trunk=TimmConfig(name="mobilenetv2_050"), width=64, mlp_dim=64,
+        iou_hidden_dim=32, field_px=128, fixed_canvas=False, smallest_px=64, object_score=False,
+        mpp_range=(0.2, 2.0),
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Sam2(config).eval()
+    _spread_masks(model)
+    return model
+
+
+def _spread_masks(model: Sam2) -> None:
+    """Scale a random decoder so that its logits cross zero inside most images, within about ±8.
+
+    A mask is a weighted sum of feature maps; taking the maps' means out of the weights centres it.
+    """
+    import torch
+
+    decoder = model.sam_mask_decoder
+    maps: list[torch.Tensor] = []
+    coarse = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    images = [coarse.repeat(8, 0).repeat(8, 1), np.full((128, 128, 3), 128, np.uint8)]
+
+    def logits(image: np.ndarray) -> torch.Tensor:
+        embed, high_res, _ = model.encode_pixels(model.prepare(image))
+        point = torch.tensor([[[60.0, 60.0]]])
+        return model.decode_tensors(embed, high_res, point, torch.ones(1, 1), None)[0][0]
+
+    with torch.no_grad():
+        decoder.conv_s0.weight *= 3  # the fine structure comes from the image
+        hook = decoder.output_upscaling[4].register_forward_hook(lambda m, i, o: maps.append(o))
+        for image in images:
+            logits(image)
+        hook.remove()
+        means, _ = torch.linalg.qr(torch.stack([m[0].mean((1, 2)) for m in maps], 1))
+        across = torch.eye(len(means)) - means @ means.T
+        last = [mlp.layers[-1] for mlp in decoder.output_hypernetworks_mlps]
+        for linear in last:
+            linear.weight.copy_(across @ linear.weight)
+            linear.bias.copy_(across @ linear.bias)
+        for linear, mask in zip(last, logits(images[0]), strict=True):
+            linear.weight *= 2 / mask.std()
+            linear.bias *= 2 / mask.std()
