@@ -23,3 +23,7 @@ class BadWeightsError(PathsamError, ValueError):
 
 class UnavailableError(PathsamError, RuntimeError):
     """Something that must be fetched or installed first."""
+
+
+class Cancelled(PathsamError):
+    """Work that was stopped because the user asked for it; nothing half-done is left."""

@@ -84,9 +84,7 @@ class PromptedMask:
         """``(H, W)``, one of the ``k`` masks."""
         return self.logits_at(index) > 0
 
-    def logits_at(
-        self, index: int, shape_yx: tuple[int, int] | None = None
-    ) -> NDArray[np.float32]:
+    def logits_at(self, index: int, shape_yx: tuple[int, int] | None = None) -> NDArray[np.float32]:
         """``(H, W)`` logits of one mask, bilinear; ``shape_yx`` asks for another resolution."""
         import torch
 

@@ -9,12 +9,12 @@ one decoder call. Source: Ravi et al., SAM 2 (2024), arXiv 2408.00714.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,6 +25,10 @@ from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOGIT_CLAMP = 32.0  # of masks fed back, as upstream
 
+# Bounds keep a hostile model file from asking for a network that fills the memory.
+Blocks = Annotated[int, Field(ge=1, le=64)]
+Window = Annotated[int, Field(ge=1, le=64)]
+
 
 class HieraConfig(BaseModel):
     """Meta's Hiera trunk; the fields are upstream's."""
@@ -32,12 +36,12 @@ class HieraConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["hiera"] = "hiera"
-    embed_dim: int = 96
-    num_heads: int = 1
-    stages: tuple[int, ...] = (1, 2, 7, 2)
+    embed_dim: Annotated[int, Field(ge=8, le=256)] = 96
+    num_heads: Annotated[int, Field(ge=1, le=16)] = 1
+    stages: tuple[Blocks, Blocks, Blocks, Blocks] = (1, 2, 7, 2)
     global_att_blocks: tuple[int, ...] = (5, 7, 9)
-    window_spec: tuple[int, ...] = (8, 4, 14, 7)
-    window_pos_embed_bkg_spatial_size: tuple[int, int] = (7, 7)
+    window_spec: tuple[Window, Window, Window, Window] = (8, 4, 14, 7)
+    window_pos_embed_bkg_spatial_size: tuple[Window, Window] = (7, 7)
 
 
 class TimmConfig(BaseModel):
@@ -46,7 +50,8 @@ class TimmConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["timm"] = "timm"
-    name: str = "mobilenetv2_100"
+    # A plain name: timm would also take "hf-hub:…" and ask the network.
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "mobilenetv2_100"
     pad_type: str = "same"
 
 
@@ -63,12 +68,12 @@ class Sam2Config(BaseModel):
 
     name: str
     trunk: HieraConfig | TimmConfig = HieraConfig()
-    width: int = 256
-    mlp_dim: int = 2048
-    iou_hidden_dim: int = 256
-    field_px: int = 1024
+    width: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] = 256
+    mlp_dim: Annotated[int, Field(ge=1, le=8192)] = 2048
+    iou_hidden_dim: Annotated[int, Field(ge=1, le=4096)] = 256
+    field_px: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 1024
     fixed_canvas: bool = True
-    smallest_px: int = 1
+    smallest_px: Annotated[int, Field(ge=1, le=4096)] = 1
     top_down_levels: tuple[int, ...] = (2, 3)
     object_score: bool = True
     position_scale: float = 1.0
@@ -278,7 +283,9 @@ class Sam2(nn.Module):
 
     # --- prompts ------------------------------------------------------------------------------
 
-    def dense_positions(self, grid_yx: tuple[int, int], offset_yx: tuple[int, int] = (0, 0)) -> Tensor:
+    def dense_positions(
+        self, grid_yx: tuple[int, int], offset_yx: tuple[int, int] = (0, 0)
+    ) -> Tensor:
         """Position code of each embedding cell ``(1, C, h, w)``: a window of the canvas."""
         (h, w), (y, x) = grid_yx, offset_yx
         positions: Tensor = self.sam_prompt_encoder.get_dense_pe()
@@ -329,7 +336,9 @@ class Sam2(nn.Module):
         )
         return logits, iou
 
-    def _tokens(self, embedding: ImageEmbedding, prompts: Sequence[Prompts]) -> tuple[Tensor, Tensor]:
+    def _tokens(
+        self, embedding: ImageEmbedding, prompts: Sequence[Prompts]
+    ) -> tuple[Tensor, Tensor]:
         """Points and boxes of several objects as SAM takes them, padded with nothing."""
         (height, width), (h, w) = embedding.shape_yx, embedding.input_yx
         rows: list[list[tuple[float, float, int]]] = []
@@ -356,9 +365,9 @@ class Sam2(nn.Module):
             return logits.to(self.device).clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
         if all(p.mask is None for p in prompts):
             return None
-        given = np.stack([
-            np.zeros(embedding.shape_yx, bool) if p.mask is None else p.mask for p in prompts
-        ])
+        given = np.stack(
+            [np.zeros(embedding.shape_yx, bool) if p.mask is None else p.mask for p in prompts]
+        )
         share = functional.interpolate(
             torch.from_numpy(given)[:, None].float(), (h, w), mode="bilinear", antialias=True
         )
