@@ -1,0 +1,353 @@
+"""Prompter: from prompts to an answer: load the model, encode the field, decode; newest wins."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari_pathsam.core.errors import PathsamError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.prompts import Prompts
+from napari_pathsam.workspace.candidate import Answer, offer
+from napari_pathsam.workspace.fields import Field, ImageSource, choose_field, serves
+from napari_pathsam.workspace.history import PromptState
+from napari_pathsam.workspace.runner import Job, Runner
+
+if TYPE_CHECKING:
+    from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
+
+EMBEDDINGS_BYTES = 256 * 2**20
+"""Memory for embeddings that are kept; the newest one is kept whatever its size."""
+
+DEFAULT_MODEL = "pathsam-nano"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What there is to answer now."""
+
+    source: ImageSource
+    state: PromptState
+    view: Region
+    view_px_per_px: float
+    mpp: float | None
+    answers: Callable[[PromptState], Answer | None]
+
+
+class Line:
+    """Work of one kind: at most one piece at a time, and only the newest one's result lands."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._ticket = 0
+        self._job: Job | None = None
+        self.busy_with: object | None = None
+
+    def start(
+        self,
+        what: object,
+        fn: Callable[..., Any],
+        *args: Any,
+        then: Callable[[Any], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """Run this instead of whatever was under way."""
+        self.stop()
+        ticket = self._ticket
+        self.busy_with = what
+        job = self._runner.submit(
+            fn,
+            *args,
+            then=partial(self._land, ticket, then),
+            failed=partial(self._land, ticket, failed),
+        )
+        if self._ticket == ticket and self.busy_with is not None:
+            self._job = job
+
+    def stop(self) -> None:
+        """Cancel what is under way; its result will not land."""
+        self._ticket += 1
+        job, self._job, self.busy_with = self._job, None, None
+        if job is not None:
+            job.cancel()
+
+    def _land(self, ticket: int, callback: Callable[[Any], None], value: Any) -> None:
+        if ticket == self._ticket:
+            self._job, self.busy_with = None, None
+            callback(value)
+
+
+class Embeddings:
+    """The embeddings used last, bounded by bytes."""
+
+    def __init__(self, at_most_bytes: int = EMBEDDINGS_BYTES) -> None:
+        self._at_most = at_most_bytes
+        self._kept: OrderedDict[tuple[Any, ...], ImageEmbedding] = OrderedDict()
+
+    def get(self, key: tuple[Any, ...]) -> ImageEmbedding | None:
+        """The embedding, now the one used last."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def put(self, key: tuple[Any, ...], embedding: ImageEmbedding) -> None:
+        """Keep it, and let go of the oldest ones."""
+        self._kept[key] = embedding
+        self._kept.move_to_end(key)
+        while len(self._kept) > 1 and self.nbytes > self._at_most:
+            self._kept.popitem(last=False)
+
+    def fields(self, about: tuple[Any, ...]) -> list[Field]:
+        """The fields kept for one image and model, newest first."""
+        return [key[-1] for key in reversed(self._kept) if key[:-1] == about]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return sum(embedding.nbytes for embedding in self._kept.values())
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._kept.clear()
+
+
+class Prompter:
+    """Answers the prompts there are whenever :meth:`update` says that they changed.
+
+    Parameters
+    ----------
+    request
+        Called for what there is to answer at that moment; None: nothing.
+    answered, failed, changed
+        Called with an answer and its prompt state; with a paragraph; when ``busy`` or ``field``
+        changed. All in the caller's thread.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str, str], Any],
+        runner: Runner,
+        *,
+        request: Callable[[], Request | None],
+        answered: Callable[[PromptState, Answer], None],
+        failed: Callable[[str], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._load = load
+        self._request, self._answered = request, answered
+        self._failed, self._changed = failed, changed
+        self._preparing, self._decoding = Line(runner), Line(runner)
+        self._model: Any = None
+        self.model_name, self.device = DEFAULT_MODEL, "auto"
+        self.embeddings = Embeddings()
+        self.field: Field | None = None
+        self.busy: str | None = None
+
+    def use(self, name: str, device: str) -> None:
+        """Answer with another model, loaded when there is something to answer."""
+        if (name, device) == (self.model_name, self.device):
+            return
+        self.stop()
+        self._model = None
+        self.model_name, self.device = name, device
+        self.embeddings.clear()
+        self._tell(None, None)
+
+    def forget(self) -> None:
+        """Other pixels: no embedding is valid any more."""
+        self.stop()
+        self.embeddings.clear()
+        self._tell(None, None)
+
+    def stop(self) -> None:
+        """Cancel loading, encoding and decoding."""
+        self._preparing.stop()
+        self._decoding.stop()
+        self._tell(None, self.field)
+
+    def update(self) -> None:
+        """The prompts changed: answer them; what is under way goes on if it is still of use."""
+        self._decoding.stop()
+        request = self._request()
+        if request is None:
+            return
+        if self._model is None:
+            self._prepare_model()
+            return
+        about = (request.source.key, self.model_name, request.mpp)
+        field = self._field_for(request, about)
+        key = (*about, field)
+        embedding = self.embeddings.get(key)
+        if embedding is None:
+            self._encode(request, key, field)
+            return
+        self._tell(self.busy, field)
+        self._decode(request, embedding, field)
+
+    def _prepare_model(self) -> None:
+        wanted = (self.model_name, self.device)
+        if self._preparing.busy_with != wanted:
+            self._tell(f"Loading {self.model_name}", self.field)
+            self._preparing.start(
+                wanted, self._load, *wanted, then=self._loaded, failed=self._went_wrong
+            )
+
+    def _loaded(self, model: Any) -> None:
+        self._model = model
+        self._tell(None, self.field)
+        self.update()
+
+    def _field_for(self, request: Request, about: tuple[Any, ...]) -> Field:
+        """The field in use while it holds all prompts; else a kept one that serves, or another."""
+        state, places = request.state, request.state.places()
+        kept = self.embeddings.fields(about)
+        encoding = self._preparing.busy_with
+        if isinstance(encoding, tuple) and encoding[:-1] == about:
+            kept.insert(0, encoding[-1])
+        if (state.parent or state.mask is not None) and self.field in kept and self.field:
+            if all(self.field.region.contains(*place) for place in places):
+                return self.field
+        shape_yx, config = request.source.shape_yx, self._model.config
+        wanted = choose_field(
+            shape_yx,
+            _view_with(request.view, places, shape_yx),
+            view_px_per_px=request.view_px_per_px,
+            mpp=request.mpp,
+            mpp_range=config.mpp_range,
+            field_px=config.field_px,
+            at_yx=_at(request.state),
+        )
+        for field in kept:
+            if all(serves(field, wanted, place, shape_yx) for place in places):
+                return field
+        return wanted
+
+    def _encode(self, request: Request, key: tuple[Any, ...], field: Field) -> None:
+        if self._preparing.busy_with == key:
+            return
+        self._tell("Encoding the field in view", field)
+        self._preparing.start(
+            key,
+            _encode,
+            self._model,
+            request.source,
+            field,
+            request.mpp,
+            then=partial(self._encoded, key),
+            failed=self._went_wrong,
+        )
+
+    def _encoded(self, key: tuple[Any, ...], embedding: ImageEmbedding) -> None:
+        self.embeddings.put(key, embedding)
+        self._tell(None, self.field)
+        self.update()
+
+    def _decode(self, request: Request, embedding: ImageEmbedding, field: Field) -> None:
+        state = request.state
+        previous = self._previous(request, field)
+        seen = field.prompts_seen(state.prompts, state.mask)
+        if seen.mask is not None:
+            seen = _with_mask_box(seen) if previous is None else seen.with_mask(None)
+        if not seen:
+            return
+        self._decoding.start(
+            state.serial,
+            _decode,
+            self._model,
+            embedding,
+            seen,
+            previous,
+            field,
+            self.model_name,
+            then=partial(self._answered, state),
+            failed=self._went_wrong,
+        )
+
+    def _previous(self, request: Request, field: Field) -> PromptedMask | None:
+        """The nearest earlier answer about the same object over the same field."""
+        for state in request.state.lineage():
+            answer = request.answers(state)
+            if answer is not None:
+                same = answer.field == field and answer.model == self.model_name
+                return answer.masks if same else None
+        return None
+
+    def _went_wrong(self, error: BaseException) -> None:
+        self._tell(None, self.field)
+        self._failed(paragraph(error))
+
+    def _tell(self, busy: str | None, field: Field | None) -> None:
+        if (busy, field) != (self.busy, self.field):
+            self.busy, self.field = busy, field
+            self._changed()
+
+
+def paragraph(error: BaseException) -> str:
+    """An error as a person may read it; what was not foreseen is logged in full."""
+    if isinstance(error, PathsamError):
+        return str(error)
+    logger.error("not foreseen", exc_info=error)
+    text = " ".join(str(error).split()) or "no more is known"
+    return (
+        f"That did not work: {text} ({type(error).__name__}). Nothing was changed; try again, "
+        "or another model or device."
+    )
+
+
+def _encode(
+    model: Any, source: ImageSource, field: Field, mpp: float | None
+) -> ImageEmbedding:
+    image = source.read(field.region, field.shape_yx)
+    embedding: ImageEmbedding = model.encode(image, mpp=mpp and mpp / field.scale)
+    return embedding
+
+
+def _decode(
+    model: Any,
+    embedding: ImageEmbedding,
+    prompts: Prompts,
+    previous: PromptedMask | None,
+    field: Field,
+    model_name: str,
+) -> Answer:
+    masks = model.decode_prompts(embedding, prompts, previous=previous)
+    return Answer(masks, field, model_name, offer(masks, field))
+
+
+def _with_mask_box(prompts: Prompts) -> Prompts:
+    """A mask alone is a weak prompt; its box beside it says where the object ends."""
+    from napari_pathsam.core.prompts import tight_box
+
+    if prompts.box is not None or prompts.points_yx or prompts.mask is None:
+        return prompts
+    return prompts.with_box(tight_box(prompts.mask))
+
+
+def _at(state: PromptState) -> tuple[float, float]:
+    """Where the field must be: at the last point, else in the middle of box or mask."""
+    if state.prompts.points_yx:
+        return state.prompts.points_yx[-1]
+    places = state.places()
+    return (
+        sum(y for y, _ in places) / len(places),
+        sum(x for _, x in places) / len(places),
+    )
+
+
+def _view_with(
+    view: Region, places: list[tuple[float, float]], shape_yx: tuple[int, int]
+) -> Region:
+    """The part of the image on screen, stretched to what the prompts speak of."""
+    view = view.intersection(Region.of(shape_yx)) or Region.of(shape_yx)
+    ys = [int(min(max(y, 0), shape_yx[0] - 1)) for y, _ in places]
+    xs = [int(min(max(x, 0), shape_yx[1] - 1)) for _, x in places]
+    y0, x0 = min(view.y, *ys), min(view.x, *xs)
+    y1 = max(view.y + view.height, *(y + 1 for y in ys))
+    x1 = max(view.x + view.width, *(x + 1 for x in xs))
+    return Region(y0, x0, y1 - y0, x1 - x0)
