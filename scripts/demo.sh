@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/common.sh
 
 say "Installing napari-pathsam into $(pwd)/.venv
-  download: about 3 GB the first time (PyTorch with GPU support is most of it); 7 GB on disk
+  download: about 3.5 GB the first time (PyTorch with GPU support is most of it); 7 GB on disk
   time:     about 2 minutes on a fast line, 10 and more on a slow one"
 make_environment .venv
 if uv_works .venv; then

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/common.sh
 
 say "Testing napari-pathsam in $(pwd)/.tox
-  download: about 3 GB the first time (PyTorch with GPU support is most of it); up to 20 GB on disk
+  download: about 3.5 GB the first time (PyTorch with GPU support is most of it); up to 20 GB on disk
   time:     about 10 minutes on two cores, and the download"
 
 # What Qt needs to draw on a virtual screen; a desktop has most of it.
