@@ -10,7 +10,7 @@ say "Installing napari-pathsam into $(pwd)/.venv
   time:     about 2 minutes on a fast line, 10 and more on a slow one"
 make_environment .venv
 if uv_works .venv; then
-    .venv/bin/uv pip install --python .venv/bin/python ".[all]" ||
+    .venv/bin/uv pip install --python .venv/bin/python --reinstall-package napari-pathsam ".[all]" ||
         stop "The installation failed; the reason stands above. Running this again resumes it."
 else
     # pip would fetch torch a second time to build sam2 in isolation: install torch first.
