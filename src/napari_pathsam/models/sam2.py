@@ -9,7 +9,7 @@ one decoder call. Source: Ravi et al., SAM 2 (2024), arXiv 2408.00714.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -139,7 +139,8 @@ class TimmTrunk(nn.Module):
         self.net = timm.create_model(
             config.name, features_only=True, out_indices=(1, 2, 3, 4), pad_type=config.pad_type
         )
-        self.channel_list = self.net.feature_info.channels()[::-1]  # upstream: deepest first
+        info: Any = self.net.feature_info
+        self.channel_list = info.channels()[::-1]  # upstream: deepest first
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         features: list[Tensor] = self.net(pixels.contiguous(memory_format=torch.channels_last))
@@ -165,6 +166,9 @@ def _trunk(config: HieraConfig | TimmConfig) -> nn.Module:
 
 class Sam2(nn.Module):
     """A promptable segmenter: :meth:`encode` once, :meth:`decode_prompts` as often as you like."""
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, config: Sam2Config) -> None:
         super().__init__()
@@ -250,7 +254,12 @@ class Sam2(nn.Module):
             pixels = functional.interpolate(
                 pixels, size, mode="bilinear", align_corners=False, antialias=True
             )
-        return (pixels - self.pixel_mean) / self.pixel_std
+        return self.normalise(pixels)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """``(B, 3, h, w)`` in 0 … 1 → as the trunk wants it."""
+        mean, std = self.get_buffer("pixel_mean"), self.get_buffer("pixel_std")
+        return (pixels - mean) / std
 
     def encode_pixels(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...], list[Tensor]]:
         """``(B, 3, h, w)`` → image embedding, two high-resolution levels, trunk features.
