@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_pathsam.core.errors import UnavailableError
-from napari_pathsam.datasets.base import DataSet, LabelKind, Sample
+from napari_pathsam.core.errors import BadFileError, UnavailableError
+from napari_pathsam.datasets.base import DataSet, LabelKind, Sample, checked_folder
 from napari_pathsam.datasets.ebhi_seg import EBHI_SEG
 from napari_pathsam.datasets.folder import folder_samples
 from napari_pathsam.datasets.glas import GLAS
@@ -22,6 +22,7 @@ __all__ = [
     "dataset",
     "folder_samples",
     "open_dataset",
+    "recognise",
 ]
 
 
@@ -35,6 +36,18 @@ def dataset(name: str) -> DataSet:
             "--labels."
         )
     return DATASETS[key]
+
+
+def recognise(root: Path) -> DataSet:
+    """The data set that lies in a folder, told by its file names."""
+    checked_folder(root)
+    for found in DATASETS.values():
+        if found.find(root):
+            return found
+    raise BadFileError(
+        f"{root} has the layout of none of the known data sets ({', '.join(DATASETS)}). "
+        "`pathsam datasets info NAME` shows how each one must look."
+    )
 
 
 def open_dataset(name: str, root: Path | str, split: str | None = None) -> list[Sample]:

@@ -7,7 +7,7 @@ under 50 pixels are left out and counted. Figures are means over objects, not ov
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
-from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.prompts import (
     SMALLEST_OBJECT_PX,
     ellipse_in_box,
@@ -24,10 +23,10 @@ from napari_pathsam.core.prompts import (
     tight_box,
 )
 from napari_pathsam.datasets.base import LabelKind, Sample
+from napari_pathsam.inference.segment import encode_at
 from napari_pathsam.inference.simulation import Interaction, annotate, mask_iou
 
 if TYPE_CHECKING:
-    from napari_pathsam.models.embedding import ImageEmbedding
     from napari_pathsam.models.sam2 import Sam2
 
 
@@ -76,7 +75,9 @@ def evaluate_prompts(
         image, labels = sample.load()
         objects = objects_of(labels, sample.label_kind)
         started = perf_counter()
-        embedding = encode_at(model, image, mpp=sample.mpp, at_mpp=settings.at_mpp, name=sample.name)
+        embedding = encode_at(
+            model, image, mpp=sample.mpp, at_mpp=settings.at_mpp, name=sample.name
+        )
         encode_seconds = perf_counter() - started
         interactions, ellipses = [], []
         for _, target in iter_objects(objects, smallest_px=settings.smallest_px):
@@ -103,30 +104,6 @@ def objects_of(labels: NDArray, kind: LabelKind) -> NDArray[np.int32]:
         components, _ = ndimage.label(labels == class_id, structure=np.ones((3, 3)))
         objects += np.where(components > 0, components + objects.max(), 0).astype(np.int32)
     return objects
-
-
-def encode_at(
-    model: Sam2,
-    image: NDArray[np.uint8],
-    *,
-    mpp: float | None,
-    at_mpp: float | None = None,
-    name: str = "The image",
-) -> ImageEmbedding:
-    """Encode ``(H, W, 3)`` at another pixel size; prompts and masks stay in the image's pixels."""
-    if at_mpp is None or at_mpp == mpp:
-        return model.encode(image, mpp=mpp)
-    if mpp is None:
-        raise BadImageError(
-            f"{name} has no known pixel size, so it cannot be worked on at {at_mpp:g} µm per "
-            "pixel. Give its pixel size with --mpp, or leave out --at-mpp."
-        )
-    from PIL import Image
-
-    height, width = (max(1, round(n * mpp / at_mpp)) for n in image.shape[:2])
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
-    embedding = model.encode(np.asarray(resized), mpp=at_mpp)
-    return replace(embedding, shape_yx=(image.shape[0], image.shape[1]), mpp=mpp)
 
 
 def prompt_metrics(

@@ -1,0 +1,106 @@
+"""What the commands share: progress, readable failure, and a model on sensible threads."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from napari_pathsam.core.errors import PathsamError
+
+if TYPE_CHECKING:
+    from napari_pathsam.models.sam2 import Sam2
+
+OUT = Console(soft_wrap=True, highlight=False)
+"""Results."""
+ERR = Console(stderr=True, highlight=False)
+"""Progress and errors."""
+
+MOST_THREADS = 8
+
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", help="A name of `pathsam models list`, or a .safetensors file."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+MppOption = Annotated[
+    float | None,
+    typer.Option("--mpp", min=0.001, help="Microns per pixel of the image; overrides the file's."),
+]
+
+
+@contextmanager
+def failing_readably() -> Iterator[None]:
+    """Turn what went wrong into one paragraph on stderr and exit status 1."""
+    try:
+        yield
+    except PathsamError as error:
+        _fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}.")
+    except KeyboardInterrupt:
+        _fail("Stopped. Files that were being written are not there.")
+
+
+def _fail(text: str) -> None:
+    paragraph = " ".join(text.split())
+    print("\n".join(textwrap.wrap(paragraph, 100, break_on_hyphens=False)), file=sys.stderr)
+    raise SystemExit(1)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Progress]:
+    """A bar with time left, on stderr; its only task has the id 0."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=ERR, transient=True) as bar:
+        bar.add_task(what, total=total)
+        yield bar
+
+
+def show_facts(facts: Mapping[str, str]) -> None:
+    """Names and values in two columns."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in facts.items():
+        table.add_row(name, value)
+    OUT.print(table)
+
+
+def load(name: str, device: str = "auto") -> Sam2:
+    """A model of the catalogue or a file, ready to use."""
+    from napari_pathsam.models.catalogue import load_model
+
+    _use_own_cores()
+    return load_model(name, device)
+
+
+def _use_own_cores() -> None:
+    """Torch counts the machine's cores; a container or a batch job may have fewer."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    import torch
+
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, min(own, torch.get_num_threads(), MOST_THREADS)))

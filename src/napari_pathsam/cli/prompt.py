@@ -1,0 +1,91 @@
+"""``pathsam prompt``: clicks and a box on an image → the object's mask in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_pathsam.cli.console import OUT, DeviceOption, ModelOption, MppOption, load
+
+SUFFIXES = (".png", ".tif", ".tiff", ".geojson")
+
+
+def prompt(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    out: Annotated[Path, typer.Option("--out", help="MASK.png, .tif or .geojson.")],
+    point: Annotated[
+        list[str] | None,
+        typer.Option("--point", metavar="Y,X …", help="On the object. May be repeated."),
+    ] = None,
+    negative: Annotated[
+        list[str] | None,
+        typer.Option("--negative", metavar="Y,X …", help="Not on the object. May be repeated."),
+    ] = None,
+    box: Annotated[
+        str | None, typer.Option("--box", metavar="Y0,X0,Y1,X1", help="Round the object.")
+    ] = None,
+    model: ModelOption = "pathsam-nano",
+    mpp: MppOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Segment the object under some clicks or in a box.
+
+    Coordinates are pixels of the image, row first: 0,0 is its upper left.
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(f"it must end in {', '.join(SUFFIXES)}.", param_hint="--out")
+    positive = [_numbers("--point", p, 2) for p in point or ()]
+    negatives = [_numbers("--negative", p, 2) for p in negative or ()]
+    corners = None if box is None else _numbers("--box", box, 4)
+    if not positive and corners is None:
+        raise typer.BadParameter("say where the object is, with --point or --box.")
+    if corners and not (corners[2] > corners[0] and corners[3] > corners[1]):
+        raise typer.BadParameter(
+            f"{box} has no area; it goes from the upper left to the lower right.",
+            param_hint="--box",
+        )
+    from napari_pathsam.core.prompts import Prompts
+    from napari_pathsam.inference.segment import segment_prompted
+    from napari_pathsam.io.images import read_rgb
+
+    asked = Prompts(box=None if corners is None else (*corners[:2], *corners[2:]))  # type: ignore[arg-type]
+    for sign, points in ((True, positive), (False, negatives)):
+        for y, x in points:
+            asked = asked.with_point(y, x, positive=sign)
+    pixels, file_mpp = read_rgb(image)
+    asked.check((pixels.shape[0], pixels.shape[1]))
+    found = segment_prompted(load(model, device), pixels, asked, mpp=mpp or file_mpp)
+    mask = found.in_image((pixels.shape[0], pixels.shape[1]))
+    _write(out, mask)
+    OUT.print(f"{out}: {mask.sum():,} pixels, predicted IoU {found.score:.2f}")
+
+
+def _write(path: Path, mask) -> None:  # type: ignore[no-untyped-def]
+    import numpy as np
+
+    from napari_pathsam.io.annotations import write_geojson
+    from napari_pathsam.io.atomic import writing
+    from napari_pathsam.io.images import write_labels
+
+    with writing(path) as temporary:
+        if path.suffix.lower() == ".geojson":
+            write_geojson(temporary, mask.astype(np.int32), class_of=None, classes=None)
+        else:
+            write_labels(temporary, mask.astype(np.uint8), None)
+
+
+def _numbers(option: str, text: str, n: int) -> tuple[float, ...]:
+    """``"12,30"`` as numbers; a wrong command line otherwise."""
+    wanted = {2: "Y,X", 4: "Y0,X0,Y1,X1"}[n]
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != n or not all(abs(v) < 1e9 for v in numbers):
+        raise typer.BadParameter(
+            f"{text!r} is not {wanted}: {n} numbers with commas, row before column.",
+            param_hint=option,
+        )
+    return numbers
