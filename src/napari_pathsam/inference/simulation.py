@@ -1,0 +1,88 @@
+"""The simulated annotator at work on a model: used alike to train, to validate and to evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pathsam.core.prompts import Prompts, innermost_point, next_click, tight_box
+
+if TYPE_CHECKING:
+    from napari_pathsam.models.embedding import ImageEmbedding
+    from napari_pathsam.models.sam2 import Sam2
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """How one object went.
+
+    ``iou_at_clicks[n - 1]`` is the IoU after ``n`` clicks; ``seconds`` are those of each decode,
+    mask at image resolution included.
+    """
+
+    iou_at_clicks: tuple[float, ...]
+    iou_box: float
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One click and its answer: all prompts so far, the mask ``(H, W)``, the decode's seconds."""
+
+    prompts: Prompts
+    mask: NDArray[np.bool_]
+    score: float
+    seconds: float
+
+
+def clicking(
+    model: Sam2, embedding: ImageEmbedding, target: NDArray[np.bool_], *, clicks: int
+) -> Iterator[Turn]:
+    """Click at one object until the clicks are spent or nothing is wrong any more."""
+    prompts = Prompts().with_point(*innermost_point(target))
+    previous = None
+    for left in range(clicks - 1, -1, -1):
+        started = perf_counter()
+        previous = model.decode_prompts(embedding, prompts, previous=previous)
+        mask = previous.mask
+        yield Turn(prompts, mask, previous.score, perf_counter() - started)
+        click = next_click(target, mask) if left else None
+        if click is None:
+            return
+        prompts = prompts.with_point(*click[0], positive=click[1])
+
+
+def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks; 1 when both are empty."""
+    union = np.count_nonzero(a | b)
+    return np.count_nonzero(a & b) / union if union else 1.0
+
+
+def annotate(
+    model: Sam2, embedding: ImageEmbedding, target: NDArray[np.bool_], *, clicks: int = 5
+) -> Interaction:
+    """Click at one object until the clicks are spent, then box it afresh.
+
+    The first click falls on the object's innermost point, each next one on that of the largest
+    error, and the previous answer is fed back (:mod:`napari_pathsam.core.prompts`). When nothing
+    is wrong any more the remaining clicks keep the score.
+    """
+    turns = list(clicking(model, embedding, target, clicks=clicks))
+    ious = [mask_iou(turn.mask, target) for turn in turns]
+    ious += ious[-1:] * (clicks - len(ious))
+    boxed = model.decode_prompts(embedding, Prompts(box=tight_box(target)))
+    return Interaction(tuple(ious), mask_iou(boxed.mask, target), tuple(t.seconds for t in turns))
+
+
+def mean_ious(interactions: Sequence[Interaction]) -> dict[str, float]:
+    """Means over objects, by the names used in reports."""
+    if not interactions:
+        return {}
+    by_click = np.mean([i.iou_at_clicks for i in interactions], axis=0)
+    found = {f"iou_{n}": float(value) for n, value in enumerate(by_click, start=1)}
+    return found | {"iou_box": float(np.mean([i.iou_box for i in interactions]))}
