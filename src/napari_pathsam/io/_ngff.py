@@ -1,0 +1,112 @@
+"""OME-Zarr 0.4 and 0.5 (and a bare zarr array that is a picture), by plain zarr."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_pathsam.core.errors import BadFileError, BadImageError
+from napari_pathsam.io._files import reading
+from napari_pathsam.io._layout import layout_of
+from napari_pathsam.io.images import as_rgb, believable_mpp, full_scale_of
+from napari_pathsam.io.slides import RGB, Level, PyramidSlide
+
+MICRONS = {
+    "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "micron": 1.0, "um": 1.0, "µm": 1.0,
+    "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6, "inch": 25_400.0,
+}  # fmt: skip
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a zarr group or array of version 2 or 3."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs"))
+
+
+def open_ngff(path: Path) -> PyramidSlide:
+    """Open an OME-Zarr image as a slide; of several images in one container, the first."""
+    import zarr
+
+    with reading(path, "an OME-Zarr image"):
+        node: Any = zarr.open(path, mode="r")
+        if isinstance(node, zarr.Array):
+            axes = ["y", "x", "s"][: node.ndim]
+            return PyramidSlide([_level(path, node, axes, None)], name=path.name, path=path)
+        image = _multiscale(path, node)
+        group = node
+        if image is None and "0" in node:  # bioformats2raw puts each image into a group
+            group = node["0"]
+            image = _multiscale(path, group)
+        if image is None:
+            raise BadFileError(
+                f"{path.name} is zarr, but says nothing of an image (no “multiscales”). "
+                "Choose the folder of the image itself, which is often one level down."
+            )
+        axes = [_axis_name(axis) for axis in image.get("axes") or "tczyx"]
+        arrays = [group[str(dataset["path"])] for dataset in image["datasets"]]
+        arrays.sort(key=lambda array: -math.prod(array.shape))
+        scale = _white(path, arrays[-1], axes)
+        levels = [_level(path, array, axes, scale) for array in arrays]
+        mpp = _mpp(image, axes)
+    return PyramidSlide(levels, name=path.name, mpp=mpp, path=path)
+
+
+def _multiscale(path: Path, group: Any) -> dict[str, Any] | None:
+    attributes = group.attrs.asdict()
+    found = attributes.get("ome", attributes).get("multiscales")
+    if not found:
+        return None
+    if not isinstance(found[0].get("datasets"), list) or not found[0]["datasets"]:
+        raise BadFileError(f"{path.name} lists no resolution under “multiscales”. Export it again.")
+    return dict(found[0])
+
+
+def _axis_name(axis: Any) -> str:
+    return str(axis["name"] if isinstance(axis, dict) else axis).lower()
+
+
+def _level(path: Path, array: Any, axes: list[str], full_scale: float | None) -> Level:
+    if len(array.shape) < 2 or 0 in array.shape:
+        raise BadImageError(f"{path.name} has the shape {array.shape}, and so no pixels.")
+    # Channels that come last are interleaved colours, alpha allowed.
+    axes = [*axes[:-1], "s"] if axes[-1] == "c" else axes
+    layout = layout_of(axes, array.shape, where=path.name)
+
+    def fetch(rows: slice, columns: slice) -> RGB:
+        with reading(path, "an OME-Zarr image"):
+            piece = layout.channels_last(np.asarray(array[layout.index(rows, columns)]))
+        return as_rgb(piece, where=path.name, full_scale=full_scale)
+
+    shape_yx = (int(array.shape[layout.y]), int(array.shape[layout.x]))
+    return Level(shape_yx, (int(array.chunks[layout.y]), int(array.chunks[layout.x])), fetch)
+
+
+def _white(path: Path, array: Any, axes: list[str]) -> float | None:
+    """One full scale for the whole slide, from the middle of its coarsest level."""
+    if array.dtype == np.uint8:
+        return None
+    axes = [*axes[:-1], "s"] if axes[-1] == "c" else axes
+    layout = layout_of(axes, array.shape, where=path.name)
+    size = (array.shape[layout.y], array.shape[layout.x])
+    middle = [slice(max(0, n // 2 - 1024), min(n, n // 2 + 1024)) for n in size]
+    return full_scale_of(np.asarray(array[layout.index(*middle)]))
+
+
+def _mpp(image: dict[str, Any], axes: list[str]) -> float | None:
+    """Pixel size of the first resolution: its own scale times the whole image's."""
+    sizes = []
+    for name in "yx":
+        axis = axes.index(name)
+        described = image["axes"][axis] if image.get("axes") else None
+        unit = described.get("unit") if isinstance(described, dict) else None
+        if unit not in MICRONS:
+            return None
+        size = MICRONS[unit]
+        for owner in (image["datasets"][0], image):
+            for transform in owner.get("coordinateTransformations") or []:
+                if transform.get("type") == "scale":
+                    size *= float(transform["scale"][axis])
+        sizes.append(size)
+    return believable_mpp(*sizes)
