@@ -67,6 +67,15 @@ def project_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_data(project_root: Path) -> Path:
+    """Real histology that lies beside the checkout where the project is built; skips without it."""
+    folder = project_root.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real images (../shared/data) are not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_model() -> Sam2:
     """A real SAM 2 with random weights, 64 to 128 pixels; every mask covers a part of the image.
 
