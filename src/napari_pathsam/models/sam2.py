@@ -247,7 +247,7 @@ class Sam2(nn.Module):
                 "the model wants (height, width, 3) in uint8. `napari_pathsam.io.images.as_rgb` "
                 "turns grey, 16-bit and other images into that."
             )
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+        pixels = torch.from_numpy(np.array(image)).to(self.device)
         pixels = pixels.permute(2, 0, 1)[None].float() / 255
         size = self.input_yx((image.shape[0], image.shape[1]))
         if pixels.shape[-2:] != size:
