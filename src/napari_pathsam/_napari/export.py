@@ -1,0 +1,79 @@
+"""Export of what was accepted: QuPath GeoJSON and label images, written in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtWidgets import QFileDialog, QMenu, QToolButton, QWidget
+
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.workspace import Workspace
+
+FORMATS = {
+    "geojson": ("Objects for QuPath (GeoJSON)…", "objects.geojson", "GeoJSON (*.geojson)"),
+    "instances": ("Label image, one number per object…", "objects.tif", "Images (*.tif *.png)"),
+    "classes": ("Label image, one number per class…", "classes.tif", "Images (*.tif *.png)"),
+}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A copy of a workspace's labels: what is exported does not change while it is written."""
+
+    instances: NDArray[np.int32]
+    class_map: NDArray[np.uint8]
+    origin_yx: tuple[int, int]
+    class_of: dict[int, int]
+    classes: ClassTable
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> Labels:
+        return cls(
+            workspace.instances.copy(),
+            workspace.class_map.copy(),
+            workspace.labels_origin_yx,
+            {o.id: o.class_id for o in workspace.objects.values()},
+            workspace.classes,
+        )
+
+
+def write(kind: str, path: Path, labels: Labels) -> Path:
+    """Write one of the ``FORMATS``."""
+    if kind == "geojson":
+        from napari_pathsam.io.annotations import write_geojson
+
+        write_geojson(
+            path, labels.instances, class_of=labels.class_of, classes=labels.classes,
+            offset_yx=labels.origin_yx,
+        )  # fmt: skip
+    else:
+        from napari_pathsam.io.images import write_labels
+
+        array = labels.instances if kind == "instances" else labels.class_map
+        write_labels(path, array, labels.classes if kind == "classes" else None)
+    return path
+
+
+class ExportButton(QToolButton):
+    """A button with a menu of formats; ``export(kind, path)`` does the rest."""
+
+    def __init__(self, export: Callable[[str, Path], None], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._export = export
+        self.setText("Export")
+        self.setToolTip("Write the accepted objects: GeoJSON that QuPath opens, or label images")
+        self.setPopupMode(QToolButton.InstantPopup)
+        menu = QMenu(self)
+        for kind, (title, _, _) in FORMATS.items():
+            menu.addAction(title).triggered.connect(lambda _=False, kind=kind: self._ask(kind))
+        self.setMenu(menu)
+
+    def _ask(self, kind: str) -> None:
+        title, name, pattern = FORMATS[kind]
+        path, _ = QFileDialog.getSaveFileName(self, title.rstrip("…"), name, pattern)
+        if path:
+            self._export(kind, Path(path))

@@ -1,0 +1,159 @@
+"""What the dock draws over the image: the candidate, and the outline of the encoded field."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_pathsam._napari.layer_source import OWN
+from napari_pathsam._napari.plane import Plane, own_layer_place
+from napari_pathsam.core.geometry import Region
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from napari_pathsam.workspace import Candidate
+
+CANDIDATE_NAME, FIELD_NAME = "PathSAM candidate", "PathSAM field"
+FILL = 105  # alpha of 255
+INNER, OUTER = (255, 255, 255, 255), (20, 20, 20, 200)
+
+
+def painted(mask: NDArray[np.bool_], color: str, width: int) -> NDArray[np.uint8]:
+    """``(h + 2 w, w + 2 w, 4)``: the mask filled, outlined white inside and dark outside.
+
+    The double line shows on pale and on dark tissue alike. ``width`` is that of each line, and of
+    the margin.
+    """
+    padded = np.pad(mask, width)
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    out = np.zeros((*padded.shape, 4), np.uint8)
+    out[padded] = (red, green, blue, FILL)
+    out[padded & ~_eroded(padded, width)] = INNER
+    out[_dilated(padded, max(1, width // 2)) & ~padded] = OUTER
+    return out
+
+
+def _eroded(mask: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
+    return ndimage.binary_erosion(mask, iterations=n)  # type: ignore[no-any-return]
+
+
+def _dilated(mask: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
+    return ndimage.binary_dilation(mask, iterations=n)  # type: ignore[no-any-return]
+
+
+class Overlay:
+    """One layer of ours that is made when needed and comes back when deleted."""
+
+    def __init__(self, viewer: Viewer, name: str) -> None:
+        self._viewer = viewer
+        self._name = name
+        self._image: Image | None = None
+        self._plane: Plane | None = None
+        self.layer: Image | None = None
+
+    def open(self, image: Image, plane: Plane) -> None:
+        """Draw over this image from now on."""
+        self.close()
+        self._image, self._plane = image, plane
+
+    def close(self) -> None:
+        """Remove the layer."""
+        if self.layer is not None and self.layer in self._viewer.layers:
+            self._viewer.layers.remove(self.layer)
+        self.layer = self._image = self._plane = None
+
+    def place(self, plane: Plane) -> None:
+        """The image was moved or scaled."""
+        self._plane = plane
+        if self.layer is not None and self._image is not None:
+            place = own_layer_place(plane, self._image)
+            ratio = np.asarray(self.layer.metadata["ratio"])
+            self.layer.affine, self.layer.units = place["affine"], place["units"]
+            self.layer.scale = place["scale"] * ratio
+            self.layer.translate = place["scale"] * np.asarray(self.layer.metadata["at"])
+
+    def hide(self) -> None:
+        """Show nothing; the layer stays, for making one takes longer than filling one."""
+        if self.layer is not None:
+            self.layer.visible = False
+
+    def _show(self, pixels: NDArray[np.uint8], at_yx: Any, ratio_yx: Any) -> None:
+        """Show RGBA pixels, each ``ratio_yx`` image pixels large, the first one at ``at_yx``."""
+        if self._image is None or self._plane is None:
+            return
+        if self.layer is None or self.layer not in self._viewer.layers:
+            self.layer = self._add(pixels)
+        layer = self.layer
+        scale = np.asarray(self._image.scale, float)[-2:]
+        wanted_scale, wanted_at = scale * ratio_yx, scale * np.asarray(at_yx)
+        layer.metadata.update(ratio=tuple(ratio_yx), at=tuple(at_yx))
+        if not layer.visible or not np.allclose(layer.scale, wanted_scale):
+            layer.scale = wanted_scale
+        layer.translate = wanted_at
+        layer.data = pixels
+        layer.visible = True
+
+    def _add(self, pixels: NDArray[np.uint8]) -> Any:
+        from napari.layers import Image
+
+        assert self._image is not None and self._plane is not None
+        layer = Image(
+            pixels,
+            rgb=True,
+            name=self._name,
+            metadata={OWN: "overlay", "ratio": (1, 1), "at": (0, 0)},
+            blending="translucent_no_depth",
+            **own_layer_place(self._plane, self._image),
+        )
+        active = self._viewer.layers.selection.active
+        index = self._viewer.layers.index(self._image) + 1
+        for i, other in enumerate(self._viewer.layers):
+            if other.metadata.get(OWN) in ("instances", "classes", "overlay"):
+                index = max(index, i + 1)
+        self._viewer.layers.insert(index, layer)
+        self._viewer.layers.selection.active = active  # a new layer never takes the tool away
+        return layer
+
+
+class CandidateOverlay(Overlay):
+    """The mask on offer."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer, CANDIDATE_NAME)
+
+    def show(self, candidate: Candidate | None, color: str, screen_px: float) -> None:
+        """Show a candidate in a class's colour; ``screen_px`` is screen pixels per image pixel."""
+        if candidate is None or not candidate.mask.size:
+            self.hide()
+            return
+        ratio = np.asarray(candidate.scale_yx, float)
+        width = int(np.clip(round(2 / max(screen_px * ratio.mean(), 1e-6)), 1, 8))
+        at = np.asarray(candidate.translate_yx) - width * ratio
+        self._show(painted(candidate.mask, color, width), at, ratio)
+
+
+class FieldOutline(Overlay):
+    """A line round the encoded field, when it is less than what is in view."""
+
+    COLOR = "#ffd54a"
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer, FIELD_NAME)
+
+    def show(self, region: Region | None) -> None:
+        """Outline a region of image pixels; None: show nothing."""
+        if region is None:
+            self.hide()
+            return
+        shape = np.asarray(region.shape_yx) / 2
+        at = np.array([region.y, region.x]) + (shape - 1) / 2
+        self._show(np.zeros((2, 2, 4), np.uint8), at, shape)
+        if self.layer is not None:
+            box = self.layer.bounding_box
+            box.line_color, box.line_thickness, box.points = self.COLOR, 2, False
+            box.visible = True

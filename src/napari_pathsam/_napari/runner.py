@@ -1,0 +1,198 @@
+"""The workspace's runner in a viewer: one worker thread; answers come back on the GUI thread.
+
+One thread, because one model answers at a time: an encoding that two threads share is twice as
+slow in each. It runs at a lower priority than the GUI and with fewer torch threads than there are
+cores, so that the viewer stays alive on two of them.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+
+NICENESS = 5
+LONGEST_PAUSE_S = 1.5
+"""Work waits this long at most for a person who never stops panning."""
+
+
+class Cancelled(Exception):
+    """The job was cancelled while it ran; nobody waits for its result."""
+
+
+class QtJob:
+    """Work handed in; :meth:`cancel` drops it, also while it runs."""
+
+    def __init__(
+        self,
+        work: Callable[[], Any],
+        then: Callable[[Any], None] | None,
+        failed: Callable[[Exception], None] | None,
+    ) -> None:
+        self.work: Callable[[], Any] | None = work
+        self.then = then
+        self.failed = failed
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Forget the job: it stops at its next checkpoint and neither callback is called."""
+        self.cancelled = True
+
+
+class QtRunner(QObject):
+    """Runs jobs one after the other in a worker thread."""
+
+    _finished = Signal(object, object, object)  # job, result, error
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._jobs: queue.SimpleQueue[QtJob | None] = queue.SimpleQueue()
+        self._running: QtJob | None = None
+        self._pending = 0
+        self._closed = False
+        self._busy_until = 0.0
+        self._finished.connect(self._deliver)
+        self._thread = threading.Thread(target=self._run, name="pathsam-worker", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        *args: Any,
+        then: Callable[[Any], None] | None = None,
+        failed: Callable[[Exception], None] | None = None,
+    ) -> QtJob:
+        """Call ``fn(*args)`` in the worker; ``then(result)`` or ``failed(error)`` here."""
+        job = QtJob(lambda: fn(*args), then, failed)
+        self._pending += 1
+        self._jobs.put(job)
+        return job
+
+    @property
+    def idle(self) -> bool:
+        """Whether every job handed in has been answered."""
+        return self._pending == 0
+
+    def yield_for(self, seconds: float) -> None:
+        """Let running work pause that long: the person is panning."""
+        self._busy_until = time.monotonic() + seconds
+
+    def checkpoint(self, *_: Any) -> None:
+        """Called by work between two steps, in the worker: stop if cancelled, pause if asked."""
+        job = self._running
+        start = time.monotonic()
+        while time.monotonic() < min(self._busy_until, start + LONGEST_PAUSE_S):
+            if self._closed or (job is not None and job.cancelled):
+                break
+            time.sleep(0.01)
+        if self._closed or (job is not None and job.cancelled):
+            raise Cancelled
+
+    def close(self) -> None:
+        """Drop what is waiting and let the thread end."""
+        self._closed = True
+        self._jobs.put(None)
+
+    def _deliver(self, job: QtJob, result: Any, error: Exception | None) -> None:
+        self._pending -= 1
+        if job.cancelled or self._closed:
+            return
+        if error is None:
+            if job.then is not None:
+                job.then(result)
+        elif job.failed is not None:
+            job.failed(error)
+
+    def _run(self) -> None:
+        _lower_priority()
+        while (job := self._jobs.get()) is not None and not self._closed:
+            self._running = job
+            result, error = self._outcome(job)
+            self._running = None
+            job.work = None  # what the closure holds must not be freed by this thread later on
+            if not self._closed:
+                with suppress(RuntimeError):  # Qt side already deleted: the viewer was closed
+                    self._finished.emit(job, result, error)
+            del job, result, error
+
+    @staticmethod
+    def _outcome(job: QtJob) -> tuple[Any, Exception | None]:
+        """Run a job. Python's collector is held back: run here, it would free Qt objects."""
+        if job.cancelled or job.work is None:
+            return None, None
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return job.work(), None
+        except Cancelled:
+            return None, None
+        except Exception as error:  # noqa: BLE001 - handed to the GUI thread, which shows it
+            return None, error
+        finally:
+            if collecting:
+                gc.enable()
+
+
+def _lower_priority() -> None:
+    """Nicer than the GUI thread, where the system knows priorities of threads (Linux)."""
+    with suppress(AttributeError, OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def interruptible(model: Any, runner: QtRunner) -> Any:
+    """Make a model's image encoder pause and stop at each of its blocks; returns the model."""
+    encoder = getattr(model, "image_encoder", None)
+    if encoder is not None:
+        for module in encoder.modules():
+            if not any(True for _ in module.children()):
+                module.register_forward_pre_hook(runner.checkpoint)
+    return model
+
+
+def torch_error_text(error: BaseException) -> str:
+    """What to tell a person when torch cannot be imported."""
+    return (
+        f"PyTorch could not be loaded ({error}). On Windows this happens when a Qt library was "
+        "loaded first, or when the Microsoft Visual C++ runtime is missing. Close napari and "
+        "start it with the command “napari-pathsam”, which loads PyTorch first; if that fails "
+        "too, install the “Visual C++ Redistributable” of Microsoft and try again. "
+        "Everything you accepted so far is saved."
+    )
+
+
+class ViewerModels:
+    """Loads models in the worker, with few torch threads, and keeps the one used last."""
+
+    def __init__(self, runner: QtRunner) -> None:
+        self._runner = runner
+        self._kept: tuple[tuple[str, str], Any] | None = None
+
+    def __call__(self, name: str, device: str) -> Any:
+        """The model; called in the worker.
+
+        Raises
+        ------
+        UnavailableError
+            When torch itself cannot be loaded; it says what to do.
+        """
+        from napari_pathsam.core.errors import UnavailableError
+
+        if self._kept is not None and self._kept[0] == (name, device):
+            return self._kept[1]
+        try:
+            import torch
+        except (OSError, ImportError) as error:
+            raise UnavailableError(torch_error_text(error)) from error
+        from napari_pathsam.models.catalogue import load_model
+
+        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+        model = interruptible(load_model(name, device=device), self._runner)
+        self._kept = ((name, device), model)
+        return model

@@ -1,0 +1,459 @@
+"""Session: one viewer, one workspace, and the layers through which they talk; no widgets.
+
+Signals of the layers become calls of the workspace, signals of the workspace become layers. What a
+person reads and presses is in :mod:`napari_pathsam._napari.annotate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_pathsam._napari.label_layers import LabelLayers
+from napari_pathsam._napari.layer_source import OWN, LayerSource, source_of
+from napari_pathsam._napari.overlays import CandidateOverlay, FieldOutline
+from napari_pathsam._napari.plane import view_of
+from napari_pathsam._napari.prompt_layers import PromptLayers
+from napari_pathsam.core.errors import PathsamError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.prompts import Box
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from napari_pathsam._napari.runner import QtRunner
+    from napari_pathsam.workspace import Workspace
+
+POINT_SCREEN_PX = 11.0
+PAN_PAUSE_S = 0.2
+LOOKS = ("contrast_limits", "gamma", "colormap", "opacity", "blending", "visible", "data")
+PLACES = ("scale", "translate", "rotate", "shear", "affine", "units")
+
+
+class ShownSource:
+    """The open image for the workspace: stays the same while its display settings change."""
+
+    def __init__(self, now: LayerSource) -> None:
+        self.now = now
+
+    @property
+    def key(self) -> str:
+        return self.now.key
+
+    @property
+    def name(self) -> str:
+        return self.now.name
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        return self.now.shape_yx
+
+    @property
+    def mpp(self) -> float | None:
+        return self.now.mpp
+
+    def read(self, region: Region, shape_yx: tuple[int, int]) -> NDArray[np.uint8]:
+        """Pixels as displayed now; called in a worker."""
+        return self.now.read(region, shape_yx)
+
+
+class Session(QObject):
+    """Keeps a viewer and a workspace in step."""
+
+    image_changed = Signal(object)  # the Image layer, or None
+    tool_changed = Signal(object)  # tool id, or None
+    sign_changed = Signal(bool)
+    strayed = Signal(str)  # another layer is active (its name); "" when the tool's is
+    failed = Signal(str)
+
+    def __init__(
+        self, viewer: Viewer, workspace: Workspace, runner: QtRunner, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.workspace = workspace
+        self._runner = runner
+        self.image: Image | None = None
+        self.source: ShownSource | None = None
+        self.tool: str | None = None
+        self.hidden: frozenset[int] = frozenset()
+        self.prompts = PromptLayers(viewer, self)
+        self.labels = LabelLayers(viewer, self)
+        self.candidate = CandidateOverlay(viewer)
+        self.outline = FieldOutline(viewer)
+        self._seen: set[str] = set()  # images opened in this session: restored without asking
+        self._busy_self = False  # layers come and go because we say so
+        self._zoom = 0.0
+        self._look_timer = _timer(self, 250, self._on_look)
+        self._view_timer = _timer(self, 40, self._on_view)
+        self._color_timer = _timer(self, 0, self._recolor)
+        self._connections: list[tuple[Any, Callable]] = []
+        self._image_connections: list[tuple[Any, Callable]] = []
+        self._connect()
+
+    # --- the image ---
+
+    def open_image(self, image: Image | None) -> None:
+        """Work on another image layer; None: on none."""
+        self._look_timer.stop()
+        self._release_image()
+        self.image = image
+        if image is not None:
+            try:
+                source = source_of(image, self.viewer)
+            except PathsamError as error:
+                self.image = None
+                self.failed.emit(str(error))
+            else:
+                self._watch(image)
+                self._open(source)
+        self.image_changed.emit(self.image)
+
+    def close(self) -> None:
+        """The dock goes: take our layers and callbacks off the viewer; what is accepted stays."""
+        for emitter, slot in self._connections:
+            with suppress(ValueError, TypeError, RuntimeError):
+                emitter.disconnect(slot)
+        self._connections = []
+        for timer in (self._look_timer, self._view_timer, self._color_timer):
+            timer.stop()
+        with suppress(RuntimeError, ValueError):
+            self._release_image(keep_labels=True)
+
+    def _open(self, source: LayerSource) -> None:
+        assert self.image is not None
+        workspace = self.workspace
+        self.source = ShownSource(source)
+        self._busy_self = True
+        try:
+            workspace.open_image(self.source, view=self._view(source))
+            if source.key in self._seen and workspace.restorable is not None:
+                workspace.restore()
+            self._seen.add(source.key)
+            self.labels.open(self.image, source.plane, self._arrays(), workspace.labels_origin_yx)
+            self.candidate.open(self.image, source.plane)
+            self.outline.open(self.image, source.plane)
+            self.prompts.open(self.image, source.plane)
+        finally:
+            self._busy_self = False
+        self._recolor()
+        self._zoom = 0.0
+        self._on_view()
+        self.set_tool(self.tool or "point")
+
+    def _release_image(self, *, keep_labels: bool = False) -> None:
+        """Let go of the image: stop work, take our layers away."""
+        for emitter, slot in self._image_connections:
+            with suppress(ValueError, TypeError, RuntimeError):
+                emitter.disconnect(slot)
+        self._image_connections = []
+        self._busy_self = True
+        try:
+            self.prompts.close()
+            self.candidate.close()
+            self.outline.close()
+            self.labels.close(keep=keep_labels and bool(self.workspace.objects))
+        finally:
+            self._busy_self = False
+        if self.source is not None:
+            self.workspace.close_image()
+        self.image = self.source = None
+
+    def _arrays(self) -> dict[str, NDArray]:
+        return {"classes": self.workspace.class_map, "instances": self.workspace.instances}
+
+    # --- tools ---
+
+    def set_tool(self, tool_id: str | None) -> None:
+        """Take a tool in hand: its layer becomes active, in the mode that draws."""
+        self.tool = tool_id
+        self._busy_self = True
+        try:
+            if self.image is not None:
+                self.prompts.activate(tool_id)
+        finally:
+            self._busy_self = False
+        self.tool_changed.emit(tool_id)
+        self._check_active()
+
+    def toggle_tool(self, tool_id: str) -> None:
+        """A tool's key: takes it in hand; pressed again, back to panning."""
+        self.set_tool(None if self.tool == tool_id and not self._stray_name() else tool_id)
+
+    def back(self) -> None:
+        """Back to the tool's layer."""
+        self.set_tool(self.tool or "point")
+
+    def set_sign(self, positive: bool) -> None:
+        """The sign of the next point or scribble."""
+        self.prompts.set_sign(positive)
+        self.sign_changed.emit(positive)
+
+    def toggle_sign(self) -> None:
+        """From + to − and back."""
+        self.set_sign(not self.prompts.sign())
+
+    def object_at(self, y: float, x: float) -> int | None:
+        """The accepted object under an image pixel."""
+        if self.source is None:
+            return None
+        oy, ox = self.workspace.labels_origin_yx
+        row, column = round(y) - oy, round(x) - ox
+        array = self.workspace.instances
+        if 0 <= row < array.shape[0] and 0 <= column < array.shape[1]:
+            return int(array[row, column]) or None
+        return None
+
+    def refine_at(self, y: float, x: float) -> None:
+        """Take up the object under a pixel, and the point tool with it."""
+        found = self.object_at(y, x)
+        if found is None:
+            self.failed.emit(
+                "There is no accepted object where you clicked. The Refine tool takes up an "
+                "object you accepted before; to start a new one choose Point or Box."
+            )
+            return
+        self.refine(found)
+
+    def refine(self, object_id: int) -> None:
+        """Take up an accepted object, with the point tool in hand."""
+        self.workspace.refine(object_id)
+        self.labels.select(object_id=object_id)
+        self.set_tool("point")
+
+    def set_hidden(self, hidden: frozenset[int]) -> None:
+        """Classes whose objects are not shown."""
+        self.hidden = hidden
+        self._recolor()
+
+    def peek(self) -> Callable[[], None]:
+        """Hide the objects; what is returned shows them again."""
+        self.labels.peek()
+        was_shown = self.candidate.layer is not None and self.candidate.layer.visible
+        self.candidate.hide()
+
+        def release() -> None:
+            self.labels.release_peek()
+            if was_shown and self.candidate.layer is not None and self.workspace.candidate:
+                self.candidate.layer.visible = True
+
+        return release
+
+    # --- wiring ---
+
+    def _connect(self) -> None:
+        self.prompts.points_drawn.connect(self._on_points)
+        self.prompts.box_drawn.connect(self._on_box)
+        self.prompts.scribble_drawn.connect(self.workspace.add_scribble)
+        self.prompts.lasso_drawn.connect(self.workspace.add_polygon)
+        self.prompts.clicked.connect(self._on_clicked)
+        self.labels.stroke.connect(self._on_stroke)
+        w, v = self.workspace, self.viewer
+        for emitter, slot in (
+            (w.prompts_changed, self.prompts.show),
+            (w.candidate_changed, self._on_candidate),
+            (w.labels_changed, self._on_labels),
+            (w.labels_moved, self._on_labels_moved),
+            (w.classes_changed, self._on_colors),
+            (w.objects_changed, self._on_colors),
+            (w.active_class_changed, self._on_active_class),
+            (w.field_changed, self._on_field),
+            (v.scene.camera.events, self._on_camera),
+            (v.layers.events.removed, self._on_removed),
+            (v.layers.selection.events.active, self._on_active),
+            (v.dims.events.current_step, self._on_maybe_other_plane),
+            (v.dims.events.order, self._on_maybe_other_plane),
+            (v.dims.events.ndisplay, self._on_maybe_other_plane),
+        ):
+            emitter.connect(slot)
+            self._connections.append((emitter, slot))
+
+    def _watch(self, image: Image) -> None:
+        for name in (*LOOKS, *PLACES):
+            emitter = getattr(image.events, name, None)
+            if emitter is not None:
+                slot = self._on_maybe_other_look
+                emitter.connect(slot)
+                self._image_connections.append((emitter, slot))
+
+    # --- from the layers ---
+
+    def _on_points(self, points_yx: tuple, positive: tuple) -> None:
+        self.workspace.set_points(points_yx, positive)
+        # What the workspace did not take (a point outside the image) must not stay on screen.
+        self.prompts.show(self.workspace.prompts)
+
+    def _on_box(self, box: Box | None) -> None:
+        if box is not None and not (box[2] - box[0] > 1.5 and box[3] - box[1] > 1.5):
+            box = None  # a click with the box tool, not a drag
+        if box != self.workspace.prompts.box:
+            self.workspace.set_box(box)
+        self.prompts.show(self.workspace.prompts)
+
+    def _on_clicked(self, y: float, x: float) -> None:
+        if self.tool == "refine":
+            self.refine_at(y, x)
+
+    def _on_stroke(self, kind: str, indices: tuple, old: NDArray, new: NDArray) -> None:
+        self.workspace.record_stroke(kind, indices, old, new)  # type: ignore[arg-type]
+
+    # --- from the workspace ---
+
+    def _on_candidate(self, candidate: Any) -> None:
+        classes = self.workspace.classes
+        active = self.workspace.active_class
+        color = next((c.color for c in classes if c.id == active), "#31a3dd")
+        self.candidate.show(candidate, color, self._screen_px())
+
+    def _on_labels(self, _region: Region) -> None:
+        if self.image is not None:
+            self._guarded(self.labels.ensure)
+            self._color_timer.start()
+
+    def _on_labels_moved(self) -> None:
+        if self.image is not None and self.labels.layers:
+            self._guarded(
+                lambda: self.labels.set_arrays(self._arrays(), self.workspace.labels_origin_yx)
+            )
+            self._color_timer.start()
+
+    def _on_colors(self, *_: Any) -> None:
+        self._color_timer.start()
+
+    def _recolor(self) -> None:
+        """Colours, then pixels, once for all that changed in one turn of the event loop."""
+        if self.image is None:
+            return
+        workspace = self.workspace
+        self.labels.set_colors(workspace.classes, workspace.objects.values(), self.hidden)
+        self.labels.refresh()
+        self.labels.select(class_id=workspace.active_class)
+
+    def _on_active_class(self, class_id: int) -> None:
+        self.labels.select(class_id=class_id)
+        if self.workspace.candidate is not None:
+            self._on_candidate(self.workspace.candidate)
+
+    def _on_field(self, field: Any) -> None:
+        view = None if self.source is None else self._view(self.source.now)
+        if field is None or view is None or _covers(field.region, view):
+            self._guarded(lambda: self.outline.show(None))
+        else:
+            self._guarded(lambda: self.outline.show(field.region))
+
+    # --- from the viewer ---
+
+    def _view(self, source: LayerSource) -> Region | None:
+        seen = view_of(self.viewer, source.plane, source.shape_yx)
+        return seen[0] if seen else None
+
+    def _screen_px(self) -> float:
+        if self.source is None:
+            return 1.0
+        plane = self.source.now.plane
+        return float(np.mean(plane.pixel_size_yx * plane.scene_unit)) * self.viewer.scene.camera.zoom
+
+    def _on_camera(self, *_: Any) -> None:
+        self._runner.yield_for(PAN_PAUSE_S)
+        if not self._view_timer.isActive():
+            self._view_timer.start()
+
+    def _on_view(self) -> None:
+        if self.source is None:
+            return
+        seen = view_of(self.viewer, self.source.now.plane, self.source.shape_yx)
+        if seen is not None:
+            self.workspace.set_view(*seen)
+        screen_px = self._screen_px()
+        if abs(screen_px - self._zoom) > 0.02 * self._zoom:
+            self._zoom = screen_px
+            self.prompts.set_point_size(POINT_SCREEN_PX / screen_px)
+            self.labels.set_contour(screen_px)
+        self._on_field(self.workspace.field)
+
+    def _on_removed(self, event: Any) -> None:
+        if self._busy_self:
+            return
+        if self.image is not None and event.value == self.image:
+            self.workspace.cancel()
+            self._release_image(keep_labels=True)
+            self.image_changed.emit(None)
+        elif self.image is not None and event.value in (self.prompts.points, self.prompts.shapes):
+            self._check_active()
+
+    def _on_active(self, *_: Any) -> None:
+        if not self._busy_self:
+            self._check_active()
+
+    def _stray_name(self) -> str:
+        """The active layer's name when it is not the one the tool draws in."""
+        if self.image is None or self.tool is None:
+            return ""
+        active = self.viewer.layers.selection.active
+        wanted = self.prompts.layer_for(self.tool)
+        if active is not None and active == wanted and wanted in self.viewer.layers:
+            return ""
+        return "no layer" if active is None else active.name
+
+    def _check_active(self) -> None:
+        self.strayed.emit(self._stray_name())
+
+    def _on_maybe_other_look(self, *_: Any) -> None:
+        self._look_timer.start()
+
+    def _on_maybe_other_plane(self, *_: Any) -> None:
+        if self.image is not None and not self._busy_self:
+            self._look_timer.start()
+
+    def _on_look(self) -> None:
+        """The image is shown in another way, lies elsewhere, or is another one now."""
+        if self.image is None or self.source is None:
+            return
+        try:
+            source = source_of(self.image, self.viewer)
+        except PathsamError as error:
+            self.failed.emit(str(error))
+            return
+        old = self.source.now
+        if source.key != old.key or source.shape_yx != old.shape_yx:
+            self.open_image(self.image)
+            return
+        self.source.now = source
+        if not source.looks_like(old):
+            self.workspace.forget_embeddings()
+        if not source.plane.same_place(old.plane) or source.mpp != old.mpp:
+            for part in (self.labels, self.prompts, self.candidate, self.outline):
+                part.place(source.plane)  # type: ignore[attr-defined]
+            self._zoom = 0.0
+            self._on_view()
+            self.image_changed.emit(self.image)
+
+    def _guarded(self, change: Callable[[], object]) -> None:
+        self._busy_self = True
+        try:
+            change()
+        finally:
+            self._busy_self = False
+
+
+def own(layer: Any) -> bool:
+    """Whether this plugin made the layer."""
+    return bool(layer.metadata.get(OWN))
+
+
+def _covers(outer: Region, inner: Region) -> bool:
+    return outer.intersection(inner) == inner
+
+
+def _timer(parent: QObject, interval_ms: int, slot: Callable[[], None]) -> QTimer:
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.setInterval(interval_ms)
+    timer.timeout.connect(slot)
+    return timer

@@ -1,0 +1,224 @@
+"""A real viewer, a model of a few lines that answers like one, and a person's hands."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_pathsam.core.prompts import Prompts
+from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
+
+SCREENSHOTS = os.environ.get("PATHSAM_SCREENSHOTS")
+
+
+class ColorModel:
+    """What has the colour under the prompt and hangs together with it; three levels of tolerance.
+
+    The interface of ``models.sam2.Sam2``; no weights, so the dock's tests need none.
+    """
+
+    name = "pathsam-nano"
+    config = SimpleNamespace(field_px=1024, mpp_range=(0.2, 2.0))
+
+    def __init__(self, encode_s: float = 0.0) -> None:
+        self.encode_s = encode_s
+        self.encoded: list[tuple[int, int]] = []
+        self.decoded = 0
+
+    def encode(self, image: np.ndarray, *, mpp: float | None = None) -> ImageEmbedding:
+        assert image.dtype == np.uint8
+        assert image.shape[2] == 3
+        time.sleep(self.encode_s)
+        self.encoded.append(image.shape[:2])
+        smooth = ndimage.gaussian_filter(image.astype(np.float32), (2, 2, 0))
+        return _Pixels(smooth, image.shape[:2])  # type: ignore[return-value]
+
+    def decode_prompts(
+        self,
+        embedding: ImageEmbedding,
+        prompts: Prompts,
+        *,
+        previous: PromptedMask | None = None,
+        multimask: bool | None = None,
+    ) -> PromptedMask:
+        self.decoded += 1
+        pixels, shape = embedding.pixels, embedding.shape_yx  # type: ignore[attr-defined]
+        logits = np.stack([_logits(pixels, prompts, limit) for limit in (18, 30, 44)])
+        scores = np.array([0.91, 0.84, 0.72], np.float32)
+        return PromptedMask(logits, scores, 0, shape)
+
+
+class _Pixels(SimpleNamespace):
+    def __init__(self, pixels: np.ndarray, shape_yx: tuple[int, int]) -> None:
+        super().__init__(pixels=pixels, shape_yx=shape_yx, nbytes=pixels.nbytes)
+
+
+def _logits(pixels: np.ndarray, prompts: Prompts, limit: float) -> np.ndarray:
+    shape = pixels.shape[:2]
+    allowed = np.ones(shape, bool)
+    seeds = [p for p, sign in zip(prompts.points_yx, prompts.positive, strict=True) if sign]
+    if prompts.box is not None:
+        y0, x0, y1, x1 = (round(v) for v in prompts.box)
+        allowed[:] = False
+        allowed[max(y0, 0) : y1, max(x0, 0) : x1] = True
+        seeds = seeds or [((y0 + y1) / 2, (x0 + x1) / 2)]
+    mask = np.zeros(shape, bool) if prompts.mask is None else prompts.mask.copy()
+    for y, x in seeds:
+        at = tuple(np.clip((round(y), round(x)), 0, np.array(shape) - 1))
+        like = (np.abs(pixels - pixels[at]).max(axis=-1) < limit) & allowed
+        components, _ = ndimage.label(like)
+        mask |= components == components[at]
+    yy, xx = np.indices(shape)
+    for (y, x), sign in zip(prompts.points_yx, prompts.positive, strict=True):
+        if not sign:
+            mask &= (yy - y) ** 2 + (xx - x) ** 2 > 15**2
+    return np.where(ndimage.binary_opening(mask, iterations=2), 6.0, -6.0).astype(np.float32)
+
+
+def tissue(seed: int = 0, side: int = 512) -> np.ndarray:
+    """A made-up H&E field: pink stroma, purple glands with pale lumina, dark nuclei."""
+    rng = np.random.default_rng(seed)
+    yy, xx = np.indices((side, side))
+    image = np.empty((side, side, 3), np.float32)
+    image[:] = (232, 178, 205)
+    for cy, cx in GLANDS:
+        angle = np.arctan2(yy - cy, xx - cx)
+        radius = np.hypot(yy - cy, xx - cx) / (1 + 0.12 * np.cos(3 * angle))
+        image[radius < 62] = (168, 110, 180)
+        image[radius < 30] = (240, 228, 238)
+    image += ndimage.gaussian_filter(rng.normal(0, 30, (side, side)), 2)[..., None]
+    return image.clip(0, 255).astype(np.uint8)
+
+
+GLANDS = ((130, 130), (140, 370), (360, 150), (370, 380))
+LUMEN = (130.0, 130.0)
+
+
+class Hands:
+    """Does what a person does: moves the mouse over the canvas, presses keys."""
+
+    def __init__(self, viewer, qtbot) -> None:
+        self.viewer = viewer
+        self.canvas = viewer.window._qt_viewer.canvas
+        self.qtbot = qtbot
+
+    def at(self, yx) -> np.ndarray:
+        """Canvas position (x, y) of image pixels of a layer at scale 1, without offset."""
+        camera, size = self.viewer.scene.camera, np.asarray(self.viewer.canvas.size)
+        world = np.asarray(yx, float)
+        return ((world - camera.center[-2:]) * camera.zoom + size / 2)[::-1]
+
+    def click(self, yx, *, button: int = 1, modifiers=()) -> None:
+        self.click_canvas(self.at(yx), button=button, modifiers=modifiers)
+
+    def click_canvas(self, pos, *, button: int = 1, modifiers=()) -> None:
+        events = self.canvas._scene_canvas.events
+        press = events.mouse_press(pos=pos, button=button, modifiers=list(modifiers))
+        events.mouse_release(
+            pos=pos, button=button, modifiers=list(modifiers), press_event=press, last_event=press
+        )
+        self.settle(1)
+
+    def drag(self, path_yx, *, modifiers=()) -> None:
+        events = self.canvas._scene_canvas.events
+        path = [self.at(yx) for yx in path_yx]
+        press = events.mouse_press(pos=path[0], button=1, modifiers=list(modifiers))
+        last = press
+        for pos in path[1:]:
+            time.sleep(0.01)
+            last = events.mouse_move(
+                pos=pos, button=1, modifiers=list(modifiers), press_event=press, last_event=last
+            )
+            self.settle(1)
+        events.mouse_release(
+            pos=path[-1], button=1, modifiers=list(modifiers), press_event=press, last_event=last
+        )
+        self.settle(2)
+
+    def key(self, key: str) -> None:
+        """A key with the canvas in focus, through Qt: ``"Ctrl+Shift+Z"``."""
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        *mods, name = key.split("+")
+        flags = Qt.NoModifier
+        for mod in mods:
+            flags |= {"Ctrl": Qt.ControlModifier, "Shift": Qt.ShiftModifier,
+                      "Alt": Qt.AltModifier}[mod]  # fmt: skip
+        qt_key = getattr(Qt, f"Key_{name.upper() if len(name) == 1 else name}")
+        QTest.keyClick(self.canvas.native, qt_key, flags)
+        self.settle(1)
+
+    def settle(self, times: int = 5) -> None:
+        from qtpy.QtWidgets import QApplication
+
+        for _ in range(times):
+            QApplication.processEvents()
+
+    def until(self, condition: Callable[[], bool], timeout_ms: int = 5000) -> None:
+        self.qtbot.waitUntil(condition, timeout=timeout_ms)
+        self.settle(2)
+
+    def screenshot(self, name: str) -> None:
+        """Saved when PATHSAM_SCREENSHOTS names a folder; then judged by a person."""
+        if SCREENSHOTS:
+            from pathlib import Path
+
+            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+            self.settle(15)
+            time.sleep(0.1)
+            self.settle(15)
+            self.viewer.screenshot(
+                str(Path(SCREENSHOTS) / f"{name}.png"), canvas_only=False, flash=False
+            )
+
+
+@pytest.fixture
+def field() -> SimpleNamespace:
+    """The made-up field and where its glands are."""
+    return SimpleNamespace(image=tissue(), glands=GLANDS, lumen=LUMEN)
+
+
+@pytest.fixture
+def model() -> ColorModel:
+    return ColorModel()
+
+
+@pytest.fixture
+def dock_of(make_napari_viewer, qtbot, tmp_path: Path, model: ColorModel):
+    """``open_(image, …) -> (viewer, dock, hands)``; closed docks leave nothing behind."""
+    from napari_pathsam._napari.annotate import AnnotateDock
+    from napari_pathsam._napari.keys import Keys
+
+    docks = []
+
+    def open_(image=None, *, loader=None, show: bool = True, **layer):
+        viewer = make_napari_viewer(show=show)
+        viewer.window._qt_window.resize(1500, 950)
+        if image is not None:
+            viewer.add_image(image, **layer)
+        dock = AnnotateDock(
+            viewer,
+            model_loader=loader or (lambda name, device: model),
+            journal_dir=tmp_path / "journals",
+            keys=Keys(tmp_path / "keys.json"),
+        )
+        viewer.window.add_dock_widget(dock, name="PathSAM: Annotate", area="right")
+        docks.append(dock)
+        hands = Hands(viewer, qtbot)
+        hands.settle(10)
+        viewer.fit_to_view()
+        hands.settle(5)
+        return viewer, dock, hands
+
+    yield open_
+    for dock in docks:
+        dock.shut_down()
+    docks.clear()
