@@ -21,9 +21,7 @@ def regions(labels: NDArray[np.integer]) -> dict[int, Region]:
     ids, compact = _compact(labels)
     found = ndimage.find_objects(compact) if len(ids) else []
     return {
-        int(label): Region(
-            rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start
-        )
+        int(label): Region(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
         for label, (rows, cols) in zip(ids, found, strict=True)
     }
 
@@ -91,7 +89,7 @@ def split_touching(binary: NDArray[np.bool_], min_distance_px: float) -> NDArray
     # The image's border is no background: a nucleus cut by it is not narrower for that.
     distance = ndimage.distance_transform_edt(mask) if not mask.all() else np.ones(mask.shape)
     smooth = ndimage.gaussian_filter(distance, min(1.0, min_distance_px / 4)) * mask
-    peaks = peak_local_max(
+    peaks = peak_local_max(  # type: ignore[no-untyped-call]
         smooth,
         min_distance=max(1, round(min_distance_px)),
         labels=components,
@@ -100,10 +98,8 @@ def split_touching(binary: NDArray[np.bool_], min_distance_px: float) -> NDArray
     seeds = np.zeros(mask.shape, np.int32)
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     _seed_the_rest(seeds, components, n)
-    split: NDArray[np.int32] = watershed(
-        -smooth, seeds, mask=mask, connectivity=EIGHT
-    ).astype(np.int32)
-    return split
+    split = watershed(-smooth, seeds, mask=mask, connectivity=EIGHT)  # type: ignore[no-untyped-call]
+    return np.asarray(split, np.int32)
 
 
 def _seed_the_rest(seeds: NDArray[np.int32], components: NDArray[np.integer], n: int) -> None:

@@ -17,10 +17,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadPromptError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.edits import LabelEdit
+from napari_pathsam.workspace.fields import MaskPrompt
 
 TILE_PX = 512
 
@@ -77,15 +77,11 @@ class Annotations:
 
     def to_array(self, region: Region) -> Region:
         """A level-0 region in array pixels."""
-        return Region(
-            region.y - self.origin_yx[0], region.x - self.origin_yx[1], *region.shape_yx
-        )
+        return Region(region.y - self.origin_yx[0], region.x - self.origin_yx[1], *region.shape_yx)
 
     def to_level0(self, region: Region) -> Region:
         """A region of the arrays in level-0 pixels."""
-        return Region(
-            region.y + self.origin_yx[0], region.x + self.origin_yx[1], *region.shape_yx
-        )
+        return Region(region.y + self.origin_yx[0], region.x + self.origin_yx[1], *region.shape_yx)
 
     # --- working edits out ----------------------------------------------------------------------
 
@@ -185,6 +181,11 @@ class Annotations:
                     edits.append(edit)
         return tuple(edits)
 
+    def mask_prompt(self, object_id: int) -> MaskPrompt:
+        """An object as a first mask."""
+        box = self[object_id].box
+        return MaskPrompt(self.instances[self.to_array(box).slices] == object_id, box)
+
     def __getitem__(self, object_id: int) -> AcceptedObject:
         if object_id not in self._objects:
             raise BadPromptError(
@@ -251,14 +252,14 @@ class Annotations:
 class _Tally:
     """The changed pixels of one id: how many, where, and the class of the first."""
 
-    n: int = 0
-    box: Region = Region(0, 0, 1, 1)
-    class_id: int = 0
+    n: int
+    box: Region
+    class_id: int
 
 
 class _Tallies(dict[int, _Tally]):
     def __missing__(self, key: int) -> _Tally:
-        return _Tally()
+        return _Tally(0, Region(0, 0, 1, 1), 0)
 
 
 def _tally(ids: NDArray, rows: NDArray, cols: NDArray, classes: NDArray) -> _Tallies:

@@ -48,16 +48,11 @@ class LabelEdit:
         )  # fmt: skip
         cut = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
         where = changed[cut]
-        blocks = [
-            _packed(values[cut][where], dtype)
-            for pair, dtype in zip(zip(before, after, strict=True), (INSTANCE, CLASS), strict=True)
-            for values in pair
-        ]
         return cls(
             tight,
             zlib.compress(np.packbits(where).tobytes(), 1),
-            (blocks[0], blocks[1]),
-            (blocks[2], blocks[3]),
+            (_packed(before[0][cut][where], INSTANCE), _packed(after[0][cut][where], INSTANCE)),
+            (_packed(before[1][cut][where], CLASS), _packed(after[1][cut][where], CLASS)),
         )
 
     @property
@@ -95,11 +90,9 @@ class LabelEdit:
         try:
             changed, i0, i1, c0, c1 = (b64decode(b, validate=True) for b in data["blocks"])
             y, x, height, width = (int(v) for v in data["region"])
-            edit = cls(Region(y, x, height, width), changed, (i0, i1), (c0, c1))
-            edit.values(int(np.count_nonzero(edit.where())))
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
+            return cls(Region(y, x, height, width), changed, (i0, i1), (c0, c1))
+        except (KeyError, TypeError, ValueError) as error:
             raise BadFileError(f"An action in the saved work is damaged ({error}).") from error
-        return edit
 
 
 def _packed(values: NDArray, dtype: np.dtype) -> bytes:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.errors import BadImageError, BadPromptError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.core.prompts import YX, Prompts
+from napari_pathsam.core.prompts import YX, Prompts, polygon_mask
 
 
 class ImageSource(Protocol):
@@ -80,9 +80,7 @@ def resized(image: NDArray[np.uint8], shape_yx: tuple[int, int]) -> NDArray[np.u
     averaged = image.astype(np.float32)
     if max(step) > 1:
         averaged = ndimage.uniform_filter(averaged, (step[0], step[1], 0), mode="nearest")
-    centres = [
-        (np.arange(shape_yx[i]) + 0.5) * image.shape[i] / shape_yx[i] - 0.5 for i in (0, 1)
-    ]
+    centres = [(np.arange(shape_yx[i]) + 0.5) * image.shape[i] / shape_yx[i] - 0.5 for i in (0, 1)]
     grid = np.meshgrid(*centres, indexing="ij")
     planes = [
         ndimage.map_coordinates(averaged[..., c], grid, order=1, mode="nearest") for c in range(3)
@@ -96,6 +94,21 @@ class MaskPrompt:
 
     mask: NDArray[np.bool_]
     region: Region
+
+    @classmethod
+    def inside(cls, polygon_yx: NDArray[np.float64], shape_yx: tuple[int, int]) -> MaskPrompt:
+        """What a polygon ``(n, 2)`` encloses of an image; BadPromptError when that is nothing."""
+        low = np.floor(polygon_yx.min(axis=0)).astype(int)
+        high = np.ceil(polygon_yx.max(axis=0)).astype(int) + 1
+        drawn = Region(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]))
+        region = drawn.intersection(Region.of(shape_yx))
+        if region is not None:
+            mask = polygon_mask(polygon_yx - (region.y, region.x), region.shape_yx)
+            if mask.any():
+                return cls(mask, region)
+        raise BadPromptError(
+            "The lasso encloses no pixel of the image. Draw it round the object, on the image."
+        )
 
     def seen_in(self, field: Field) -> NDArray[np.bool_]:
         """The mask at a field's pixels, nearest pixel, False outside ``region``."""
@@ -206,9 +219,7 @@ def choose_field(
     return Field(Region(y, x, height, width), (pixels[0], pixels[1]))
 
 
-def _span(
-    image_px: int, view_start: int, view_px: int, room_px: int, at: float
-) -> tuple[int, int]:
+def _span(image_px: int, view_start: int, view_px: int, room_px: int, at: float) -> tuple[int, int]:
     """Start and length of a field along one axis: round the view, or round ``at``."""
     length = max(1, min(room_px, image_px))
     in_view = view_start - 0.5 <= at < view_start + view_px - 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class PromptState:
     answer helps the decoder. ``serial`` names the state, so that its answer can be kept.
     """
 
-    prompts: Prompts = Prompts()
+    prompts: Prompts = field(default_factory=Prompts)
     mask: MaskPrompt | None = None
     refining: int | None = None
     parent: PromptState | None = field(default=None, repr=False, compare=False)
@@ -57,6 +57,10 @@ class PromptState:
             and mine.points_yx[:n] == theirs.points_yx
             and mine.positive[:n] == theirs.positive
         )
+
+    def after(self, parent: PromptState) -> PromptState:
+        """The same, built on ``parent``."""
+        return replace(self, parent=parent)
 
     def lineage(self) -> Iterator[PromptState]:
         """The states this one was built on, nearest first."""

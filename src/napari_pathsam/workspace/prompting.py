@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.core.prompts import Prompts
+from napari_pathsam.core.prompts import Prompts, tight_box
 from napari_pathsam.workspace.candidate import Answer, offer
 from napari_pathsam.workspace.fields import Field, ImageSource, choose_field, serves
 from napari_pathsam.workspace.history import PromptState
@@ -144,6 +144,7 @@ class Prompter:
         self._failed, self._changed = failed, changed
         self._preparing, self._decoding = Line(runner), Line(runner)
         self._model: Any = None
+        self._asked: int | None = None
         self.model_name, self.device = DEFAULT_MODEL, "auto"
         self.embeddings = Embeddings()
         self.field: Field | None = None
@@ -170,6 +171,10 @@ class Prompter:
         self._preparing.stop()
         self._decoding.stop()
         self._tell(None, self.field)
+
+    def hush(self) -> None:
+        """The prompts changed and need no answer; an embedding under way is still of use."""
+        self._decoding.stop()
 
     def update(self) -> None:
         """The prompts changed: answer them; what is under way goes on if it is still of use."""
@@ -210,9 +215,15 @@ class Prompter:
         encoding = self._preparing.busy_with
         if isinstance(encoding, tuple) and encoding[:-1] == about:
             kept.insert(0, encoding[-1])
-        if (state.parent or state.mask is not None) and self.field in kept and self.field:
-            if all(self.field.region.contains(*place) for place in places):
-                return self.field
+        same_object = any(s.serial == self._asked for s in (state, *state.lineage()))
+        self._asked = state.serial
+        if (
+            same_object
+            and self.field is not None
+            and self.field in kept
+            and all(self.field.region.contains(*place) for place in places)
+        ):
+            return self.field
         shape_yx, config = request.source.shape_yx, self._model.config
         wanted = choose_field(
             shape_yx,
@@ -300,9 +311,7 @@ def paragraph(error: BaseException) -> str:
     )
 
 
-def _encode(
-    model: Any, source: ImageSource, field: Field, mpp: float | None
-) -> ImageEmbedding:
+def _encode(model: Any, source: ImageSource, field: Field, mpp: float | None) -> ImageEmbedding:
     image = source.read(field.region, field.shape_yx)
     embedding: ImageEmbedding = model.encode(image, mpp=mpp and mpp / field.scale)
     return embedding
@@ -322,8 +331,6 @@ def _decode(
 
 def _with_mask_box(prompts: Prompts) -> Prompts:
     """A mask alone is a weak prompt; its box beside it says where the object ends."""
-    from napari_pathsam.core.prompts import tight_box
-
     if prompts.box is not None or prompts.points_yx or prompts.mask is None:
         return prompts
     return prompts.with_box(tight_box(prompts.mask))

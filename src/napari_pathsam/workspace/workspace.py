@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from psygnal import Signal
 
-from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.core.prompts import YX, Box, Prompts
-from napari_pathsam.workspace.annotations import AcceptedObject
-from napari_pathsam.workspace.candidate import Candidate
-from napari_pathsam.workspace.fields import Field, ImageSource
+from napari_pathsam.workspace.annotations import Annotations
+from napari_pathsam.workspace.fields import ImageSource
+from napari_pathsam.workspace.history import History, PromptState, Step
 from napari_pathsam.workspace.journal import SavedWork
-from napari_pathsam.workspace.runner import Runner
+from napari_pathsam.workspace.label_actions import LabelActions
+from napari_pathsam.workspace.label_steps import labels_window
+from napari_pathsam.workspace.prompt_actions import PromptActions
+from napari_pathsam.workspace.replay import header, replayed
+from napari_pathsam.workspace.telling import told
 
 
-class Workspace:
+class Workspace(PromptActions, LabelActions):
     """The open image, its prompts, its labels, undo, and the work under way.
 
     Signals go up, calls go down: a dock calls the methods and listens to the signals. All
@@ -39,228 +35,125 @@ class Workspace:
         Where journals are kept. Default: ``journals`` in the user's data folder.
     """
 
-    image_changed = Signal()
-    """Another image was opened or closed; labels, prompts and history are new ones."""
-    prompts_changed = Signal(Prompts)
-    candidate_changed = Signal(object)
-    """The candidate, or None."""
-    labels_changed = Signal(Region)
-    """The level-0 region in which instances or class map changed, in place."""
-    labels_moved = Signal()
-    """The label arrays are new ones or lie elsewhere (``labels_origin_yx``)."""
-    classes_changed = Signal(ClassTable)
-    """The table changed."""
-    active_class_changed = Signal(int)
-    objects_changed = Signal()
-    history_changed = Signal()
-    busy_changed = Signal(object)
-    """What is under way, in words, or None."""
-    field_changed = Signal(object)
-    """The field that prompts are answered from, or None."""
-    status = Signal(str)
-    """Worth reading, but nothing went wrong."""
-    failed = Signal(str)
-    """One paragraph; nothing was changed."""
-
-    def __init__(
-        self,
-        *,
-        model_loader: Callable[[str, str], Any] | None = None,
-        runner: Runner | None = None,
-        journal_dir: Path | None = None,
-    ) -> None:
-        raise NotImplementedError
-
     # --- the image ------------------------------------------------------------------------------
 
-    source: ImageSource | None
-
+    @told
     def open_image(self, source: ImageSource, *, view: Region | None = None) -> None:
-        """Start on another image; afterwards :attr:`restorable` says what was saved for it."""
+        """Start on another image; afterwards :attr:`restorable` says what was saved for it.
+
+        Above 16,384 pixels a side, labels cover a window of 8,192 pixels round ``view``; it
+        follows the view until something is labelled.
+        """
+        key = source.key
+        self._let_go()
+        self.source, self._mpp = source, None
+        self._view, self._view_px_per_px = view or Region.of(source.shape_yx), 1.0
+        window = labels_window(source.shape_yx, self._view)
+        self._annotations = Annotations(window.shape_yx, (window.y, window.x))
+        self._keeper.open(key)
+        self._all_new()
 
     def close_image(self) -> None:
         """Let go of the image; its journal stays and is offered when it is opened again."""
+        self._let_go()
+        self._all_new()
+
+    def _let_go(self) -> None:
+        self._prompter.forget()
+        if self.source is not None:
+            self._compact()
+        self._keeper.close()
+        self.source = None
+        self._annotations, self._history = Annotations((0, 0)), History()
+        self._state, self._shown = PromptState(), None
+        self._answers.clear()
+
+    def _all_new(self) -> None:
+        self.image_changed.emit()
+        self.objects_changed.emit()
+        self.prompts_changed.emit(self.prompts)
+        self.candidate_changed.emit(self.candidate)
+        self.history_changed.emit()
 
     def set_view(self, view: Region, view_px_per_px: float) -> None:
-        """Tell what is on screen and the screen pixels per level-0 pixel."""
+        """Tell what is on screen, and the screen pixels per level-0 pixel."""
+        self._view, self._view_px_per_px = view, view_px_per_px
+        if self.source is None or self.objects or self._history.done or self._history.undone:
+            return
+        centre = (view.y + view.height / 2, view.x + view.width / 2)
+        window = labels_window(self.source.shape_yx, view)
+        if window != self._annotations.window and not self._annotations.window.contains(*centre):
+            self._annotations = Annotations(window.shape_yx, (window.y, window.x))
+            self.labels_moved.emit()
 
     def set_mpp(self, mpp: float | None) -> None:
         """Microns per level-0 pixel, against what the image says; None: what the image says."""
-
-    @property
-    def mpp(self) -> float | None: ...
+        if mpp is not None and not (np.isfinite(mpp) and mpp > 0):
+            self.failed.emit(f"{mpp} µm is no size of a pixel; it must be above 0, 0.5 say.")
+            return
+        if mpp != self._mpp:
+            self._mpp = mpp
+            self._prompter.stop()
+            self._prompter.update()
+            self.objects_changed.emit()
 
     def set_model(self, name: str, device: str = "auto") -> None:
-        """Use another model from the next prompt on; it is loaded then."""
+        """Answer with another model; it is loaded when there are prompts to answer."""
+        self._prompter.use(name, device)
+        self._prompter.update()
 
     def forget_embeddings(self) -> None:
         """The image's pixels look different now (another contrast, say): encode anew."""
+        self._prompter.forget()
+        self._prompter.update()
 
     def cancel(self) -> None:
         """Stop loading, encoding and decoding; prompts stay, the next one starts again."""
+        self._prompter.stop()
 
     # --- saved work -----------------------------------------------------------------------------
 
     @property
     def restorable(self) -> SavedWork | None:
         """What the journal of an earlier session can bring back; None: nothing."""
+        return self._keeper.offer
 
+    @told
     def restore(self) -> None:
-        """Bring back what was saved: the same labels, bit for bit, and the undo history."""
+        """Bring back what was saved: the same labels, bit for bit, prompts and undo history.
 
+        It takes the place of what was done since the image was opened (which stays on disk and
+        is offered the next time).
+        """
+        if self.source is None or self._keeper.offer is None:
+            return
+        annotations, history, classes, state = replayed(
+            self._keeper.header(), self._keeper.offered_steps(), self.source.shape_yx
+        )
+        self._annotations, self._history, self._classes = annotations, history, classes
+        self._state, self._shown = state, None
+        self._keeper.take_up()
+        self._compact()
+        self.labels_moved.emit()
+        self._tell_classes()
+        self._all_new()
+        self._prompter.update()
+
+    @told
     def discard_saved(self) -> None:
-        """Start afresh; the old journal is set aside under another name."""
+        """Start afresh; the old journal is kept under another name."""
+        self._keeper.discard()
 
-    # --- prompts --------------------------------------------------------------------------------
+    def _compact(self) -> None:
+        head = header(self._annotations, self._classes)
+        self._keeper.compact(self._base, len(self.objects), head)
 
-    @property
-    def prompts(self) -> Prompts:
-        """Points and box of the object in work."""
-
-    @property
-    def refining(self) -> int | None:
-        """The accepted object that is being refined, if any."""
-
-    @property
-    def candidate(self) -> Candidate | None: ...
-
-    @property
-    def field(self) -> Field | None: ...
-
-    @property
-    def busy(self) -> str | None: ...
-
-    def add_point(self, y: float, x: float, positive: bool = True) -> None: ...
-
-    def remove_point(self, index: int) -> None: ...
-
-    def move_point(self, index: int, y: float, x: float) -> None: ...
-
-    def set_points(self, points_yx: Sequence[YX], positive: Sequence[bool]) -> None:
-        """All points at once, in one step: what a points layer's adapter calls."""
-
-    def set_box(self, box: Box | None) -> None:
-        """The box ``(y0, x0, y1, x1)``, half-open; None takes it away."""
-
-    def add_scribble(self, path_yx: ArrayLike, positive: bool = True) -> None:
-        """Points along a drawn path ``(n, 2)``, as one step."""
-
-    def add_polygon(self, path_yx: ArrayLike) -> None:
-        """A lasso ``(n, 2)`` round the object: a first mask and its box."""
-
-    def refine(self, object_id: int) -> None:
-        """Take an accepted object up again; accepting then replaces it."""
-
-    def cycle_mask(self) -> None:
-        """Offer the next of the decoder's masks."""
-
-    def clear(self) -> None:
-        """Forget the prompts and the candidate, as one step."""
-
-    def reject(self) -> None:
-        """The candidate is not wanted: the same as :meth:`clear`."""
-
-    # --- labels ---------------------------------------------------------------------------------
-
-    @property
-    def instances(self) -> NDArray[np.int32]:
-        """``(H, W)`` ids of objects; always this very array, changed in place."""
-
-    @property
-    def class_map(self) -> NDArray[np.uint8]:
-        """``(H, W)`` ids of classes; an object's pixels have the object's class."""
-
-    @property
-    def labels_origin_yx(self) -> tuple[int, int]:
-        """Level-0 pixel of the label arrays' (0, 0); (0, 0) up to 16,384 pixels a side."""
-
-    @property
-    def objects(self) -> Mapping[int, AcceptedObject]: ...
-
-    def labels_slices(self, region: Region) -> tuple[slice, slice]:
-        """Index of a level-0 region in the label arrays."""
-
-    def accept(self, class_id: int | None = None, overwrite: bool = False) -> int | None:
-        """Write the candidate as an object; its id, or None when that was not possible.
-
-        The class is the active one when none is given (refining: the object's own). Existing
-        objects keep their pixels unless ``overwrite``.
-        """
-
-    def delete_object(self, object_id: int) -> None: ...
-
-    def set_object_class(self, object_id: int, class_id: int) -> None: ...
-
-    def record_stroke(
-        self,
-        kind: Literal["instances", "classes"],
-        indices: tuple[NDArray[np.integer], ...],
-        old: ArrayLike,
-        new: ArrayLike,
-    ) -> None:
-        """Make a brush, eraser or fill stroke on one of the label arrays a step.
-
-        ``indices`` are rows and columns in the array, ``old`` and ``new`` its values there; the
-        array may hold the new values already. Rules: an object's pixels have its class, so a
-        stroke with an object's id paints its class too, erasing clears both, an id not seen
-        before becomes an object of the active class; a stroke on the class map leaves the pixels
-        of objects as they are, and a class id not in the table is added to it.
-        """
-
-    def import_labels(
-        self,
-        instances: NDArray[np.integer],
-        class_map: NDArray[np.integer],
-        classes: ClassTable | None = None,
-    ) -> None:
-        """Replace all labels by those of a file, as one step."""
-
-    # --- classes --------------------------------------------------------------------------------
-
-    @property
-    def classes(self) -> ClassTable: ...
-
-    @property
-    def active_class(self) -> int: ...
-
-    def set_active_class(self, class_id: int) -> None: ...
-
-    def add_class(self, name: str, color: str | None = None) -> int | None: ...
-
-    def rename_class(self, class_id: int, name: str) -> None: ...
-
-    def recolor_class(self, class_id: int, color: str) -> None: ...
-
-    def delete_class(self, class_id: int) -> None:
-        """The class, its objects and its pixels go, in one step; the last class stays."""
-
-    def import_classes(self, table: ClassTable) -> None:
-        """Use another table; refused when a class in use is missing from it."""
-
-    def class_count(self, class_id: int) -> int:
-        """Objects of a class."""
-
-    def class_area_px(self, class_id: int) -> int:
-        """Pixels of a class, objects' and others'."""
-
-    def class_area_um2(self, class_id: int) -> float | None:
-        """The same in µm²; None where mpp is not known."""
-
-    # --- history --------------------------------------------------------------------------------
-
-    @property
-    def can_undo(self) -> bool: ...
-
-    @property
-    def can_redo(self) -> bool: ...
-
-    @property
-    def undo_text(self) -> str | None:
-        """What undo would take back, in words."""
-
-    @property
-    def redo_text(self) -> str | None: ...
-
-    def undo(self) -> None: ...
-
-    def redo(self) -> None: ...
+    def _base(self) -> Step:
+        """Everything as it is now, as one step from nothing."""
+        nothing = PromptState()
+        return Step(
+            "Saved work",
+            self._annotations.snapshot(),
+            (self._classes, self._classes),
+            (nothing, self._state),
+        )

@@ -1,0 +1,131 @@
+"""Keeper: the journal of the open image; what goes wrong with it is said once, work goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_dir
+
+from napari_pathsam.core.errors import PathsamError
+from napari_pathsam.workspace.history import Step
+from napari_pathsam.workspace.journal import COMPACT_BYTES, Journal, SavedWork
+
+
+class Keeper:
+    """Writes steps down; offers what was written in an earlier session.
+
+    Until the offer is answered, new steps go to another file, so that neither is lost.
+
+    Parameters
+    ----------
+    directory
+        Where journals are kept; None: in the user's data folder.
+    warn, inform
+        Called with a paragraph when nothing can be kept; when something is worth knowing.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        *,
+        warn: Callable[[str], None],
+        inform: Callable[[str], None],
+    ) -> None:
+        self.directory = directory or Path(user_data_dir("napari-pathsam")) / "journals"
+        self._warn, self._inform = warn, inform
+        self._key = ""
+        self._journal: Journal | None = None
+        self._offered: Journal | None = None
+
+    @property
+    def offer(self) -> SavedWork | None:
+        """What can be restored."""
+        return self._offered.saved if self._offered else None
+
+    def open(self, key: str) -> None:
+        """Look for saved work of this image, and be ready to keep more."""
+        self._key = key
+        journal = self._try(lambda: Journal(self.directory, key))
+        if journal is None:
+            return
+        if journal.trouble:
+            self._warn(journal.trouble)
+        if journal.shared:
+            self._inform(
+                "This image is open in another window or program too. What you do here is saved "
+                "separately, and neither sees the other's labels."
+            )
+        if journal.saved:
+            self._offered = journal
+            self._journal = self._try(lambda: Journal(self.directory, key, fresh=True))
+        else:
+            self._journal = journal
+
+    def keep(self, what: str, step: Step, n_objects: int, header: dict[str, Any]) -> None:
+        """Write a step down: did, undid or redid."""
+        journal = self._journal
+        if journal is not None:
+            self._try(lambda: journal.append(what, step.to_json(), n_objects, header))
+
+    def header(self) -> dict[str, Any]:
+        """Of the offered work."""
+        assert self._offered is not None
+        return self._offered.header()
+
+    def offered_steps(self) -> Iterator[tuple[str, Step]]:
+        """What was done, in order."""
+        assert self._offered is not None
+        for what, step in self._offered.entries():
+            yield what, Step.from_json(step)
+
+    def take_up(self) -> None:
+        """The offered work was restored: further steps go on in its file."""
+        if self._journal is not None:
+            self._journal.close()
+        self._journal, self._offered = self._offered, None
+
+    def discard(self) -> None:
+        """The offered work is not wanted: its file gets another name."""
+        if self._offered is None:
+            return
+        offered, self._offered = self._offered, None
+        self._try(offered.set_aside)
+        if self._journal is None or not self._journal.size:
+            if self._journal is not None:
+                self._journal.close()
+            self._journal = offered
+        else:
+            offered.close()
+
+    def compact(self, base: Callable[[], Step], n_objects: int, header: dict[str, Any]) -> None:
+        """Rewrite a large journal as what came of it."""
+        journal = self._journal
+        if journal is not None and journal.size > COMPACT_BYTES:
+            self._try(lambda: journal.compact(base().to_json(), n_objects, header))
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for journal in (self._journal, self._offered):
+            if journal is not None:
+                journal.close()
+        self._journal = self._offered = None
+
+    def _try(self, work: Callable[[], Any]) -> Any:
+        """Do it; when the disk does not let us, say so and go on without."""
+        try:
+            return work()
+        except PathsamError as error:
+            self._warn(str(error))
+        except OSError as error:
+            self._warn(
+                f"Your work cannot be saved as you go: {error.strerror or error} "
+                f"({self.directory}). You can go on, but nothing is brought back if the program "
+                "ends by accident: export your labels now and then, or make room or give write "
+                "access there and open the image again."
+            )
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        return None

@@ -1,0 +1,61 @@
+"""From a journal back to labels."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.annotations import Annotations
+from napari_pathsam.workspace.history import History, PromptState, Step
+
+
+def header(annotations: Annotations, classes: ClassTable) -> dict[str, Any]:
+    """What a journal says about the labels its actions are on."""
+    return {
+        "labels_shape_yx": list(annotations.instances.shape),
+        "labels_origin_yx": list(annotations.origin_yx),
+        "classes": classes.model_dump(mode="json"),
+    }
+
+
+def replayed(
+    head: dict[str, Any], actions: Iterable[tuple[str, Step]], shape_yx: tuple[int, int]
+) -> tuple[Annotations, History, ClassTable, PromptState]:
+    """The labels, history, classes and prompts that a journal's actions lead to.
+
+    Raises BadFileError when they do not fit an image of this shape, or each other.
+    """
+    n = 0
+    try:
+        height, width = (int(v) for v in head["labels_shape_yx"])
+        y, x = (int(v) for v in head["labels_origin_yx"])
+        window = Region(y, x, height, width)
+        if window.intersection(Region.of(shape_yx)) != window:
+            raise BadFileError(
+                f"The saved work is about labels of {height} × {width} pixels, which do not fit "
+                f"this image of {shape_yx[0]} × {shape_yx[1]}. Its file was left as it is."
+            )
+        annotations = Annotations((height, width), (y, x))
+        history, state = History(), PromptState()
+        classes = ClassTable.model_validate(head["classes"])
+        for what, step in actions:
+            n += 1
+            forward = what != "undid"
+            for edit in step.edits if forward else step.edits[::-1]:
+                annotations.apply(edit, forward=forward)
+            classes = step.classes[forward] if step.classes else classes
+            state = step.prompts[forward] if step.prompts else state
+            if what != "base":
+                {"did": history.did, "undid": history.undid, "redid": history.redid}[what](step)
+    except BadFileError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, zlib.error) as error:
+        raise BadFileError(
+            f"Action {n} of the saved work does not fit what was before it ({error!r}). Nothing "
+            "was restored, and the file was left as it is."
+        ) from error
+    return annotations, history, classes, state
