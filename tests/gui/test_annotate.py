@@ -8,9 +8,27 @@ import pytest
 pytestmark = pytest.mark.gui
 
 
-def test_click_then_accept(dock_of, field):
-    _viewer, dock, hands = dock_of(field.image, rgb=True, name="H&E")
+def ready(dock, hands) -> None:
+    """Wait until all work is answered."""
+    hands.until(lambda: dock.runner.idle)
+
+
+def click_and_accept(dock, hands, yx) -> int:
+    before = set(dock.workspace.objects)
+    hands.click(yx)
+    hands.until(lambda: dock.workspace.candidate is not None)
+    hands.key("N")
+    hands.until(lambda: len(dock.workspace.objects) == len(before) + 1)
+    return (set(dock.workspace.objects) - before).pop()
+
+
+def test_a_field_is_annotated_with_mouse_and_keys(dock_of, field):
+    """The whole of an afternoon's work in small; its screenshots are what the README shows."""
+    viewer, dock, hands = dock_of(field.image, rgb=True, name="H&E")
     assert dock.session.image is not None
+    assert viewer.layers.selection.active == dock.session.prompts.points
+    assert dock.minimumWidth() <= 380
+
     hands.click(field.lumen)
     hands.until(lambda: dock.workspace.candidate is not None)
     np.testing.assert_allclose(dock.workspace.prompts.points_yx[0], field.lumen, atol=0.6)
@@ -18,10 +36,294 @@ def test_click_then_accept(dock_of, field):
     assert layer.visible
     assert "0.91" in dock.candidate._score.format()
     hands.screenshot("1-candidate")
+
     hands.key("N")
     hands.until(lambda: len(dock.workspace.objects) == 1)
     assert not layer.visible
     assert dock.workspace.instances[130, 130] == 1
-    assert dock.session.labels.layers["instances"].data[130, 130] == 1
     assert len(dock.session.prompts.points.data) == 0
-    hands.screenshot("2-accepted")
+    assert dock.session.tool == "point"
+
+    dock.classes.add_class("tumour gland")
+    assert dock.workspace.active_class == 2
+    hands.key("Ctrl+2")
+    assert viewer.layers.selection.active == dock.session.prompts.shapes
+    y, x = field.glands[1]
+    hands.drag([(y - 80, x - 85), (y, x), (y + 80, x + 85)])
+    hands.until(lambda: dock.workspace.candidate is not None)
+    np.testing.assert_allclose(
+        dock.workspace.prompts.box, (y - 79.5, x - 84.5, y + 80.5, x + 85.5), atol=1
+    )
+    hands.screenshot("2-box")
+    hands.key("N")
+    hands.until(lambda: len(dock.workspace.objects) == 2)
+    assert dock.workspace.objects[2].class_id == 2
+    assert dock.session.tool == "box"
+
+    hands.key("Ctrl+1")
+    y, x = field.glands[2]
+    hands.click((y, x - 45))
+    hands.until(lambda: dock.workspace.candidate is not None)
+    hands.click((y - 45, x), modifiers=("Shift",))
+    hands.until(lambda: len(dock.workspace.prompts.points_yx) == 2)
+    ready(dock, hands)
+    assert dock.workspace.prompts.positive == (True, False)
+    hands.screenshot("3-plus-minus")
+    hands.key("Shift+C")
+    assert dock.workspace.candidate is None
+    assert len(dock.session.prompts.points.data) == 0
+
+    hands.key("Alt+1")
+    assert dock.workspace.active_class == 1
+    click_and_accept(dock, hands, field.glands[3])
+    dock.pixel_size.set_value(0.5)
+    dock.pixel_size.value_changed.emit(0.5)
+    hands.settle()
+    assert "µm²" in dock.classes.area_text(1)
+    assert dock.classes._table.item(0, 3).text() == "2"
+    hands.screenshot("4-accepted")
+
+
+def test_undo_takes_back_every_step_and_its_marker(dock_of, field):
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    workspace, points = dock.workspace, dock.session.prompts.points
+    click_and_accept(dock, hands, field.lumen)
+    hands.click(field.glands[1])
+    hands.until(lambda: workspace.candidate is not None)
+    assert len(points.data) == 1
+    hands.key("Ctrl+Z")
+    assert len(points.data) == 0
+    assert workspace.candidate is None
+    hands.key("Ctrl+Z")
+    assert not workspace.objects
+    assert not workspace.instances.any()
+    hands.until(lambda: workspace.candidate is not None)  # the prompt of the accepted object
+    assert len(points.data) == 1
+    hands.key("Ctrl+Shift+Z")
+    assert len(workspace.objects) == 1
+    assert not dock.redo_button.isEnabled() or workspace.can_redo
+
+
+def test_a_stray_layer_is_said_and_one_key_returns(dock_of, field):
+    viewer, dock, hands = dock_of(field.image, rgb=True, name="H&E")
+    viewer.layers.selection.active = viewer.layers["H&E"]
+    hands.settle()
+    assert "H&E" in dock.stray_bar.text()
+    hands.screenshot("5-stray")
+    hands.key("G")
+    assert viewer.layers.selection.active == dock.session.prompts.points
+    assert dock.session.prompts.points.mode == "add"
+    assert not dock.stray_bar.text()
+
+
+def test_a_tool_key_pressed_twice_returns_to_panning(dock_of, field):
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    hands.key("Ctrl+3")
+    assert dock.session.prompts.shapes.mode == "add_path"
+    assert dock.tools.value() == "scribble"
+    hands.key("Ctrl+3")
+    assert dock.session.prompts.shapes.mode == "pan_zoom"
+    assert dock.tools.value() is None
+
+
+def test_scribble_lasso_and_sign(dock_of, field):
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    workspace = dock.workspace
+    y, x = field.glands[0]
+    hands.key("Ctrl+3")
+    hands.drag([(y, x - 20), (y, x - 10), (y + 2, x), (y, x + 10), (y, x + 20)])
+    hands.until(lambda: len(workspace.prompts.points_yx) > 1)
+    assert all(workspace.prompts.positive)
+    hands.key("T")
+    assert not dock.tools.sign()
+    hands.drag([(y - 60, x - 60), (y - 64, x - 40), (y - 66, x - 20), (y - 66, x)])
+    hands.until(lambda: not all(workspace.prompts.positive))
+    hands.screenshot("6-scribble")
+    hands.key("Shift+C")
+    hands.key("T")
+    hands.key("Ctrl+4")
+    turn = np.linspace(0, 2 * np.pi, 24)
+    hands.drag([(y + 70 * np.sin(t), x + 70 * np.cos(t)) for t in turn])
+    hands.until(lambda: workspace.candidate is not None)
+    assert workspace.candidate.mask.sum() > 5000
+    hands.screenshot("7-lasso")
+
+
+def test_refine_an_object_then_delete_it(dock_of, field):
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    workspace = dock.workspace
+    found = click_and_accept(dock, hands, field.lumen)
+    hands.key("Ctrl+5")
+    hands.click(field.lumen)
+    hands.until(lambda: workspace.refining == found)
+    assert dock.session.tool == "point"
+    assert dock.candidate.delete_button.isVisible()
+    hands.click((130, 85))
+    ready(dock, hands)
+    hands.key("N")
+    hands.until(lambda: workspace.refining is None)
+    assert list(workspace.objects) == [found]
+    assert workspace.instances[130, 85] == found
+    dock.session.refine(found)
+    hands.until(lambda: workspace.refining == found)
+    hands.screenshot("8-refine")
+    hands.key("Ctrl+Delete")
+    assert not workspace.objects
+
+
+def test_masks_are_cycled_and_objects_keep_their_pixels(dock_of, field):
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    workspace = dock.workspace
+    click_and_accept(dock, hands, field.lumen)
+    owned = int((workspace.instances == 1).sum())
+    dock.session.set_tool("box")
+    hands.drag([(60, 60), (130, 130), (200, 200)])
+    hands.until(lambda: workspace.candidate is not None)
+    first = workspace.candidate.index
+    hands.key("Q")
+    assert workspace.candidate.index != first
+    assert "of 3" in dock.candidate.text()
+    workspace.add_point(130, 85)
+    ready(dock, hands)
+    hands.key("N")
+    assert len(workspace.objects) == 2
+    assert (workspace.instances == 1).sum() == owned
+
+
+def test_brush_strokes_are_steps(dock_of, field):
+    viewer, dock, hands = dock_of(field.image, rgb=True)
+    workspace = dock.workspace
+    found = click_and_accept(dock, hands, field.lumen)
+    layer = dock.session.labels.layers["instances"]
+    before = workspace.instances.copy()
+    viewer.layers.selection.active = layer
+    layer.selected_label, layer.brush_size, layer.mode = found, 20, "paint"
+    hands.drag([(200, 200), (205, 205), (210, 210), (215, 215)])
+    assert workspace.instances[205, 205] == found
+    assert workspace.class_map[205, 205] == workspace.objects[found].class_id
+    assert dock.session.labels.layers["classes"].data is workspace.class_map
+    hands.key("Ctrl+Z")
+    np.testing.assert_array_equal(workspace.instances, before)
+    hands.key("Ctrl+Shift+Z")
+    assert workspace.instances[205, 205] == found
+
+
+def test_the_image_goes_while_work_runs(dock_of, field, model):
+    model.encode_s = 0.3
+    viewer, dock, hands = dock_of(field.image, rgb=True, name="H&E")
+    click_and_accept(dock, hands, field.lumen)
+    dock.workspace.forget_embeddings()
+    hands.click(field.glands[1])
+    assert dock.workspace.busy
+    viewer.layers.remove("H&E")
+    hands.settle(10)
+    ready(dock, hands)
+    hands.settle(10)
+    assert dock.session.image is None
+    assert not dock.error_bar.text()
+    assert [layer.name for layer in viewer.layers] == ["PathSAM classes", "PathSAM objects"]
+    viewer.layers.clear()
+    viewer.add_image(field.image, rgb=True, name="again")
+    hands.until(lambda: dock.session.image is not None)
+    assert len(dock.workspace.objects) == 1  # what was accepted is back without a question
+    assert not dock.restore_bar.text()
+
+
+def test_layers_of_ours_may_be_deleted(dock_of, field):
+    viewer, dock, hands = dock_of(field.image, rgb=True)
+    click_and_accept(dock, hands, field.lumen)
+    for name in ("PathSAM points", "PathSAM objects", "PathSAM candidate"):
+        viewer.layers.remove(name)
+    hands.settle()
+    assert dock.stray_bar.text()
+    hands.key("G")
+    click_and_accept(dock, hands, field.glands[1])
+    assert "PathSAM objects" in viewer.layers
+    assert len(dock.workspace.objects) == 2
+
+
+def test_cancel_and_a_newer_prompt_while_encoding(dock_of, field, model):
+    model.encode_s = 0.2
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    hands.click(field.lumen)
+    hands.until(lambda: bool(dock.workspace.busy))
+    assert dock.cancel_button.isVisible()
+    hands.screenshot("9-encoding")
+    hands.key("Escape")
+    assert dock.workspace.busy is None
+    ready(dock, hands)
+    assert dock.workspace.candidate is None
+    assert len(dock.session.prompts.points.data) == 1
+    hands.click((132, 132))
+    hands.click((128, 128))
+    hands.until(lambda: dock.workspace.candidate is not None)
+    ready(dock, hands)
+    assert len(dock.workspace.prompts.points_yx) == 3
+
+
+def test_saved_work_is_offered_in_a_bar(dock_of, field):
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    click_and_accept(dock, hands, field.lumen)
+    labels = dock.workspace.instances.copy()
+    dock.shut_down()
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    assert "1 object" in dock.restore_bar.text()
+    hands.screenshot("10-restore")
+    dock._restore()
+    hands.settle()
+    np.testing.assert_array_equal(dock.workspace.instances, labels)
+    assert not dock.restore_bar.text()
+    np.testing.assert_array_equal(dock.session.labels.layers["instances"].data, labels)
+
+
+def test_export(dock_of, field, tmp_path):
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    click_and_accept(dock, hands, field.lumen)
+    for kind, name in (("geojson", "o.geojson"), ("instances", "o.tif"), ("classes", "c.png")):
+        dock.export(kind, tmp_path / name)
+        hands.until(lambda: dock._files.idle)
+        assert (tmp_path / name).stat().st_size > 0, dock.error_bar.text()
+        assert "Written" in dock.status.text()
+    dock.export("geojson", tmp_path / "no" / "such" / "folder.geojson")
+    hands.until(lambda: dock._files.idle)
+    assert "folder.geojson" in dock.error_bar.text()
+
+
+def test_a_click_outside_says_so_and_leaves_no_marker(dock_of, field):
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    hands.click((-12.0, 200.0))
+    hands.settle()
+    assert "outside" in dock.error_bar.text()
+    assert len(dock.session.prompts.points.data) == 0
+
+
+def test_the_model_fails_in_a_readable_way(dock_of, field):
+    from napari_pathsam._napari.runner import torch_error_text
+    from napari_pathsam.core.errors import UnavailableError
+
+    def loader(name, device):
+        raise UnavailableError(torch_error_text(OSError("[WinError 1114] c10.dll")))
+
+    _viewer, dock, hands = dock_of(field.image, rgb=True, loader=loader)
+    hands.click(field.lumen)
+    hands.until(lambda: bool(dock.error_bar.text()))
+    assert "napari-pathsam" in dock.error_bar.text()
+    hands.screenshot("11-error")
+
+
+def test_the_dock_without_an_image_waits_for_one(dock_of, field):
+    viewer, dock, hands = dock_of()
+    assert not dock.tools.isEnabled()
+    hands.screenshot("12-empty")
+    viewer.add_image(field.image, rgb=True)
+    hands.until(lambda: dock.session.image is not None)
+    assert dock.tools.isEnabled()
+
+
+def test_closing_gives_keys_and_layers_back(dock_of, field):
+    viewer, dock, hands = dock_of(field.image, rgb=True, name="H&E")
+    click_and_accept(dock, hands, field.lumen)
+    dock.shut_down()
+    hands.settle()
+    assert [layer.name for layer in viewer.layers] == ["H&E", "PathSAM classes", "PathSAM objects"]
+    assert not [key for key in viewer.keymap if str(key) in ("N", "Q", "G")]

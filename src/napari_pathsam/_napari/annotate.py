@@ -136,9 +136,12 @@ class AnnotateDock(QWidget):
         column.addWidget(self.tools)
         column.addWidget(self.candidate)
         column.addWidget(heading("Classes"))
-        column.addWidget(self.classes, 1)
-        column.addLayout(self._bottom_row())
+        column.addWidget(self.classes)
+        column.addWidget(heading("Work"))
+        column.addLayout(_row(self.undo_button, self.redo_button))
+        column.addLayout(_row(self.export_button, self.help_button))
         column.addLayout(self._status_row())
+        column.addStretch(1)
         column.addWidget(self._layers_section())
         scroll = QScrollArea(self)
         scroll.setWidget(inside)
@@ -148,17 +151,7 @@ class AnnotateDock(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
-        self.setMinimumWidth(330)
-
-    def _bottom_row(self) -> QHBoxLayout:
-        row = QHBoxLayout()
-        row.setSpacing(4)
-        for widget in (self.undo_button, self.redo_button):
-            row.addWidget(widget)
-        row.addStretch()
-        row.addWidget(self.export_button)
-        row.addWidget(self.help_button)
-        return row
+        self._scroll = scroll
 
     def _status_row(self) -> QHBoxLayout:
         row = QHBoxLayout()
@@ -277,6 +270,8 @@ class AnnotateDock(QWidget):
         self.cancel_button.setToolTip("Stop encoding; prompts and objects stay")
         self._show_history()
         self._bind_keys()
+        inside, bar = self._scroll.widget(), self._scroll.verticalScrollBar()
+        self.setMinimumWidth(inside.minimumSizeHint().width() + bar.sizeHint().width())
 
     # --- what the person does ---
 
@@ -566,6 +561,14 @@ class AnnotateDock(QWidget):
         self.session.close()
         self.runner.close()
         self._files.close()
+
+
+def _row(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    row.setSpacing(4)
+    for widget in widgets:
+        row.addWidget(widget, 1)
+    return row
 
 
 def change_classes(workspace: Workspace, table: ClassTable) -> None:

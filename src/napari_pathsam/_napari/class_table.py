@@ -28,6 +28,7 @@ from napari_pathsam.core.errors import PathsamError
 
 SHOWN, COLOR, NAME, COUNT, AREA, KEY = range(6)
 HEADERS = ("", "", "Class", "n", "Area", "Key")
+ROW_PX = 26
 TIPS = (
     "Whether objects of this class are shown",
     "Colour; double-click to change it",
@@ -183,18 +184,19 @@ class ClassTableWidget(QWidget):
         for column, tip in enumerate(TIPS):
             table.horizontalHeaderItem(column).setToolTip(tip)
         table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(26)
+        table.verticalHeader().setDefaultSectionSize(ROW_PX)
         table.setShowGrid(False)
         table.setIconSize(QSize(16, 16))
         table.setSelectionBehavior(QAbstractItemView.SelectRows)
         table.setSelectionMode(QAbstractItemView.SingleSelection)
         table.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        table.setMinimumHeight(132)
         header = table.horizontalHeader()
         header.setMinimumSectionSize(24)
+        header.setDefaultAlignment(Qt.AlignLeft | Qt.AlignVCenter)
+        header.setFixedHeight(ROW_PX)
         header.setSectionResizeMode(QHeaderView.Fixed)
         header.setSectionResizeMode(NAME, QHeaderView.Stretch)
-        for column, width in ((SHOWN, 28), (COLOR, 28), (COUNT, 40), (AREA, 84), (KEY, 48)):
+        for column, width in ((SHOWN, 28), (COLOR, 28), (COUNT, 34), (AREA, 76), (KEY, 42)):
             table.setColumnWidth(column, width)
         table.itemChanged.connect(self._on_item)
         table.itemSelectionChanged.connect(self._on_select)
@@ -205,8 +207,8 @@ class ClassTableWidget(QWidget):
         row = QHBoxLayout()
         row.addWidget(button("Add class", "Add a class; double-click its name to change it",
                              self.add_class))  # fmt: skip
-        row.addWidget(button("Delete", "Delete the selected class; its objects keep their "
-                             "outline and lose their class. Undo brings it back",
+        row.addWidget(button("Delete", "Delete the selected class with its objects; undo brings "
+                             "all back",
                              self.delete_active))  # fmt: skip
         row.addStretch()
         more = QToolButton(self)
@@ -226,6 +228,7 @@ class ClassTableWidget(QWidget):
         for row, info in enumerate(self._value):
             self._fill_row(row, info)
         self._filling = False
+        self._table.setFixedHeight(ROW_PX * (min(max(len(self._value), 3), 9) + 1) + 4)
         self._select_active()
 
     def _fill_row(self, row: int, info: ClassInfo) -> None:
@@ -322,7 +325,9 @@ def swatch_icon(color: str) -> QIcon:
     painter.setPen(Qt.NoPen)
     painter.drawRoundedRect(2, 2, 28, 28, 7, 7)
     painter.end()
-    return QIcon(pixmap)
+    icon = QIcon(pixmap)
+    icon.addPixmap(pixmap, QIcon.Selected)  # as it is, not tinted
+    return icon
 
 
 def area_text(area_px: int, mpp: float | None) -> str:

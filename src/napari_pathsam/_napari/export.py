@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtWidgets import QFileDialog, QMenu, QToolButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QMenu, QSizePolicy, QToolButton, QWidget
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.workspace import Workspace
@@ -67,6 +67,9 @@ class ExportButton(QToolButton):
         self.setText("Export")
         self.setToolTip("Write the accepted objects: GeoJSON that QuPath opens, or label images")
         self.setPopupMode(QToolButton.InstantPopup)
+        self.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Fixed)
+        self.setMinimumHeight(26)
+        self.setStyleSheet("QToolButton { border-radius: 2px; background: #414851; }")
         menu = QMenu(self)
         for kind, (title, _, _) in FORMATS.items():
             menu.addAction(title).triggered.connect(lambda _=False, kind=kind: self._ask(kind))

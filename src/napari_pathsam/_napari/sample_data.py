@@ -42,11 +42,12 @@ def _layers(name: str) -> list[LayerData]:
     image = {"name": sample.info.title, "rgb": True, "metadata": credit, **frame}
     layers: list[LayerData] = [(sample.image, image, "image")]
     if sample.labels is not None:
-        # A copy: the person may paint on it.
-        names = {"index": [0], "class": ["background"]}
-        for info in sample.class_table:
-            names["index"].append(info.id)
-            names["class"].append(info.name)
+        table = sample.class_table
+        names = {
+            "index": [0, *(c.id for c in table)],
+            "class": ["background", *(c.name for c in table)],
+        }
         labels = {"name": f"{sample.info.title}: labels", "features": names, "opacity": 0.5}
+        # A copy: the person may paint on it.
         layers.append((sample.labels.copy(), {**labels, **frame}, "labels"))
     return layers

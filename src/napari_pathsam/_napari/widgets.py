@@ -24,6 +24,7 @@ from napari_pathsam._napari.icons import tool_icon
 from napari_pathsam._napari.keys import TOOL_IDS
 
 AMBER, RED, BLUE = "#8a5a00", "#8b2e2e", "#2b4c6f"
+GOOD, FAIR, POOR = "#1f7a3d", "#8a6d00", "#a33232"
 
 
 def button(text: str, tip: str, clicked: Callable[[], object]) -> QPushButton:
@@ -31,7 +32,7 @@ def button(text: str, tip: str, clicked: Callable[[], object]) -> QPushButton:
     made = QPushButton(text)
     made.setToolTip(tip)
     made.clicked.connect(lambda: clicked())
-    made.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Fixed)
+    made.setSizePolicy(QSizePolicy.Minimum, QSizePolicy.Fixed)
     return made
 
 
@@ -100,7 +101,8 @@ class PixelSize(QWidget):
         self._spin.setSingleStep(0.05)
         self._spin.setSpecialValueText(" ")
         self._spin.setKeyboardTracking(False)
-        self._spin.setMaximumWidth(96)
+        self._spin.setMaximumWidth(70)
+        self._spin.setButtonSymbols(QDoubleSpinBox.NoButtons)
         self._spin.setToolTip(
             "Size of one pixel in µm. From the layer's scale and units where they say so; type it "
             "here where they do not. Used for areas and to encode at the model's resolution."
@@ -212,6 +214,12 @@ class ToolBar(QWidget):
         made.setToolButtonStyle(Qt.ToolButtonTextUnderIcon)
         made.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
         made.setMinimumHeight(58)
+        made.setMinimumWidth(56)
+        made.setStyleSheet(
+            "QToolButton { padding: 2px 0px; border-radius: 4px; background: #3a3f4a; }"
+            "QToolButton:hover { background: #4a515e; }"
+            "QToolButton:checked { background: #2f5f95; color: white; }"
+        )
         made.clicked.connect(lambda checked: self._on_tool(tool_id, checked))
         return made
 
@@ -221,7 +229,11 @@ class ToolBar(QWidget):
         made.setText(text)
         made.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
         made.setMinimumHeight(24)
-        made.setStyleSheet(f"QToolButton:checked {{ background: {color}; color: white; }}")
+        made.setMinimumWidth(100)
+        made.setStyleSheet(
+            "QToolButton { border-radius: 4px; background: #3a3f4a; }"
+            f"QToolButton:checked {{ background: {color}; color: white; }}"
+        )
         made.clicked.connect(lambda: self._on_sign(positive))
         return made
 
@@ -242,7 +254,7 @@ class CandidatePanel(QWidget):
     cycled = Signal()
     deleted = Signal()
 
-    HINT = "Click on an object, or choose Box and drag one round it."
+    HINT = "Click on an object, or drag a box round it."
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -251,7 +263,10 @@ class CandidatePanel(QWidget):
         self._score = QProgressBar(self)
         self._score.setRange(0, 100)
         self._score.setTextVisible(True)
-        self._score.setMaximumHeight(16)
+        self._score.setFixedHeight(18)
+        policy = self._score.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)  # nothing jumps when a candidate comes or goes
+        self._score.setSizePolicy(policy)
         self._score.setToolTip(
             "The model's own guess of how well the mask fits (intersection over union)"
         )
@@ -306,6 +321,12 @@ class CandidatePanel(QWidget):
             self._text.setText(f"{name}, mask {index + 1} of {n}" if n > 1 else name)
             self._score.setValue(round(100 * min(max(score or 0.0, 0.0), 1.0)))
             self._score.setFormat(f"predicted IoU {score:.2f}")
+            color = GOOD if score >= 0.85 else FAIR if score >= 0.6 else POOR
+            self._score.setStyleSheet(
+                "QProgressBar { background: #3a3f4a; color: white; border-radius: 4px; "
+                f"text-align: center; }} QProgressBar::chunk {{ background: {color}; "
+                "border-radius: 4px; }"
+            )
         elif waiting:
             self._text.setText("Your prompt waits for the model…")
         elif refining is not None:
