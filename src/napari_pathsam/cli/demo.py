@@ -42,13 +42,17 @@ def demo(
 
 
 def _write(out: Path, result: DemoResult) -> None:
+    from napari_pathsam.io._files import replacing
     from napari_pathsam.io.annotations import write_geojson
-    from napari_pathsam.io.atomic import writing
     from napari_pathsam.io.images import write_labels
 
-    with writing(out / result.files["overlay"]) as path:
-        result.poster.save(path)
-    with writing(out / result.files["labels"]) as path:
-        write_labels(path, result.instances, None)
-    with writing(out / result.files["geojson"]) as path:
-        write_geojson(path, result.instances, class_of=result.class_of, classes=result.classes)
+    with replacing(out / result.files["overlay"]) as path:
+        result.poster.save(path, format="PNG")
+    write_labels(out / result.files["labels"], result.instances, result.classes)
+    write_geojson(
+        out / result.files["geojson"],
+        result.instances,
+        class_of=result.class_of,
+        classes=result.classes,
+        mpp=result.mpp,
+    )

@@ -22,11 +22,11 @@ def list_models() -> None:
     from napari_pathsam.models.catalogue import MODELS
     from napari_pathsam.models.checkpoints import imported_models
 
-    table = Table("name", "what it is", "size", "µm/px", "licence", "here")
+    table = Table("name", "title", "size", "µm/px", "licence", "here")
     for entry in MODELS.values():
         table.add_row(
             entry.name,
-            entry.summary,
+            entry.title,
             entry.size_text,
             _range(entry.mpp_range),
             entry.licence + (" (gated)" if entry.gated else ""),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_pathsam.cli.console import OUT, DeviceOption, ModelOption, MppOption, load
+
+if TYPE_CHECKING:
+    from napari_pathsam.inference.segment import PromptedObject
 
 SUFFIXES = (".png", ".tif", ".tiff", ".geojson")
 
@@ -48,32 +51,50 @@ def prompt(
         )
     from napari_pathsam.core.prompts import Prompts
     from napari_pathsam.inference.segment import segment_prompted
-    from napari_pathsam.io.images import read_rgb
+    from napari_pathsam.io.slides import open_slide
 
     asked = Prompts(box=None if corners is None else (*corners[:2], *corners[2:]))  # type: ignore[arg-type]
     for sign, points in ((True, positive), (False, negatives)):
         for y, x in points:
             asked = asked.with_point(y, x, positive=sign)
-    pixels, file_mpp = read_rgb(image)
-    asked.check((pixels.shape[0], pixels.shape[1]))
-    found = segment_prompted(load(model, device), pixels, asked, mpp=mpp or file_mpp)
-    mask = found.in_image((pixels.shape[0], pixels.shape[1]))
-    _write(out, mask)
-    OUT.print(f"{out}: {mask.sum():,} pixels, predicted IoU {found.score:.2f}")
+    slide = open_slide(image)
+    try:
+        asked.check(slide.shape_yx)  # before the model is loaded
+        found = segment_prompted(load(model, device), slide, asked, mpp=mpp)
+        _write(out, found, slide.shape_yx, mpp or slide.mpp)
+    finally:
+        slide.close()
+    OUT.print(f"{out}: {found.mask.sum():,} pixels, predicted IoU {found.score:.2f}")
 
 
-def _write(path: Path, mask) -> None:  # type: ignore[no-untyped-def]
+def _write(
+    path: Path, found: PromptedObject, shape_yx: tuple[int, int], mpp: float | None
+) -> None:
     import numpy as np
 
+    from napari_pathsam.core.classes import ClassTable
+    from napari_pathsam.core.errors import BadImageError
     from napari_pathsam.io.annotations import write_geojson
-    from napari_pathsam.io.atomic import writing
-    from napari_pathsam.io.images import write_labels
+    from napari_pathsam.io.images import LARGEST_SIDE_PX, write_labels
 
-    with writing(path) as temporary:
-        if path.suffix.lower() == ".geojson":
-            write_geojson(temporary, mask.astype(np.int32), class_of=None, classes=None)
-        else:
-            write_labels(temporary, mask.astype(np.uint8), None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    classes = ClassTable.of("object")
+    if path.suffix.lower() == ".geojson":
+        write_geojson(
+            path,
+            found.mask.astype(np.int32),
+            class_of={1: 1},
+            classes=classes,
+            offset_yx=(found.region.y, found.region.x),
+            mpp=mpp,
+        )
+    elif max(shape_yx) > LARGEST_SIDE_PX:
+        raise BadImageError(
+            f"A mask of {shape_yx[0]} × {shape_yx[1]} pixels is too large for a {path.suffix} file "
+            f"(at most {LARGEST_SIDE_PX} a side). Write outlines instead: --out {path.stem}.geojson"
+        )
+    else:
+        write_labels(path, found.in_image(shape_yx).astype(np.uint8), classes)
 
 
 def _numbers(option: str, text: str, n: int) -> tuple[float, ...]:

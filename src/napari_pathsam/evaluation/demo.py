@@ -42,6 +42,7 @@ class DemoResult:
     instances: NDArray[np.int32]
     class_of: dict[int, int]
     classes: ClassTable
+    mpp: float
     metrics: dict[str, Any]
     seconds: float
 
@@ -146,7 +147,15 @@ def _result(
     ids = [int(i) for i in np.unique(instances[instances > 0])]
     class_of = dict.fromkeys(ids, 1)
     return DemoResult(
-        sample.info.name, summary, sheet, instances, class_of, classes, metrics, seconds
+        name=sample.info.name,
+        summary=summary,
+        poster=sheet,
+        instances=instances,
+        class_of=class_of,
+        classes=classes,
+        mpp=sample.mpp,
+        metrics=metrics,
+        seconds=seconds,
     )
 
 

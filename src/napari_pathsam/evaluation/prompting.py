@@ -88,7 +88,7 @@ def evaluate_prompts(
             group=sample.group,
             done=done,
             total=len(samples),
-            n_too_small=np.count_nonzero(np.unique(objects)) - len(interactions),
+            n_too_small=int(np.count_nonzero(np.unique(objects))) - len(interactions),
             interactions=tuple(interactions),
             iou_ellipse=tuple(ellipses),
             encode_seconds=encode_seconds,
@@ -122,11 +122,13 @@ def prompt_metrics(
         "iou_ellipse": _mean([e for score in scores for e in score.iou_ellipse]),
         "n_objects": len(objects),
         "n_too_small": sum(score.n_too_small for score in scores),
-        "ms_per_click": 1000 * float(np.median(seconds)) if seconds else float("nan"),
-        "ms_to_encode": 1000 * float(np.median([s.encode_seconds for s in scores or ()]))
-        if scores
-        else float("nan"),
+        "ms_per_click": _median_ms(seconds),
+        "ms_to_encode": _median_ms([score.encode_seconds for score in scores]),
     }
+
+
+def _median_ms(seconds: Sequence[float]) -> float:
+    return 1000 * float(np.median(seconds)) if seconds else float("nan")
 
 
 def _mean(values: Sequence[float]) -> float:

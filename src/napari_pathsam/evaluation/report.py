@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_pathsam.io.atomic import writing
+from napari_pathsam.io._files import replacing
 
 PACKAGES = ("napari-pathsam", "torch", "sam2", "timm", "numpy", "scipy", "scikit-image", "pillow")
 
@@ -48,7 +48,8 @@ class Report(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write the JSON file whole, or not at all."""
-        with writing(path) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
             temporary.write_text(self.to_json(), encoding="utf-8")
 
 

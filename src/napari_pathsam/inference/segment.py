@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.errors import BadImageError, BadPromptError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Prompts
+from napari_pathsam.io.slides import ArraySlide, Slide
 
 if TYPE_CHECKING:
     from napari_pathsam.models.embedding import ImageEmbedding
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 ROOM = 1.25
 """A field is at least this much longer than what the prompts span."""
+
+LARGEST_FIELD_PX = 16_384
+"""Masks are made at level-0 resolution; this bounds their memory."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +40,34 @@ class PromptedObject:
 
 
 def segment_prompted(
-    model: Sam2, image: NDArray[np.uint8], prompts: Prompts, *, mpp: float | None = None
+    model: Sam2, image: NDArray[np.uint8] | Slide, prompts: Prompts, *, mpp: float | None = None
 ) -> PromptedObject:
-    """The object that points and a box in an image ``(H, W, 3)`` ask for.
+    """The object that points and a box ask for, in an image ``(H, W, 3)`` or a slide.
 
     A large image is not squeezed into the model: the part round the prompts is read.
+
+    Parameters
+    ----------
+    mpp
+        Microns per pixel; overrides a slide's own.
 
     Raises
     ------
     BadPromptError
-        A prompt lies outside the image, or there is none.
+        A prompt lies outside the image, there is none, or they span too much.
     """
-    shape_yx = (image.shape[0], image.shape[1])
-    prompts.check(shape_yx)
-    region, at_mpp = field_round(
-        prompts, shape_yx, field_px=model.config.field_px, mpp=mpp, mpp_range=model.config.mpp_range
+    slide = ArraySlide(image, mpp=mpp) if isinstance(image, np.ndarray) else image
+    prompts.check(slide.shape_yx)
+    mpp = mpp or slide.mpp
+    region, shape_yx = field_round(
+        prompts,
+        slide.shape_yx,
+        field_px=model.config.field_px,
+        mpp=mpp,
+        mpp_range=model.config.mpp_range,
     )
-    embedding = encode_at(model, image[region.slices], mpp=mpp, at_mpp=at_mpp)
+    embedding = model.encode(np.array(slide.read_resampled(region, shape_yx)), mpp=mpp)
+    embedding = replace(embedding, shape_yx=region.shape_yx)  # prompts and mask in level-0 pixels
     answer = model.decode_prompts(embedding, prompts.shifted(-region.y, -region.x))
     return PromptedObject(answer.mask, region, answer.score)
 
@@ -64,28 +79,32 @@ def field_round(
     field_px: int,
     mpp: float | None,
     mpp_range: tuple[float, float] | None,
-) -> tuple[Region, float | None]:
-    """The part of an image to encode for these prompts, and at which pixel size (None: its own).
+) -> tuple[Region, tuple[int, int]]:
+    """The part of an image to encode for these prompts, and the pixels to encode it at.
 
-    ``field_px`` pixels each way, at the image's own pixel size or at the nearest one the model is
-    at home in, and larger where the prompts span more.
+    ``field_px`` pixels each way, at the image's own pixel size or the nearest one the model is at
+    home in; where the prompts span more than that, more of the image at a lower resolution.
     """
-    ys, xs = zip(*_corners(prompts), strict=True)
+    corners = list(prompts.points_yx)
+    if prompts.box is not None:
+        corners += [prompts.box[:2], prompts.box[2:]]
+    ys, xs = zip(*corners, strict=True)
     span = max(max(ys) - min(ys), max(xs) - min(xs))
-    at_mpp = mpp if mpp is None or mpp_range is None else float(np.clip(mpp, *mpp_range))
-    side = field_px * (at_mpp / mpp if mpp and at_mpp else 1.0)
-    side = max(1, round(max(side, ROOM * span)))
+    if span > LARGEST_FIELD_PX / ROOM:
+        raise BadPromptError(
+            f"The prompts span {span:.0f} pixels, and one object may span at most "
+            f"{LARGEST_FIELD_PX / ROOM:.0f}. Work on a coarser copy of the image."
+        )
+    step = 1.0 if mpp is None or mpp_range is None else float(np.clip(mpp, *mpp_range)) / mpp
+    side = max(1, round(max(field_px * step, ROOM * span)))
     height, width = (min(side, n) for n in shape_yx)
     y, x = (
         int(np.clip(round((min(v) + max(v) - n) / 2), 0, whole - n))
         for v, n, whole in zip((ys, xs), (height, width), shape_yx, strict=True)
     )
-    return Region(y, x, height, width), at_mpp
-
-
-def _corners(prompts: Prompts) -> list[tuple[float, float]]:
-    box = () if prompts.box is None else (prompts.box[:2], prompts.box[2:])
-    return [*prompts.points_yx, *box]
+    step = max(step, max(height, width) / field_px)
+    at_yx = (max(1, round(height / step)), max(1, round(width / step)))
+    return Region(y, x, height, width), at_yx
 
 
 def encode_at(
