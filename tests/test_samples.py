@@ -37,5 +37,5 @@ def test_there_is_skin_colon_and_breast():
 
 
 def test_an_unknown_sample_is_answered_with_the_known_ones():
-    with pytest.raises(UnavailableError, match="liver.*skin.*breast_2"):
+    with pytest.raises(UnavailableError, match=r"liver.*skin.*breast_2"):
         load_sample("liver")

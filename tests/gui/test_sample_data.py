@@ -18,7 +18,7 @@ def test_open_sample_gives_an_image_in_microns_and_editable_labels(make_napari_v
         assert layer.editable
         layer.data_setitem((np.array([0]), np.array([0])), 1)
         assert layer.data[0, 0] == 1
-        assert list(layer.features["class"])[0] == "background"
+        assert layer.features["class"].iloc[0] == "background"
     if labels:
         viewer.open_sample("napari-pathsam", key)
         again = viewer.layers[-1]
