@@ -27,30 +27,49 @@ def is_zarr(path: Path) -> bool:
 
 def open_ngff(path: Path) -> PyramidSlide:
     """Open an OME-Zarr image as a slide; of several images in one container, the first."""
-    import zarr
-
     with reading(path, "an OME-Zarr image"):
-        node: Any = zarr.open(path, mode="r")
-        if isinstance(node, zarr.Array):
-            axes = ["y", "x", "s"][: node.ndim]
-            return PyramidSlide([_level(path, node, axes, None)], name=path.name, path=path)
-        image = _multiscale(path, node)
-        group = node
-        if image is None and "0" in node:  # bioformats2raw puts each image into a group
-            group = node["0"]
-            image = _multiscale(path, group)
-        if image is None:
-            raise BadFileError(
-                f"{path.name} is zarr, but says nothing of an image (no “multiscales”). "
-                "Choose the folder of the image itself, which is often one level down."
-            )
-        axes = [_axis_name(axis) for axis in image.get("axes") or "tczyx"]
-        arrays = [group[str(dataset["path"])] for dataset in image["datasets"]]
-        arrays.sort(key=lambda array: -math.prod(array.shape))
+        arrays, axes, image = _arrays(path)
         scale = _white(path, arrays[-1], axes)
         levels = [_level(path, array, axes, scale) for array in arrays]
-        mpp = _mpp(image, axes)
+        mpp = _mpp(image, axes) if image is not None else None
     return PyramidSlide(levels, name=path.name, mpp=mpp, path=path)
+
+
+def is_rgb(path: Path) -> bool:
+    """Whether a folder holds an OME-Zarr picture in colours: not grey, not labels, no stack."""
+    try:
+        with reading(path, "an OME-Zarr image"):
+            arrays, axes, _ = _arrays(path)
+            layout = layout_of(axes, arrays[0].shape, where=path.name)
+    except (BadFileError, BadImageError):
+        return False
+    return layout.channel is not None
+
+
+def _arrays(path: Path) -> tuple[list[Any], list[str], dict[str, Any] | None]:
+    """The arrays of all levels, finest first, their axes, and what is said of them."""
+    import zarr
+
+    node: Any = zarr.open(path, mode="r")
+    if isinstance(node, zarr.Array):
+        return [node], ["y", "x", "s"][: node.ndim], None
+    image = _multiscale(path, node)
+    if image is None and "0" in node and isinstance(node["0"], zarr.Group):
+        node = node["0"]  # bioformats2raw puts each image into a group
+        image = _multiscale(path, node)
+    if image is None:
+        raise BadFileError(
+            f"{path.name} is zarr, but says nothing of an image (no “multiscales”). "
+            "Choose the folder of the image itself, which is often one level down."
+        )
+    axes = [_axis_name(axis) for axis in image.get("axes") or "tczyx"]
+    # Channels that come last are interleaved colours, alpha allowed.
+    axes = [*axes[:-1], "s"] if axes[-1] == "c" else axes
+    arrays = [node[str(dataset["path"])] for dataset in image["datasets"]]
+    if not all(isinstance(array, zarr.Array) for array in arrays):
+        raise BadFileError(f"{path.name} names a group where a resolution is wanted.")
+    arrays.sort(key=lambda array: -math.prod(array.shape))
+    return arrays, axes, image
 
 
 def _multiscale(path: Path, group: Any) -> dict[str, Any] | None:
@@ -70,8 +89,6 @@ def _axis_name(axis: Any) -> str:
 def _level(path: Path, array: Any, axes: list[str], full_scale: float | None) -> Level:
     if len(array.shape) < 2 or 0 in array.shape:
         raise BadImageError(f"{path.name} has the shape {array.shape}, and so no pixels.")
-    # Channels that come last are interleaved colours, alpha allowed.
-    axes = [*axes[:-1], "s"] if axes[-1] == "c" else axes
     layout = layout_of(axes, array.shape, where=path.name)
 
     def fetch(rows: slice, columns: slice) -> RGB:
@@ -87,7 +104,6 @@ def _white(path: Path, array: Any, axes: list[str]) -> float | None:
     """One full scale for the whole slide, from the middle of its coarsest level."""
     if array.dtype == np.uint8:
         return None
-    axes = [*axes[:-1], "s"] if axes[-1] == "c" else axes
     layout = layout_of(axes, array.shape, where=path.name)
     size = (array.shape[layout.y], array.shape[layout.x])
     middle = [slice(max(0, n // 2 - 1024), min(n, n // 2 + 1024)) for n in size]

@@ -250,3 +250,15 @@ def _number(text: str | None) -> float | None:
         return float(text) if text is not None else None
     except ValueError:
         return None
+
+
+def is_rgb_with_pixel_size(path: Path) -> bool:
+    """Whether a TIFF is Aperio's, or an RGB OME-TIFF that names its pixel size."""
+    import tifffile
+
+    with reading(path, "a TIFF"), tifffile.TiffFile(path) as tif:
+        if tif.is_svs:
+            return True
+        main = _main_series(tif)
+        colors = main.keyframe.samplesperpixel >= 3
+        return bool(tif.is_ome and colors and _ome_mpp(tif, _size_yx(main)))

@@ -1,0 +1,137 @@
+"""Save a labels layer: as a label image, or as GeoJSON for QuPath.
+
+Coordinates are pixels of the image the labels lie on. Labels layers of the whole image begin at
+its corner; those that cover a part carry ``metadata["offset_yx"]`` (the reader and the dock see
+to that). Class names are the layer's features ``index`` and ``class``, colours its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pathsam._napari.layer_source import OWN
+from napari_pathsam.core.classes import PALETTE, ClassInfo, ClassTable
+from napari_pathsam.core.errors import BadImageError
+
+
+def write_label_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write a labels layer's numbers as ``.png`` or ``.tif``."""
+    from napari_pathsam.io.images import write_labels
+
+    labels = _plane(data, attributes)
+    classes = _classes(attributes)[0] if _is_class_map(attributes) else None
+    write_labels(path, labels, classes)
+    return [path]
+
+
+def write_geojson(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write a labels layer's objects as QuPath annotations, with exact outlines.
+
+    Of a class map every connected area becomes one annotation.
+    """
+    from napari_pathsam.io.annotations import objects_of_classes
+    from napari_pathsam.io.annotations import write_geojson as write
+
+    labels = _plane(data, attributes)
+    classes, class_of = _classes(attributes)
+    if _is_class_map(attributes):
+        labels, class_of = objects_of_classes(labels)
+    metadata = attributes.get("metadata") or {}
+    if metadata.get("downsample", 1) != 1:
+        raise BadImageError(
+            f"The layer {attributes.get('name', '')!r} shows its objects at a coarser resolution; "
+            "written from it they would lose their outlines. Keep the file they came from."
+        )
+    if not path.lower().endswith((".geojson", ".gz")):
+        path = f"{path}.geojson"
+    y, x = metadata.get("offset_yx", (0, 0))
+    write(
+        path,
+        labels,
+        class_of=class_of,
+        classes=classes,
+        offset_yx=(int(y), int(x)),
+        mpp=_mpp(attributes),
+    )
+    return [str(Path(path))]
+
+
+def _plane(data: Any, attributes: dict[str, Any]) -> NDArray[np.integer]:
+    labels = np.asarray(data[0] if attributes.get("multiscale") else data)
+    while labels.ndim > 2 and labels.shape[0] == 1:
+        labels = labels[0]
+    if labels.ndim != 2:
+        raise BadImageError(
+            f"The layer {attributes.get('name', '')!r} has the shape {labels.shape}; one plane "
+            "(H, W) can be written. Take the plane out into a layer of its own."
+        )
+    return labels
+
+
+def _is_class_map(attributes: dict[str, Any]) -> bool:
+    metadata = attributes.get("metadata") or {}
+    return (metadata.get("label_kind") or metadata.get(OWN)) == "classes"
+
+
+def _classes(attributes: dict[str, Any]) -> tuple[ClassTable, dict[int, int]]:
+    """The classes a layer's features name, and the class of each label."""
+    metadata = attributes.get("metadata") or {}
+    table = metadata.get("classes")
+    table = table if isinstance(table, ClassTable) else ClassTable()
+    class_of: dict[int, int] = {}
+    for label, name in _named(attributes):
+        if name in table.names:
+            class_of[label] = table.id_of(name)
+            continue
+        free = label not in {info.id for info in table} and 1 <= label <= 254
+        if _is_class_map(attributes) and free:  # there the label is the class's id
+            color = _color(attributes, label) or PALETTE[(label - 1) % len(PALETTE)]
+            info = ClassInfo(id=label, name=name, color=color)
+            table = ClassTable(classes=tuple(sorted((*table, info), key=lambda c: c.id)))
+        else:
+            table = table.with_class(name, _color(attributes, label))
+        class_of[label] = table.id_of(name)
+    return table, class_of
+
+
+def _named(attributes: dict[str, Any]) -> list[tuple[int, str]]:
+    features = attributes.get("features")
+    columns = getattr(features, "columns", features if features is not None else ())
+    if features is None or not {"index", "class"} <= set(columns):
+        return []
+    pairs = zip(features["index"], features["class"], strict=True)
+    named = ((int(label), str(name).strip()) for label, name in pairs)
+    return [(label, name) for label, name in named if label and name]
+
+
+def _color(attributes: dict[str, Any], label: int) -> str | None:
+    """The colour a layer shows a label in; None when it is hidden."""
+    colormap = attributes.get("colormap")
+    if not hasattr(colormap, "map"):
+        return None
+    red, green, blue, alpha = np.ravel(colormap.map(np.array([label])))[:4]
+    if alpha == 0:
+        return None
+    return "#" + bytes(round(float(c) * 255) for c in (red, green, blue)).hex()
+
+
+def _mpp(attributes: dict[str, Any]) -> float | None:
+    """Pixel size in µm, when the layer's units say so."""
+    try:
+        factor = [float(unit.to_base_units().magnitude) * 1e6 for unit in _quantities(attributes)]
+        scale = attributes["scale"]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    sizes = [float(s) * f for s, f in zip(scale, factor, strict=False)][-2:]
+    return float(np.mean(sizes)) if len(sizes) == 2 else None
+
+
+def _quantities(attributes: dict[str, Any]) -> list[Any]:
+    units = [1 * unit for unit in attributes["units"]]
+    if not all(unit.check("[length]") for unit in units):
+        raise ValueError("not lengths")
+    return units
