@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_pathsam.core.errors import BadImageError, BadPromptError
 from napari_pathsam.core.geometry import Region
@@ -75,17 +74,33 @@ class ArraySource:
 
 
 def resized(image: NDArray[np.uint8], shape_yx: tuple[int, int]) -> NDArray[np.uint8]:
-    """``(H, W, 3)`` at another size: box-averaged by whole steps first, then bilinear."""
-    step = [max(1, image.shape[i] // shape_yx[i]) for i in (0, 1)]
-    averaged = image.astype(np.float32)
-    if max(step) > 1:
-        averaged = ndimage.uniform_filter(averaged, (step[0], step[1], 0), mode="nearest")
-    centres = [(np.arange(shape_yx[i]) + 0.5) * image.shape[i] / shape_yx[i] - 0.5 for i in (0, 1)]
-    grid = np.meshgrid(*centres, indexing="ij")
-    planes = [
-        ndimage.map_coordinates(averaged[..., c], grid, order=1, mode="nearest") for c in range(3)
-    ]
-    return np.clip(np.round(np.stack(planes, axis=-1)), 0, 255).astype(np.uint8)
+    """``(H, W, 3)`` at another size: area-averaged where it gets smaller, else bilinear."""
+    values = image.astype(np.float32)
+    for axis in (0, 1):
+        values = _resampled(values.swapaxes(0, axis), shape_yx[axis]).swapaxes(0, axis)
+    return np.clip(np.round(values), 0, 255).astype(np.uint8)
+
+
+def _resampled(values: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    """The first axis at ``n`` samples."""
+    n_in = len(values)
+    if n == n_in:
+        return values
+    if n > n_in:
+        return _lerp(values, np.clip((np.arange(n) + 0.5) * n_in / n - 0.5, 0, n_in - 1))
+    # What lies below each edge, linear between pixels; the difference of two is an area.
+    below = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
+    at_edges = _lerp(below, np.linspace(0, n_in, n + 1))
+    averaged: NDArray[np.float32] = np.diff(at_edges, axis=0) * np.float32(n / n_in)
+    return averaged
+
+
+def _lerp(values: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np.float32]:
+    first = np.minimum(at.astype(np.intp), len(values) - 1)
+    second = np.minimum(first + 1, len(values) - 1)
+    weight = (at - first).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
+    mixed: NDArray[np.float32] = values[first] + weight * (values[second] - values[first])
+    return mixed
 
 
 @dataclass(frozen=True)

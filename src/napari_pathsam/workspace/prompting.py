@@ -150,15 +150,16 @@ class Prompter:
         self.field: Field | None = None
         self.busy: str | None = None
 
-    def use(self, name: str, device: str) -> None:
-        """Answer with another model, loaded when there is something to answer."""
+    def use(self, name: str, device: str) -> bool:
+        """Answer with another model, loaded when there is something to answer; False: the same."""
         if (name, device) == (self.model_name, self.device):
-            return
+            return False
         self.stop()
         self._model = None
         self.model_name, self.device = name, device
         self.embeddings.clear()
         self._tell(None, None)
+        return True
 
     def forget(self) -> None:
         """Other pixels: no embedding is valid any more."""

@@ -99,8 +99,8 @@ class Workspace(PromptActions, LabelActions):
 
     def set_model(self, name: str, device: str = "auto") -> None:
         """Answer with another model; it is loaded when there are prompts to answer."""
-        self._prompter.use(name, device)
-        self._prompter.update()
+        if self._prompter.use(name, device):
+            self._prompter.update()
 
     def forget_embeddings(self) -> None:
         """The image's pixels look different now (another contrast, say): encode anew."""

@@ -1,0 +1,187 @@
+"""A workspace on a small image of discs, with a model that finds them by their grey value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage.draw import disk
+
+from napari_pathsam.core.prompts import Prompts
+from napari_pathsam.models.embedding import PromptedMask
+from napari_pathsam.workspace import ArraySource, Workspace
+
+DISCS = {"a": (30, 30, 12), "b": (30, 80, 15), "c": (75, 50, 10)}
+SHAPE = (100, 120)
+
+
+def disc(name: str) -> np.ndarray:
+    y, x, r = DISCS[name]
+    mask = np.zeros(SHAPE, bool)
+    mask[disk((y, x), r, shape=SHAPE)] = True
+    return mask
+
+
+def discs_image() -> np.ndarray:
+    image = np.full((*SHAPE, 3), 240, np.uint8)
+    for k, name in enumerate(DISCS):
+        image[disc(name)] = 60 + 40 * k
+    return image
+
+
+@dataclass(frozen=True)
+class Config:
+    field_px: int = 128
+    mpp_range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    image: np.ndarray
+    mpp: float | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.image.nbytes
+
+
+class GrowModel:
+    """Grows regions of equal grey from the positive clicks, or fills the box or the mask.
+
+    Mask 0 is the region, mask 1 the region less its edge, mask 2 empty; negative clicks cut a
+    square of 7 pixels out; ``previous`` is added to what is found.
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self.encoded: list[tuple[tuple[int, int], float | None]] = []
+        self.decoded: list[tuple[Prompts, PromptedMask | None]] = []
+
+    def encode(self, image, *, mpp=None):
+        self.encoded.append((image.shape[:2], mpp))
+        return Encoded(image[..., 0].astype(int), mpp)
+
+    def decode_prompts(self, embedding, prompts, *, previous=None, multimask=None):
+        self.decoded.append((prompts, previous))
+        grey = embedding.image
+        prompts.check(grey.shape)
+        found = np.zeros(grey.shape, bool) if previous is None else previous.mask_at(previous.best)
+        if prompts.mask is not None:
+            found = found | prompts.mask
+        elif prompts.box is not None:
+            y0, x0, y1, x1 = (round(v) for v in prompts.box)
+            found[y0:y1, x0:x1] = True
+        for (y, x), positive in zip(prompts.points_yx, prompts.positive, strict=True):
+            y, x = round(y), round(x)
+            if positive:
+                same, _ = ndimage.label(abs(grey - grey[y, x]) < 10)
+                found = found | (same == same[y, x])
+            else:
+                found = found.copy()
+                found[max(0, y - 3) : y + 4, max(0, x - 3) : x + 4] = False
+        masks = [found, ndimage.binary_erosion(found), np.zeros_like(found)]
+        logits = np.stack([np.where(m, 5.0, -5.0) for m in masks]).astype(np.float32)
+        return PromptedMask(logits, np.array([0.9, 0.8, 0.1], np.float32), 0, grey.shape)
+
+    def decode_many(self, embedding, many):
+        return [self.decode_prompts(embedding, prompts) for prompts in many]
+
+
+class LateRunner:
+    """Keeps work until it is told to run it: the order of things is the test's."""
+
+    class Job:
+        def __init__(self, *work):
+            self.work = work
+            self.cancelled = False
+
+        def cancel(self):
+            self.cancelled = True
+
+    def __init__(self):
+        self.jobs = []
+
+    def submit(self, fn, *args, then, failed):
+        self.jobs.append(self.Job(fn, args, then, failed))
+        return self.jobs[-1]
+
+    def run(self, job=None, *, late=False):
+        """Run the oldest job, or this one; ``late``: also when it was cancelled."""
+        job = job or self.jobs[0]
+        self.jobs.remove(job)
+        fn, args, then, failed = job.work
+        if job.cancelled and not late:
+            return
+        try:
+            result = fn(*args)
+        except Exception as error:  # noqa: BLE001
+            failed(error)
+        else:
+            then(result)
+
+    def run_all(self):
+        while self.jobs:
+            self.run()
+
+
+class Heard:
+    """Everything a workspace said, by signal."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.failed: list[str] = []
+        self.status: list[str] = []
+        self.busy: list[str | None] = []
+        self.labels: list = []
+        self.candidates: list = []
+        workspace.failed.connect(self.failed.append)
+        workspace.status.connect(self.status.append)
+        workspace.busy_changed.connect(self.busy.append)
+        workspace.labels_changed.connect(self.labels.append)
+        workspace.candidate_changed.connect(self.candidates.append)
+
+
+@pytest.fixture
+def model() -> GrowModel:
+    return GrowModel()
+
+
+@pytest.fixture
+def source() -> ArraySource:
+    return ArraySource(discs_image(), name="discs", mpp=0.5)
+
+
+@pytest.fixture
+def workspace(model, source, tmp_path) -> Workspace:
+    opened = Workspace(model_loader=lambda name, device: model, journal_dir=tmp_path / "journals")
+    opened.open_image(source)
+    yield opened
+    opened.close_image()
+
+
+@pytest.fixture
+def heard(workspace) -> Heard:
+    return Heard(workspace)
+
+
+def check_rules(workspace: Workspace) -> None:
+    """The maps and the objects tell the same story, by a slow count."""
+    instances, class_map = workspace.instances, workspace.class_map
+    oy, ox = workspace.labels_origin_yx
+    ids = set(np.unique(instances).tolist()) - {0}
+    assert ids == set(workspace.objects)
+    known = {info.id for info in workspace.classes}
+    assert set(np.unique(class_map).tolist()) <= known | {0}
+    for i, found in workspace.objects.items():
+        own = instances == i
+        assert found.id == i
+        assert found.area_px == own.sum()
+        assert set(np.unique(class_map[own]).tolist()) == {found.class_id}
+        rows, cols = np.nonzero(own)
+        box = (found.box.y - oy, found.box.x - ox, found.box.height, found.box.width)
+        assert box == (rows.min(), cols.min(), np.ptp(rows) + 1, np.ptp(cols) + 1)
+    for info in workspace.classes:
+        assert workspace.class_area_px(info.id) == (class_map == info.id).sum()
+        same = [o for o in workspace.objects.values() if o.class_id == info.id]
+        assert workspace.class_count(info.id) == len(same)
