@@ -110,7 +110,7 @@ def _named(attributes: dict[str, Any]) -> list[tuple[int, str]]:
 
 def _color(attributes: dict[str, Any], label: int) -> str | None:
     """The colour a layer shows a label in; None when it is hidden."""
-    colormap = attributes.get("colormap")
+    colormap: Any = attributes.get("colormap")
     if not hasattr(colormap, "map"):
         return None
     red, green, blue, alpha = np.ravel(colormap.map(np.array([label])))[:4]

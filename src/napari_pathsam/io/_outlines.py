@@ -34,7 +34,7 @@ def polygons_of(labels: NDArray) -> Iterator[tuple[int, list[Polygon]]]:
     from skimage.measure import label
 
     labels = np.ascontiguousarray(labels)
-    pieces = label(labels, connectivity=1, background=0)  # type: ignore[no-untyped-call]
+    pieces = label(labels, connectivity=1, background=0)
     runs = _runs(pieces)
     if not len(runs.piece):
         return

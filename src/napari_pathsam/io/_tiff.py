@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.io._files import reading
 from napari_pathsam.io._layout import Layout, layout_of
 from napari_pathsam.io.images import as_rgb, believable_mpp, full_scale_of
@@ -56,8 +56,9 @@ def _main_series(tif: Any) -> Any:
     """The largest picture of the file: not the label, the macro image or the thumbnail."""
     series = [one for one in tif.series if "Y" in one.axes and "X" in one.axes and one.size]
     if not series:
-        raise BadImageError(
-            f"{tif.filename} holds no picture with rows and columns. Is it the right file?"
+        raise BadFileError(
+            f"{tif.filename} begins as a TIFF but holds no picture: it was cut off, or holds "
+            "something else. Copy it again, and compare the sizes."
         )
     return max(series, key=lambda one: int(np.prod(_size_yx(one))))
 

@@ -135,7 +135,7 @@ def objects_of_classes(class_map: NDArray) -> tuple[NDArray[np.int32], dict[int,
     """The 8-connected areas of a class map as objects: ``(instances, class of each)``."""
     from skimage.measure import label
 
-    instances = label(class_map, connectivity=2, background=0)  # type: ignore[no-untyped-call]
+    instances = label(class_map, connectivity=2, background=0)
     instances = instances.astype(np.int32)
     ids, where = np.unique(instances, return_index=True)
     values = np.asarray(class_map).ravel()[where]

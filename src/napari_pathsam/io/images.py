@@ -115,11 +115,11 @@ def _eight_bit(pixels: NDArray, where: str, full_scale: float | None) -> RGB:
         scale = np.full(pixels.shape[2], full_scale or full_scale_of(colors), np.float32)
         if alpha:
             scale[-1] = full_scale_of(pixels[..., -1])
-        low = float(pixels[finite].min())
+        low, top = float(pixels[finite].min()), float(pixels[finite].max())
     else:
         scale = np.full(1, full_scale or full_scale_of(pixels), np.float32)
-        low = float(pixels.min())
-    if low < -OVERSHOOT * float(scale[0]):
+        low, top = float(pixels.min()), float(pixels.max())
+    if low < -OVERSHOOT * max(top, OVERSHOOT * float(scale[0])):
         raise BadImageError(
             f"The {where} has values down to {low:g}, and light is never below zero; it may have "
             "been normalised. Bring it to 0 … 1 or 0 … 255 first."
