@@ -128,7 +128,7 @@ class Hands:
 
     def drag(self, path_yx, *, modifiers=()) -> None:
         events = self.canvas._scene_canvas.events
-        path = [self.at(yx) for yx in path_yx]
+        path = [self.at(yx).round() for yx in path_yx]
         press = events.mouse_press(pos=path[0], button=1, modifiers=list(modifiers))
         last = press
         for pos in path[1:]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
+SCREENSHOTS = os.environ.get("PATHSAM_SCREENSHOTS")
 pytestmark = pytest.mark.gui
 
 
@@ -243,17 +246,18 @@ def test_layers_of_ours_may_be_deleted(dock_of, field):
 
 
 def test_cancel_and_a_newer_prompt_while_encoding(dock_of, field, model):
-    model.encode_s = 0.2
+    model.encode_s = 1.0
     _viewer, dock, hands = dock_of(field.image, rgb=True)
     hands.click(field.lumen)
     hands.until(lambda: bool(dock.workspace.busy))
-    assert dock.cancel_button.isVisible()
+    assert dock.candidate.cancel_button.isVisible()
     hands.screenshot("9-encoding")
     hands.key("Escape")
     assert dock.workspace.busy is None
     ready(dock, hands)
     assert dock.workspace.candidate is None
     assert len(dock.session.prompts.points.data) == 1
+    model.encode_s = 0.1
     hands.click((132, 132))
     hands.click((128, 128))
     hands.until(lambda: dock.workspace.candidate is not None)
@@ -315,6 +319,10 @@ def test_the_dock_without_an_image_waits_for_one(dock_of, field):
     viewer, dock, hands = dock_of()
     assert not dock.tools.isEnabled()
     hands.screenshot("12-empty")
+    dock.show_keys()
+    hands.settle()
+    if SCREENSHOTS:
+        dock._cheat_sheet.grab().save(f"{SCREENSHOTS}/13-keys.png")
     viewer.add_image(field.image, rgb=True)
     hands.until(lambda: dock.session.image is not None)
     assert dock.tools.isEnabled()

@@ -113,7 +113,6 @@ class AnnotateDock(QWidget):
         self.help_button = button("Keys", "", self.show_keys)
         self.status = QLabel("", self)
         self.status.setWordWrap(True)
-        self.cancel_button = button("Cancel", "", self.cancel)
         self.points_layer = LayerChooser(self.viewer, ("Points",), "PathSAM's own", self)
         self.shapes_layer = LayerChooser(self.viewer, ("Shapes",), "PathSAM's own", self)
         self._lay_out()
@@ -140,7 +139,7 @@ class AnnotateDock(QWidget):
         column.addWidget(heading("Work"))
         column.addLayout(_row(self.undo_button, self.redo_button))
         column.addLayout(_row(self.export_button, self.help_button))
-        column.addLayout(self._status_row())
+        column.addWidget(self.status)
         column.addStretch(1)
         column.addWidget(self._layers_section())
         scroll = QScrollArea(self)
@@ -152,13 +151,6 @@ class AnnotateDock(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
         self._scroll = scroll
-
-    def _status_row(self) -> QHBoxLayout:
-        row = QHBoxLayout()
-        row.addWidget(self.status, 1)
-        row.addWidget(self.cancel_button)
-        self.cancel_button.hide()
-        return row
 
     def _layers_section(self) -> QWidget:
         """Rarely needed, so folded: prompts from layers the person already has."""
@@ -200,6 +192,7 @@ class AnnotateDock(QWidget):
         self.candidate.rejected.connect(workspace.reject)
         self.candidate.cycled.connect(workspace.cycle_mask)
         self.candidate.deleted.connect(self.delete_refined)
+        self.candidate.cancelled.connect(self.cancel)
         self.classes.value_changed.connect(self._on_class_edit)
         self.classes.active_changed.connect(self._on_class_chosen)
         self.classes.hidden_changed.connect(session.set_hidden)
@@ -227,7 +220,7 @@ class AnnotateDock(QWidget):
             (w.active_class_changed, self.classes.set_active),
             (w.objects_changed, self._show_counts),
             (w.history_changed, self._show_history),
-            (w.busy_changed, self._show_busy),
+            (w.busy_changed, self._show_candidate),
             (w.status, self._show_status),
             (w.failed, self._on_failed),
         )
@@ -266,8 +259,6 @@ class AnnotateDock(QWidget):
         self.back_button.setText(f"Back to the tool  {shown('back')}")
         self.help_button.setText(f"Keys  {shown('help')}")
         self.help_button.setToolTip("All keys and mouse gestures, and changing them")
-        self.cancel_button.setText(f"Cancel  {shown('cancel')}")
-        self.cancel_button.setToolTip("Stop encoding; prompts and objects stay")
         self._show_history()
         self._bind_keys()
         inside, bar = self._scroll.widget(), self._scroll.verticalScrollBar()
@@ -415,7 +406,11 @@ class AnnotateDock(QWidget):
         for widget in (self.tools, self.candidate, self.classes, self.export_button):
             widget.setEnabled(there)
         self.status.setText("" if there else "Open an image (RGB or fluorescence) to begin.")
-        self.pixel_size.set_value(self.workspace.mpp if there else None)
+        self.pixel_size.setEnabled(there)
+        if there:
+            self.pixel_size.set_value(self.workspace.mpp)
+        else:
+            self.pixel_size.clear()
         saved = self.workspace.restorable if there else None
         self.restore_bar.say(
             f"There is saved work for this image: {saved}." if saved is not None else ""
@@ -442,7 +437,7 @@ class AnnotateDock(QWidget):
             found.score if found else None,
             (found.index, found.n) if found else None,
             refining=workspace.refining,
-            waiting=bool(workspace.prompts) and found is None and workspace.busy is not None,
+            busy=workspace.busy,
             prompted=bool(workspace.prompts),
         )
 
@@ -468,14 +463,6 @@ class AnnotateDock(QWidget):
             made.setText(f"{title}  {key}")
             made.setEnabled(can)
             made.setToolTip(f"{title}: {what} ({key})" if can else f"Nothing to {title.lower()}")
-        if self.workspace.can_undo and self.restore_bar.text():
-            self.restore_bar.say("" if self.workspace.restorable is None else
-                                 self.restore_bar.text())  # fmt: skip
-
-    def _show_busy(self, text: str | None) -> None:
-        self.status.setText(text or "")
-        self.cancel_button.setVisible(text is not None)
-        self._show_candidate()
 
     def _show_status(self, text: str) -> None:
         self.status.setText(text)

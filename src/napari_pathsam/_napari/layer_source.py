@@ -168,7 +168,7 @@ def source_of(layer: Image, viewer: Viewer) -> LayerSource:
             "Choose an image of at least 1 × 1 pixel."
         )
     displayed = tuple(viewer.dims.displayed)
-    if len(displayed) != 2 or displayed != tuple(sorted(viewer.dims.order)[-2:]):
+    if viewer.dims.ndisplay != 2 or displayed != tuple(sorted(viewer.dims.order)[-2:]):
         raise BadImageError(
             f"The viewer shows “{layer.name}” in 3D or with its axes exchanged; objects are drawn "
             "on its last two axes. Switch back to 2D with the buttons below the layer list."

@@ -133,6 +133,11 @@ class PixelSize(QWidget):
         self._spin.blockSignals(False)
         self._badge.setVisible(mpp is None)
 
+    def clear(self) -> None:
+        """There is no image: nothing is unknown either."""
+        self.set_value(None)
+        self._badge.hide()
+
     def _on_typed(self) -> None:
         self._badge.setVisible(self.value() is None)
         self.value_changed.emit(self.value())
@@ -253,6 +258,7 @@ class CandidatePanel(QWidget):
     rejected = Signal()
     cycled = Signal()
     deleted = Signal()
+    cancelled = Signal()
 
     HINT = "Click on an object, or drag a box round it."
 
@@ -260,6 +266,7 @@ class CandidatePanel(QWidget):
         super().__init__(parent)
         self._text = QLabel(self.HINT, self)
         self._text.setWordWrap(True)
+        self._color = ""
         self._score = QProgressBar(self)
         self._score.setRange(0, 100)
         self._score.setTextVisible(True)
@@ -274,6 +281,13 @@ class CandidatePanel(QWidget):
         self.cycle_button = button("Next mask", "", self.cycled.emit)
         self.reject_button = button("Reject", "", self.rejected.emit)
         self.delete_button = button("Delete object", "", self.deleted.emit)
+        self.cancel_button = button("Cancel", "", self.cancelled.emit)
+        policy = self.cancel_button.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self.cancel_button.setSizePolicy(policy)
+        top = QHBoxLayout()
+        top.addWidget(self._text, 1)
+        top.addWidget(self.cancel_button)
         row = QHBoxLayout()
         row.setSpacing(4)
         row.addWidget(self.accept_button, 3)
@@ -282,7 +296,7 @@ class CandidatePanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        layout.addWidget(self._text)
+        layout.addLayout(top)
         layout.addWidget(self._score)
         layout.addLayout(row)
         layout.addWidget(self.delete_button)
@@ -300,6 +314,7 @@ class CandidatePanel(QWidget):
             (self.cycle_button, "Next mask", "cycle", "Show the next of the model's three masks"),
             (self.reject_button, "Reject", "reject", "Forget the prompts and the mask"),
             (self.delete_button, "Delete object", "delete", "Delete the object being refined"),
+            (self.cancel_button, "Cancel", "cancel", "Stop encoding; prompts and objects stay"),
         ):  # fmt: skip
             made.setText(f"{title}  {printed(action)}")
             made.setToolTip(tip)
@@ -310,31 +325,46 @@ class CandidatePanel(QWidget):
         which: tuple[int, int] | None,
         *,
         refining: int | None = None,
-        waiting: bool = False,
+        busy: str | None = None,
         prompted: bool = False,
     ) -> None:
-        """Show a candidate's predicted IoU and which of how many it is; None: there is none."""
+        """Show a candidate's predicted IoU and which of how many it is; None: there is none.
+
+        ``busy`` says what is under way; ``prompted``, that there is something to reject.
+        """
         there = score is not None
-        if there:
-            index, n = which or (0, 1)
+        index, n = which or (0, 1)
+        if busy is not None:
+            self._text.setText(f"{busy}…")
+        elif there:
             name = f"Object {refining}" if refining is not None else "Candidate"
             self._text.setText(f"{name}, mask {index + 1} of {n}" if n > 1 else name)
-            self._score.setValue(round(100 * min(max(score or 0.0, 0.0), 1.0)))
-            self._score.setFormat(f"predicted IoU {score:.2f}")
-            color = GOOD if score >= 0.85 else FAIR if score >= 0.6 else POOR
+        elif refining is not None:
+            self._text.setText(f"Refining object {refining}: click + or −.")
+        elif prompted:
+            self._text.setText("Nothing found here: add a point, or reject.")
+        else:
+            self._text.setText(self.HINT)
+        self._show_score(score, waiting=busy is not None)
+        self.cancel_button.setVisible(busy is not None)
+        self.accept_button.setEnabled(there)
+        self.cycle_button.setEnabled(there and n > 1)
+        self.reject_button.setEnabled(there or prompted or refining is not None)
+        self.delete_button.setVisible(refining is not None)
+
+    def _show_score(self, score: float | None, *, waiting: bool) -> None:
+        self._score.setVisible(score is not None or waiting)
+        if score is None:
+            self._score.setRange(0, 0)  # moves to and fro: nobody knows how long
+            return
+        self._score.setRange(0, 100)
+        self._score.setValue(round(100 * min(max(score, 0.0), 1.0)))
+        self._score.setFormat(f"predicted IoU {score:.2f}")
+        color = GOOD if score >= 0.85 else FAIR if score >= 0.6 else POOR
+        if color != self._color:  # a new style sheet is not free
+            self._color = color
             self._score.setStyleSheet(
                 "QProgressBar { background: #3a3f4a; color: white; border-radius: 4px; "
                 f"text-align: center; }} QProgressBar::chunk {{ background: {color}; "
                 "border-radius: 4px; }"
             )
-        elif waiting:
-            self._text.setText("Your prompt waits for the model…")
-        elif refining is not None:
-            self._text.setText(f"Refining object {refining}: click + or − to correct it.")
-        else:
-            self._text.setText(self.HINT)
-        self._score.setVisible(there)
-        self.accept_button.setEnabled(there)
-        self.cycle_button.setEnabled(there and (which or (0, 1))[1] > 1)
-        self.reject_button.setEnabled(there or prompted or refining is not None)
-        self.delete_button.setVisible(refining is not None)
