@@ -92,11 +92,11 @@ def load(name: str, device: str = "auto") -> Sam2:
     """A model of the catalogue or a file, ready to use."""
     from napari_pathsam.models.catalogue import load_model
 
-    _use_own_cores()
+    use_own_cores()
     return load_model(name, device)
 
 
-def _use_own_cores() -> None:
+def use_own_cores() -> None:
     """Torch counts the machine's cores; a container or a batch job may have fewer."""
     if "OMP_NUM_THREADS" in os.environ:
         return

@@ -1,4 +1,4 @@
-"""``pathsam train``: run a training recipe."""
+"""``pathsam train``: a recipe and its data sets → one model file."""
 
 from __future__ import annotations
 
@@ -7,37 +7,48 @@ from typing import Annotated
 
 import typer
 
-
-def _roots(given: list[str]) -> dict[str, Path]:
-    pairs = [one.partition("=") for one in given]
-    if wrong := [one for one, pair in zip(given, pairs, strict=True) if not (pair[0] and pair[2])]:
-        raise typer.BadParameter(f"{wrong[0]!r} is not of the form DATASET=FOLDER")
-    return {name: Path(folder) for name, _, folder in pairs}
+from napari_pathsam.cli.console import OUT, progress, use_own_cores
 
 
 def train(
     config: Annotated[
-        str, typer.Option(help="A recipe: a .toml file, or one that came with the package.")
+        str, typer.Option("--config", help="A recipe file (.toml), or pathsam-nano.")
     ],
-    root: Annotated[list[str], typer.Option(help="Where a data set lies: DATASET=FOLDER.")],
-    out: Annotated[Path, typer.Option(help="The model file to write, .safetensors.")],
-    trunk: Annotated[
-        Path | None, typer.Option(help="ImageNet weights of the trunk, timm's names.")
+    out: Annotated[Path, typer.Option("--out", help="MODEL.safetensors.")],
+    root: Annotated[
+        list[str] | None,
+        typer.Option("--root", metavar="NAME=DIR", help="Where a data set lies. Once for each."),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
+    trunk: Annotated[
+        Path | None, typer.Option("--trunk", help="ImageNet weights to start from (.safetensors).")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a stopped run of this --out was.")
+    ] = False,
 ) -> None:
-    """Train a promptable model by a recipe, for example the packaged pathsam-nano."""
-    from rich.console import Console
-
+    """Train a model to answer clicks and boxes."""
+    if out.suffix != ".safetensors":
+        raise typer.BadParameter("it must end in .safetensors.", param_hint="--out")
+    roots = dict(_root(text) for text in root or ())
     from napari_pathsam.training.prompt_recipe import read_recipe, train_promptable
 
-    if out.suffix != ".safetensors":
-        raise typer.BadParameter("--out must end in .safetensors")
-    roots = _roots(root)
-    console = Console(stderr=True)
-    for report in train_promptable(read_recipe(config), roots, out, trunk=trunk, resume=resume):
-        console.print(
-            f"step {report.step}/{report.steps}  loss {report.loss:.3f}  IoU first prompt "
-            f"{report.iou_first:.3f}, last {report.iou_last:.3f}  {report.seconds_left:.0f} s left"
+    recipe = read_recipe(config)
+    use_own_cores()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with progress("Reading the images", recipe.train.steps) as bar:
+        for report in train_promptable(recipe, roots, out, trunk=trunk, resume=resume):
+            told = (
+                f"loss {report.loss:.3f}, IoU {report.iou_first:.3f} at the first prompt, "
+                f"{report.iou_last:.3f} at the last"
+            )
+            bar.update(bar.task_ids[0], completed=report.step, description=told)
+    OUT.print(f"The model is in {out}; use it as --model {out}")
+
+
+def _root(text: str) -> tuple[str, Path]:
+    name, is_there, folder = text.partition("=")
+    if not (name and is_there and folder):
+        raise typer.BadParameter(
+            f"{text!r} is not NAME=DIR, for example ebhi-seg=data/EBHI-SEG.", param_hint="--root"
         )
-    typer.echo(out)
+    return name, Path(folder)
