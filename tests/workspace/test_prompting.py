@@ -7,7 +7,7 @@ from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace import ArraySource, Workspace
 
-from .conftest import DISCS, SHAPE, Config, GrowModel, Heard, LateRunner, disc, discs_image
+from .conftest import DISCS, SHAPE, Config, GrowModel, Heard, LateRunner, disc, discs_image  # noqa: TID252
 
 
 def shown(workspace: Workspace) -> np.ndarray:

@@ -81,9 +81,10 @@ def stroke(
     if not rows.size:
         return None
     before = np.broadcast_to(np.asarray(old), rows.shape)
-    after = np.broadcast_to(np.asarray(new), rows.shape)
-    # Of pixels a stroke goes over twice, the first old value is the one to come back to.
-    array[rows[::-1], cols[::-1]] = before[::-1]
+    after = np.broadcast_to(np.asarray(new), rows.shape).copy()
+    # Of pixels a stroke goes over twice, the first old value is the one to come back to: it must
+    # be written last. Copies, because numpy turns an index of negative stride round again.
+    array[rows[::-1].copy(), cols[::-1].copy()] = before[::-1].copy()
     lowest, highest = int(after.min()), int(after.max())
     if kind == "instances":
         if lowest < 0 or highest > np.iinfo(np.int32).max:

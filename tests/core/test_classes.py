@@ -1,0 +1,63 @@
+"""ClassTable: ids and names are unique, values are frozen, CSV goes both ways."""
+
+import pytest
+from pydantic import ValidationError
+
+from napari_pathsam.core.classes import PALETTE, ClassInfo, ClassTable
+from napari_pathsam.core.errors import BadFileError
+
+
+def test_adding_takes_the_smallest_free_id_and_leaves_the_old_table():
+    table = ClassTable.of("a", "b", "c")
+    smaller = table.without(2)
+    assert [c.id for c in smaller.with_class("d")] == [1, 2, 3]
+    assert smaller.with_class("d").id_of("d") == 2
+    assert table.names == ("a", "b", "c")
+    assert table[3].color == PALETTE[2]
+    assert len(table) == 3
+
+
+def test_replacing_and_looking_up():
+    table = ClassTable.of("a", "b")
+    renamed = table.replacing(ClassInfo(id=2, name="z", color="#ABCDEF"))
+    assert renamed[2].name == "z"
+    assert renamed[2].color == "#abcdef"
+    for wrong in (lambda: table[9], lambda: table.id_of("x"), lambda: table.without(9),
+                  lambda: table.replacing(ClassInfo(id=9, name="q", color="#000000"))):  # fmt: skip
+        with pytest.raises(KeyError, match="there are"):
+            wrong()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"id": 0}, {"id": 255}, {"name": "  "}, {"color": "red"}, {"color": "#12345"},
+        {"extra": 1},
+    ],
+)  # fmt: skip
+def test_a_class_that_cannot_be(values):
+    with pytest.raises(ValidationError):
+        ClassInfo.model_validate({"id": 1, "name": "a", "color": "#000000", **values})
+
+
+def test_ids_and_names_are_unique():
+    table = ClassTable.of("a")
+    with pytest.raises(ValidationError, match="share the name a"):
+        table.with_class("a")
+    one = ClassInfo(id=1, name="a", color="#000000")
+    with pytest.raises(ValidationError, match="share the id 1"):
+        ClassTable(classes=(one, one.model_copy(update={"name": "b"})))
+
+
+def test_csv_goes_both_ways():
+    table = ClassTable.of('gland, "benign"', "stroma\nloose", "Ödem")
+    assert ClassTable.from_csv(table.to_csv()) == table
+    assert ClassTable.from_csv("\ufeffid,name\n2,b\n1,a\n").names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "text", ["id,name\nx,a\n", "id,name\n0,a\n", "id,name\n1,a\n1,b\n", "name\na\n", "id,name\n1\n"]
+)
+def test_a_csv_that_is_no_class_table(text):
+    with pytest.raises(BadFileError, match="not a class table"):
+        ClassTable.from_csv(text)
