@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from napari_pathsam.core.classes import ClassTable
-from napari_pathsam.core.errors import BadFileError, BadImageError
+from napari_pathsam.core.errors import BadFileError, BadImageError, UnavailableError
 from napari_pathsam.io.images import as_rgb, read_labels, read_rgb, write_labels
 from napari_pathsam.io.slides import open_slide
 
@@ -202,6 +203,19 @@ def test_a_text_file_named_svs(tmp_path: Path) -> None:
     (tmp_path / "a.svs").write_text("not a slide")
     with pytest.raises(BadFileError, match="text"):
         open_slide(tmp_path / "a.svs")
+
+
+def test_a_slide_that_needs_openslide_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openslide", None)
+    (tmp_path / "a.mrxs").write_bytes(bytes(range(256)))
+    with pytest.raises(UnavailableError, match="pip install openslide-python"):
+        open_slide(tmp_path / "a.mrxs")
+    # Of these tifffile reads what OpenSlide would.
+    rgb = np.full((64, 64, 3), 9, np.uint8)
+    tifffile.imwrite(tmp_path / "a.scn", rgb, photometric="rgb", tile=(16, 16))
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.scn")[0], rgb)
 
 
 def test_a_damaged_tile_is_said_when_it_is_read(rng: np.random.Generator, tmp_path: Path) -> None:

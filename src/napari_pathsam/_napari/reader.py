@@ -197,5 +197,6 @@ def _classes_of(instances: np.ndarray, class_map: np.ndarray) -> dict[int, int]:
 def _colormap(colors: dict[int, str]) -> Any:
     from napari.utils.colormaps import DirectLabelColormap
 
-    shown: dict[int | None, str] = {None: "transparent", 0: "transparent", **colors}
+    shown: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    shown.update(colors.items())
     return DirectLabelColormap(color_dict=shown)

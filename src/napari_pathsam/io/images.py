@@ -19,7 +19,6 @@ from napari_pathsam.core.classes import PALETTE, ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.io._files import (
     existing_file,
-    looks_like_text,
     reading,
     replacing,
     starts_as_tiff,
@@ -162,14 +161,8 @@ def read_plain(path: Path) -> tuple[RGB, float | None]:
     """What Pillow reads, first frame; :func:`read_rgb` is for everybody else."""
     from PIL import Image
 
-    wanted = "an image"
-    if looks_like_text(path):
-        raise BadFileError(
-            f"{path.name} holds text, not an image, whatever its name says. "
-            "Look into it with an editor: a failed download often leaves a message there."
-        )
     try:
-        with reading(path, wanted), Image.open(path) as image:
+        with reading(path, "an image"), Image.open(path) as image:
             _check_side(path.name, (image.height, image.width))
             # A photograph's turn by EXIF is left undone: its label image is not turned either.
             dpi = image.info.get("dpi")

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_pathsam.core.errors import BadFileError, UnavailableError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.io._files import existing_file, starts_as_tiff
+from napari_pathsam.io._files import existing_file, looks_like_text, starts_as_tiff
 from napari_pathsam.io.images import as_rgb, read_plain
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ OVERVIEW_STEP = 4
 
 OPENSLIDE_FIRST = {".mrxs", ".vms", ".vmu", ".bif", ".scn", ".ndpi", ".svslide", ".dcm", ".czi"}
 TIFFFILE_TOO = {".scn", ".ndpi"}
+INDEX_FILES = {".vms", ".vmu"}
+"""Text that lists the slide's files."""
 
 
 class Slide(Protocol):
@@ -276,6 +278,11 @@ def open_slide(path: str | os.PathLike[str]) -> Slide:
         if is_zarr(path):
             return open_ngff(path)
     path = existing_file(path, wanted="an image or slide")
+    if path.suffix.lower() not in INDEX_FILES and looks_like_text(path):
+        raise BadFileError(
+            f"{path.name} holds text, not an image, whatever its name says. "
+            "Look into it with an editor: a failed download often leaves a message there."
+        )
     is_tiff = starts_as_tiff(path)
     if path.suffix.lower() in OPENSLIDE_FIRST:
         from napari_pathsam.io._openslide import open_openslide
