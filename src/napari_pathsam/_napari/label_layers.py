@@ -183,6 +183,7 @@ class LabelLayers(QObject):
         for layer in self.layers.values():
             layer.scale, layer.affine, layer.units = place["scale"], place["affine"], place["units"]
             layer.translate = place["scale"] * np.asarray(self._origin)
+            layer.metadata["offset_yx"] = tuple(self._origin)  # the writers add it
 
     def _on_paint(self, kind: str, event: Any) -> None:
         parts = [_changed(atom) for atom in event.value]
