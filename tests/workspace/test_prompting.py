@@ -148,6 +148,24 @@ def test_a_stale_answer_is_dropped(late):
     assert np.array_equal(shown(workspace), disc("c"))
 
 
+def test_the_candidate_of_another_object_does_not_stay_while_refining(late):
+    workspace, runner = late
+    click(workspace, "a")
+    runner.run_all()
+    workspace.accept()
+    click(workspace, "b")
+    runner.run_all()
+    shown_before = workspace.candidate
+    click(workspace, "c")
+    assert workspace.candidate is shown_before
+    runner.run_all()
+    workspace.refine(1)
+    assert workspace.candidate is None
+    assert workspace.accept() is None
+    runner.run_all()
+    assert np.array_equal(shown(workspace), disc("a"))
+
+
 def test_an_answer_for_another_image_is_dropped(late, source):
     workspace, runner = late
     click(workspace, "a")

@@ -51,7 +51,8 @@ class LabelActions(WorkspaceState):
         """Write the candidate as an object; its id, or None when that was not possible.
 
         The class is the active one when none is given (refining: the object's own). Existing
-        objects keep their pixels unless ``overwrite``.
+        objects keep their pixels unless ``overwrite``. What is shown is accepted, also while a
+        newer answer is on its way.
         """
         if self._shown is None or self._shown.candidate is None:
             raise BadPromptError("There is nothing to accept yet: click on an object first.")

@@ -107,8 +107,8 @@ class PromptActions(WorkspaceState):
             return
         turned = self._shown.turned()
         if turned is not self._shown:
-            self._answers[self._shown_serial] = turned
-            self._show(turned, self._shown_serial)
+            self._answers[self._shown_for.serial] = turned
+            self._show(turned, self._shown_for)
 
     @told
     def _prompt(self, text: str, change: Callable[[Prompts], Prompts]) -> None:

@@ -67,7 +67,7 @@ class WorkspaceState:
         self._history = History()
         self._state = PromptState()
         self._shown: Answer | None = None
-        self._shown_serial = 0
+        self._shown_for = PromptState()
         self._answers: OrderedDict[int, Answer] = OrderedDict()
         self._keeper = Keeper(journal_dir, warn=self.failed.emit, inform=self.status.emit)
         self._busy_told: str | None = None
@@ -177,19 +177,22 @@ class WorkspaceState:
     def _tell_prompts(self) -> None:
         """Show the prompts, and their answer: the one that is kept, or a new one when it comes.
 
-        Until then the last candidate stays, so that it does not flicker from click to click.
+        Until then the last candidate stays, so that it does not flicker from click to click,
+        unless it was of another object.
         """
         self.prompts_changed.emit(self._state.prompts)
         kept = self._answers.get(self._state.serial)
         if kept is not None or not self._state:
-            self._show(kept, self._state.serial)
+            self._show(kept, self._state)
             self._prompter.hush()
         else:
+            if self._state.refining != self._shown_for.refining:
+                self._show(None, self._state)
             self._prompter.update()
 
-    def _show(self, answer: Answer | None, serial: int = 0) -> None:
+    def _show(self, answer: Answer | None, state: PromptState) -> None:
         before = self.candidate
-        self._shown, self._shown_serial = answer, serial
+        self._shown, self._shown_for = answer, state
         if self.candidate is not before:
             self.candidate_changed.emit(self.candidate)
 
@@ -216,7 +219,7 @@ class WorkspaceState:
         self._answers[state.serial] = answer
         while len(self._answers) > ANSWERS_KEPT:
             self._answers.popitem(last=False)
-        self._show(answer, state.serial)
+        self._show(answer, state)
         if answer.candidate is None:
             self.status.emit("Nothing was found there. Try another point, or a box round it.")
 
