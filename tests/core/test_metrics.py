@@ -76,4 +76,3 @@ def test_refuses_what_cannot_be_counted():
         metrics.confusion(np.zeros((2, 3), int), np.zeros((3, 2), int), 2)
     with pytest.raises(BadImageError, match="ids 0 to 7"):
         metrics.confusion(np.array([0, 7]), np.array([0, 1]), 2)
-

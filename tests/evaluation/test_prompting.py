@@ -143,11 +143,10 @@ def test_no_objects_give_no_figures_and_valid_json(sample, tmp_path):
 
 
 def test_a_real_model_gives_the_same_figures_twice(sample, tiny_model):
-    first, again = (
-        prompt_metrics(list(evaluate_prompts(tiny_model, [sample]))) for _ in range(2)
-    )
+    first, again = (prompt_metrics(list(evaluate_prompts(tiny_model, [sample]))) for _ in range(2))
     times = ("ms_per_click", "ms_to_encode")
     assert all(first[k] == again[k] for k in first if k not in times)
     assert 0 <= first["iou_box"] <= 1
     embedding = tiny_model.encode(sample.load()[0])
-    assert tiny_model.decode_prompts(embedding, Prompts().with_point(20, 30)).mask.shape == (80, 100)
+    mask = tiny_model.decode_prompts(embedding, Prompts().with_point(20, 30)).mask
+    assert mask.shape == (80, 100)

@@ -16,7 +16,6 @@ from napari_pathsam.cli.evaluate import evaluate
 from napari_pathsam.cli.models import models_app
 from napari_pathsam.cli.prompt import prompt
 from napari_pathsam.cli.train import train
-from napari_pathsam.cli.train import train
 
 app = typer.Typer(
     name="pathsam",
@@ -30,7 +29,6 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(prompt)
 app.command()(evaluate)
-app.command()(train)
 app.command()(train)
 app.add_typer(models_app, name="models")
 app.add_typer(datasets_app, name="datasets")

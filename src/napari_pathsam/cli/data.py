@@ -66,7 +66,7 @@ def verify(
         shown = problems[:20] + ([f"… and {len(problems) - 20} more."] if problems[20:] else [])
         raise BadFileError(f"{root} is not a complete {found.title}: " + " ".join(shown))
     samples = found.samples(root, "all")
-    parts = {split: 0 for split in dict.fromkeys(s.split for s in samples)}
+    parts = dict.fromkeys(dict.fromkeys(s.split for s in samples), 0)
     for sample in samples:
         parts[sample.split] += 1
     counted = ", ".join(f"{n} {split}" for split, n in parts.items())

@@ -12,8 +12,10 @@ from rich.table import Table
 from napari_pathsam.cli.console import OUT, DeviceOption, ModelOption, MppOption, load, progress
 
 if TYPE_CHECKING:
-    from napari_pathsam.datasets import Sample
+    from napari_pathsam.datasets import LabelKind, Sample
+    from napari_pathsam.evaluation.prompting import PromptSettings
     from napari_pathsam.evaluation.report import Report
+    from napari_pathsam.models.sam2 import Sam2
 
 
 class Task(StrEnum):
@@ -64,83 +66,68 @@ def evaluate(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a model on a data set or a folder of labelled images."""
-    name, split_name, samples = _samples(dataset, root, split, images, labels, mpp, label_kind)
-    samples = samples[:limit]
-    report = _prompts(load(model, device), model, samples, name, split_name, at_mpp, device, mpp)
-    if json is not None:
-        report.write(json)
-    OUT.print(_table(report))
-
-
-def _samples(
-    dataset: str | None,
-    root: Path | None,
-    split: str | None,
-    images: Path | None,
-    labels: Path | None,
-    mpp: float | None,
-    label_kind: Kind | None,
-) -> tuple[str, str, list[Sample]]:
-    """Name of the data, name of the split, samples."""
-    from dataclasses import replace
-
-    from napari_pathsam import datasets
-
-    kind = None if label_kind is None else label_kind.value
+    kind: LabelKind | None = None if label_kind is None else label_kind.value
     if dataset is not None and root is not None and images is None and labels is None:
-        found = datasets.dataset(dataset)
-        samples = found.samples(root, split)
-        name, split = found.name, split or found.default_split
+        data, samples = _published(dataset, root, split)
     elif images is not None and labels is not None and dataset is None and root is None:
         if split not in (None, "all"):
             raise typer.BadParameter("a folder of images has no splits.", param_hint="--split")
-        samples = datasets.folder_samples(images, labels, label_kind=kind)
-        name, split = images.name, "all"
+        data, samples = _folders(images, labels, kind)
     else:
         raise typer.BadParameter(
             "give either --dataset and --root, or --images and --labels.",
             param_hint="--dataset / --images",
         )
-    for field, value in (("mpp", mpp), ("label_kind", kind)):
-        if value is not None:
-            samples = [replace(s, **{field: value}) for s in samples]
-    return name, split, samples
-
-
-def _prompts(
-    model: Any,
-    model_name: str,
-    samples: list[Sample],
-    name: str,
-    split: str,
-    at_mpp: float | None,
-    device: str,
-    mpp: float | None,
-) -> Report:
-    from napari_pathsam.evaluation.prompting import (
-        PromptSettings,
-        evaluate_prompts,
-        prompt_metrics,
-    )
+    from napari_pathsam.datasets.base import overriding
+    from napari_pathsam.evaluation.prompting import PromptSettings
     from napari_pathsam.evaluation.report import Report
 
+    samples = overriding(samples[:limit], mpp=mpp, label_kind=kind)
+    loaded = load(model, device)
     settings = PromptSettings(at_mpp=at_mpp)
+    metrics = _measure(loaded, samples, settings, f"{model} on {data['dataset']}")
+    report = Report(
+        model=model,
+        **data,
+        task=task.value,
+        n_images=len(samples),
+        metrics=metrics,
+        settings=settings.model_dump()
+        | {"mpp": mpp, "label_kind": samples[0].label_kind, "device": str(loaded.device)},
+    )
+    if json is not None:
+        report.write(json)
+    OUT.print(_table(report))
+
+
+def _published(name: str, root: Path, split: str | None) -> tuple[dict[str, str], list[Sample]]:
+    """What a report says of a data set, and its samples."""
+    from napari_pathsam.datasets import dataset
+
+    found = dataset(name)
+    samples = found.samples(root, split)
+    return {"dataset": found.name, "split": split or found.default_split}, samples
+
+
+def _folders(
+    images: Path, labels: Path, kind: LabelKind | None
+) -> tuple[dict[str, str], list[Sample]]:
+    from napari_pathsam.datasets import folder_samples
+
+    return {"dataset": images.name, "split": "all"}, folder_samples(images, labels, label_kind=kind)
+
+
+def _measure(
+    model: Sam2, samples: list[Sample], settings: PromptSettings, what: str
+) -> dict[str, Any]:
+    from napari_pathsam.evaluation.prompting import evaluate_prompts, prompt_metrics
+
     scores = []
-    with progress(f"{model_name} on {name}", len(samples)) as bar:
+    with progress(what, len(samples)) as bar:
         for score in evaluate_prompts(model, samples, settings):
             scores.append(score)
             bar.update(bar.task_ids[0], completed=score.done)
-    kinds = sorted({s.label_kind for s in samples})
-    asked = {"mpp": mpp, "label_kind": kinds[0] if len(kinds) == 1 else kinds}
-    return Report(
-        model=model_name,
-        dataset=name,
-        split=split,
-        task="prompts",
-        n_images=len(samples),
-        metrics=prompt_metrics(scores, settings),
-        settings=settings.model_dump() | asked | {"device": str(model.device)},
-    )
+    return prompt_metrics(scores, settings)
 
 
 def _table(report: Report) -> Table:

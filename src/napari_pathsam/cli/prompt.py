@@ -67,9 +67,7 @@ def prompt(
     OUT.print(f"{out}: {found.mask.sum():,} pixels, predicted IoU {found.score:.2f}")
 
 
-def _write(
-    path: Path, found: PromptedObject, shape_yx: tuple[int, int], mpp: float | None
-) -> None:
+def _write(path: Path, found: PromptedObject, shape_yx: tuple[int, int], mpp: float | None) -> None:
     import numpy as np
 
     from napari_pathsam.core.classes import ClassTable

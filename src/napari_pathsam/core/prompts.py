@@ -124,9 +124,7 @@ def scribble_points(path_yx: NDArray[np.floating], *, at_most: int = 8) -> tuple
     )
 
 
-def polygon_mask(
-    polygon_yx: NDArray[np.floating], shape_yx: tuple[int, int]
-) -> NDArray[np.bool_]:
+def polygon_mask(polygon_yx: NDArray[np.floating], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels whose centres a polygon ``(n, 2)`` encloses."""
     from skimage.draw import polygon2mask
 

@@ -231,9 +231,11 @@ def refuse_leaks(samples: Sequence[Sample]) -> None:
         )
 
 
-def with_mpp(samples: Iterable[Sample], mpp: float | None) -> list[Sample]:
-    """The samples with this pixel size; None leaves each its own."""
-    return [s if mpp is None else replace(s, mpp=mpp) for s in samples]
+def overriding(
+    samples: Iterable[Sample], *, mpp: float | None = None, label_kind: LabelKind | None = None
+) -> list[Sample]:
+    """The samples with this pixel size and kind of labels; None leaves each its own."""
+    return [replace(s, mpp=mpp or s.mpp, label_kind=label_kind or s.label_kind) for s in samples]
 
 
 def _plain(split: str) -> str:

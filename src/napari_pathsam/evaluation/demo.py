@@ -1,4 +1,4 @@
-"""The demo: the packaged samples, clicked and boxed by the simulated annotator or by fixed clicks."""
+"""The demo: the packaged samples, clicked and boxed by the simulated annotator or as fixed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Prompts, iter_objects, tight_box
 from napari_pathsam.evaluation.overlays import DrawnObject, overlay, poster
 from napari_pathsam.evaluation.prompting import objects_of
@@ -29,6 +30,8 @@ SKIN_CLICKS = ((408, 234), (259, 240), (293, 292), (300, 210), (452, 253), (189,
 """Nuclei of the sample without labels."""
 SKIN_BOX = (372, 288, 562, 444)
 """Its keratin pearl."""
+SKIN_SHOWN = Region(150, 140, 450, 390)
+"""The part that is drawn."""
 PANEL_PX = 1024
 
 
@@ -115,7 +118,7 @@ def _fixed(
     drawn = [DrawnObject(a.mask, p) for a, p in zip(answers, asked, strict=True)]
     panels = [
         ("the prompts", [DrawnObject(np.zeros_like(d.mask), d.prompts) for d in drawn]),
-        ("the answers", drawn),
+        ("the answers", [DrawnObject(d.mask) for d in drawn]),
     ]
     scores = [a.score for a in answers]
     metrics = {"n_objects": len(drawn), "predicted_iou": scores}
@@ -132,15 +135,21 @@ def _result(
     summary: str,
     started: float,
 ) -> DemoResult:
-    zoom = max(1.0, min(3.0, PANEL_PX / max(sample.image.shape)))
+    shape_yx = (sample.image.shape[0], sample.image.shape[1])
+    shown = Region.of(shape_yx) if sample.labels is not None else SKIN_SHOWN
+    zoom = max(1.0, min(3.0, PANEL_PX / max(shown.shape_yx)))
+    pixels = sample.image[shown.slices]
     seconds = perf_counter() - started
     sheet = poster(
         sample.info.title,
-        f"{model.name} · {summary} · {sample.mpp:g} µm per pixel · {sample.info.attribution}",
-        [(text, overlay(sample.image, objects, zoom=zoom)) for text, objects in panels],
+        f"{model.name} · {summary} · {sample.mpp:g} microns per pixel · {sample.info.attribution}",
+        [
+            (text, overlay(pixels, [d.inside(shown) for d in objects], zoom=zoom))
+            for text, objects in panels
+        ],
         with_reference=sample.labels is not None,
     )
-    instances = np.zeros(sample.image.shape[:2], np.int32)
+    instances = np.zeros(shape_yx, np.int32)
     for number, one in enumerate(drawn, start=1):
         instances[one.mask & (instances == 0)] = number
     classes = sample.class_table if sample.info.classes else ClassTable.of("object")

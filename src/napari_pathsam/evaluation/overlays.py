@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageFont
 
+from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Prompts, tight_box
 
 COLORS = (
@@ -29,6 +30,14 @@ class DrawnObject:
     mask: NDArray[np.bool_]
     prompts: Prompts | None = None
     reference: NDArray[np.bool_] | None = None
+
+    def inside(self, region: Region) -> DrawnObject:
+        """The object on a cut-out of its image."""
+        return DrawnObject(
+            self.mask[region.slices],
+            self.prompts and self.prompts.shifted(-region.y, -region.x),
+            None if self.reference is None else self.reference[region.slices],
+        )
 
 
 def overlay(
