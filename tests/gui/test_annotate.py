@@ -30,14 +30,14 @@ def test_a_field_is_annotated_with_mouse_and_keys(dock_of, field):
     viewer, dock, hands = dock_of(field.image, rgb=True, name="H&E")
     assert dock.session.image is not None
     assert viewer.layers.selection.active == dock.session.prompts.points
-    assert dock.minimumWidth() <= 380
+    assert dock.view.minimumWidth() <= 380
 
     hands.click(field.lumen)
     hands.until(lambda: dock.workspace.candidate is not None)
     np.testing.assert_allclose(dock.workspace.prompts.points_yx[0], field.lumen, atol=0.6)
     layer = dock.session.candidate.layer
     assert layer.visible
-    assert "0.91" in dock.candidate._score.format()
+    assert "0.91" in dock.view.candidate._score.format()
     hands.screenshot("1-candidate")
 
     hands.key("N")
@@ -47,7 +47,7 @@ def test_a_field_is_annotated_with_mouse_and_keys(dock_of, field):
     assert len(dock.session.prompts.points.data) == 0
     assert dock.session.tool == "point"
 
-    dock.classes.add_class("tumour gland")
+    dock.view.classes.add_class("tumour gland")
     assert dock.workspace.active_class == 2
     hands.key("Ctrl+2")
     assert viewer.layers.selection.active == dock.session.prompts.shapes
@@ -79,11 +79,11 @@ def test_a_field_is_annotated_with_mouse_and_keys(dock_of, field):
     hands.key("Alt+1")
     assert dock.workspace.active_class == 1
     click_and_accept(dock, hands, field.glands[3])
-    dock.pixel_size.set_value(0.5)
-    dock.pixel_size.value_changed.emit(0.5)
+    dock.view.pixel_size.set_value(0.5)
+    dock.view.pixel_size.value_changed.emit(0.5)
     hands.settle()
-    assert "µm²" in dock.classes.area_text(1)
-    assert dock.classes._table.item(0, 3).text() == "2"
+    assert "µm²" in dock.view.classes.area_text(1)
+    assert dock.view.classes._table.item(0, 3).text() == "2"
     hands.screenshot("4-accepted")
 
 
@@ -104,29 +104,29 @@ def test_undo_takes_back_every_step_and_its_marker(dock_of, field):
     assert len(points.data) == 1
     hands.key("Ctrl+Shift+Z")
     assert len(workspace.objects) == 1
-    assert not dock.redo_button.isEnabled() or workspace.can_redo
+    assert not dock.view.redo_button.isEnabled() or workspace.can_redo
 
 
 def test_a_stray_layer_is_said_and_one_key_returns(dock_of, field):
     viewer, dock, hands = dock_of(field.image, rgb=True, name="H&E")
     viewer.layers.selection.active = viewer.layers["H&E"]
     hands.settle()
-    assert "H&E" in dock.stray_bar.text()
+    assert "H&E" in dock.view.stray_bar.text()
     hands.screenshot("5-stray")
     hands.key("G")
     assert viewer.layers.selection.active == dock.session.prompts.points
     assert dock.session.prompts.points.mode == "add"
-    assert not dock.stray_bar.text()
+    assert not dock.view.stray_bar.text()
 
 
 def test_a_tool_key_pressed_twice_returns_to_panning(dock_of, field):
     _viewer, dock, hands = dock_of(field.image, rgb=True)
     hands.key("Ctrl+3")
     assert dock.session.prompts.shapes.mode == "add_path"
-    assert dock.tools.value() == "scribble"
+    assert dock.view.tools.value() == "scribble"
     hands.key("Ctrl+3")
     assert dock.session.prompts.shapes.mode == "pan_zoom"
-    assert dock.tools.value() is None
+    assert dock.view.tools.value() is None
 
 
 def test_scribble_lasso_and_sign(dock_of, field):
@@ -138,7 +138,7 @@ def test_scribble_lasso_and_sign(dock_of, field):
     hands.until(lambda: len(workspace.prompts.points_yx) > 1)
     assert all(workspace.prompts.positive)
     hands.key("T")
-    assert not dock.tools.sign()
+    assert not dock.view.tools.sign()
     hands.drag([(y - 60, x - 60), (y - 64, x - 40), (y - 66, x - 20), (y - 66, x)])
     hands.until(lambda: not all(workspace.prompts.positive))
     hands.screenshot("6-scribble")
@@ -160,7 +160,7 @@ def test_refine_an_object_then_delete_it(dock_of, field):
     hands.click(field.lumen)
     hands.until(lambda: workspace.refining == found)
     assert dock.session.tool == "point"
-    assert dock.candidate.delete_button.isVisible()
+    assert dock.view.candidate.delete_button.isVisible()
     hands.click((130, 85))
     ready(dock, hands)
     hands.key("N")
@@ -185,7 +185,7 @@ def test_masks_are_cycled_and_objects_keep_their_pixels(dock_of, field):
     first = workspace.candidate.index
     hands.key("Q")
     assert workspace.candidate.index != first
-    assert "of 3" in dock.candidate.text()
+    assert "of 3" in dock.view.candidate.text()
     workspace.add_point(130, 85)
     ready(dock, hands)
     hands.key("N")
@@ -223,13 +223,13 @@ def test_the_image_goes_while_work_runs(dock_of, field, model):
     ready(dock, hands)
     hands.settle(10)
     assert dock.session.image is None
-    assert not dock.error_bar.text()
+    assert not dock.view.error_bar.text()
     assert [layer.name for layer in viewer.layers] == ["PathSAM classes", "PathSAM objects"]
     viewer.layers.clear()
     viewer.add_image(field.image, rgb=True, name="again")
     hands.until(lambda: dock.session.image is not None)
     assert len(dock.workspace.objects) == 1  # what was accepted is back without a question
-    assert not dock.restore_bar.text()
+    assert not dock.view.restore_bar.text()
 
 
 def test_layers_of_ours_may_be_deleted(dock_of, field):
@@ -238,7 +238,7 @@ def test_layers_of_ours_may_be_deleted(dock_of, field):
     for name in ("PathSAM points", "PathSAM objects", "PathSAM candidate"):
         viewer.layers.remove(name)
     hands.settle()
-    assert dock.stray_bar.text()
+    assert dock.view.stray_bar.text()
     hands.key("G")
     click_and_accept(dock, hands, field.glands[1])
     assert "PathSAM objects" in viewer.layers
@@ -250,7 +250,7 @@ def test_cancel_and_a_newer_prompt_while_encoding(dock_of, field, model):
     _viewer, dock, hands = dock_of(field.image, rgb=True)
     hands.click(field.lumen)
     hands.until(lambda: bool(dock.workspace.busy))
-    assert dock.candidate.cancel_button.isVisible()
+    assert dock.view.candidate.cancel_button.isVisible()
     hands.screenshot("9-encoding")
     hands.key("Escape")
     assert dock.workspace.busy is None
@@ -271,12 +271,12 @@ def test_saved_work_is_offered_in_a_bar(dock_of, field):
     labels = dock.workspace.instances.copy()
     dock.shut_down()
     _viewer, dock, hands = dock_of(field.image, rgb=True)
-    assert "1 object" in dock.restore_bar.text()
+    assert "1 object" in dock.view.restore_bar.text()
     hands.screenshot("10-restore")
-    dock._restore()
+    dock.restore()
     hands.settle()
     np.testing.assert_array_equal(dock.workspace.instances, labels)
-    assert not dock.restore_bar.text()
+    assert not dock.view.restore_bar.text()
     np.testing.assert_array_equal(dock.session.labels.layers["instances"].data, labels)
 
 
@@ -286,18 +286,18 @@ def test_export(dock_of, field, tmp_path):
     for kind, name in (("geojson", "o.geojson"), ("instances", "o.tif"), ("classes", "c.png")):
         dock.export(kind, tmp_path / name)
         hands.until(lambda: dock._files.idle)
-        assert (tmp_path / name).stat().st_size > 0, dock.error_bar.text()
-        assert "Written" in dock.status.text()
+        assert (tmp_path / name).stat().st_size > 0, dock.view.error_bar.text()
+        assert "Written" in dock.view.status.text()
     dock.export("geojson", tmp_path / "no" / "such" / "folder.geojson")
     hands.until(lambda: dock._files.idle)
-    assert "folder.geojson" in dock.error_bar.text()
+    assert "folder.geojson" in dock.view.error_bar.text()
 
 
 def test_a_click_outside_says_so_and_leaves_no_marker(dock_of, field):
     _viewer, dock, hands = dock_of(field.image, rgb=True)
     hands.click((-12.0, 200.0))
     hands.settle()
-    assert "outside" in dock.error_bar.text()
+    assert "outside" in dock.view.error_bar.text()
     assert len(dock.session.prompts.points.data) == 0
 
 
@@ -310,14 +310,14 @@ def test_the_model_fails_in_a_readable_way(dock_of, field):
 
     _viewer, dock, hands = dock_of(field.image, rgb=True, loader=loader)
     hands.click(field.lumen)
-    hands.until(lambda: bool(dock.error_bar.text()))
-    assert "napari-pathsam" in dock.error_bar.text()
+    hands.until(lambda: bool(dock.view.error_bar.text()))
+    assert "napari-pathsam" in dock.view.error_bar.text()
     hands.screenshot("11-error")
 
 
 def test_the_dock_without_an_image_waits_for_one(dock_of, field):
     viewer, dock, hands = dock_of()
-    assert not dock.tools.isEnabled()
+    assert not dock.view.tools.isEnabled()
     hands.screenshot("12-empty")
     dock.show_keys()
     hands.settle()
@@ -325,7 +325,7 @@ def test_the_dock_without_an_image_waits_for_one(dock_of, field):
         dock._cheat_sheet.grab().save(f"{SCREENSHOTS}/13-keys.png")
     viewer.add_image(field.image, rgb=True)
     hands.until(lambda: dock.session.image is not None)
-    assert dock.tools.isEnabled()
+    assert dock.view.tools.isEnabled()
 
 
 def test_closing_gives_keys_and_layers_back(dock_of, field):

@@ -22,7 +22,7 @@ QT_NAMES = (("Control", "Ctrl"), ("Escape", "Esc"), ("Delete", "Del"), ("Enter",
 
 
 def to_qt(key: str) -> str:
-    """napari's spelling of a key in Qt's: ``Control-Shift-Z`` is ``Ctrl+Shift+Z``."""
+    """Napari's spelling of a key in Qt's: ``Control-Shift-Z`` is ``Ctrl+Shift+Z``."""
     for ours, theirs in QT_NAMES:
         key = key.replace(ours, theirs)
     return key.replace("-", "+")

@@ -76,6 +76,8 @@ class Keys:
         self._changed: dict[str, str] = {}
         with suppress(OSError, ValueError):
             saved = json.loads(self._path.read_text("utf-8"))
+            if not isinstance(saved, dict):
+                saved = {}
             known = {a.id for a in ACTIONS}
             self._changed = {
                 i: k for i, k in saved.items() if i in known and isinstance(k, str)

@@ -154,7 +154,8 @@ class LabelLayers(QObject):
     def _make(self, kind: str, array: NDArray) -> Any:
         from napari.layers import Labels
 
-        assert self._image is not None and self._plane is not None
+        assert self._image is not None
+        assert self._plane is not None
         layer = Labels(
             array,
             name=NAMES[kind],

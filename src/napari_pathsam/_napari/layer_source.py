@@ -146,6 +146,33 @@ class LayerSource:
         ]
 
 
+class ShownSource:
+    """The open image for the workspace: stays the same while its display settings change."""
+
+    def __init__(self, now: LayerSource) -> None:
+        self.now = now
+
+    @property
+    def key(self) -> str:
+        return self.now.key
+
+    @property
+    def name(self) -> str:
+        return self.now.name
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        return self.now.shape_yx
+
+    @property
+    def mpp(self) -> float | None:
+        return self.now.mpp
+
+    def read(self, region: Region, shape_yx: tuple[int, int]) -> RGB:
+        """Pixels as displayed now; called in a worker."""
+        return self.now.read(region, shape_yx)
+
+
 def _look(channel: Channel) -> tuple:
     colors = b"" if channel.colors is None else channel.colors.tobytes()
     levels = tuple(id(level) for level in channel.levels)

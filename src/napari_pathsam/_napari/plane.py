@@ -41,7 +41,7 @@ class Plane:
         return (np.asarray(world, float) - self.offset) @ np.linalg.inv(self.linear).T
 
     def pixels_of(self, other: Plane, yx: NDArray[np.floating]) -> NDArray[np.float64]:
-        """This plane's pixels under pixels ``(…, 2)`` of another one, units included."""
+        """Pixels of this plane under pixels ``(…, 2)`` of another one, units included."""
         return self.to_data(other.to_world(yx) * other.scene_unit / self.scene_unit)
 
     @property

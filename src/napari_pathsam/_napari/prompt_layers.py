@@ -47,6 +47,7 @@ class PromptLayers(QObject):
         self._mirroring = False
         self._positive = True
         self._size = 10.0
+        self._edge_color = GREEN
         self.points: Points | None = None
         self.shapes: Shapes | None = None
 
@@ -146,10 +147,13 @@ class PromptLayers(QObject):
         self._apply_sign(positive)
 
     def _apply_sign(self, positive: bool) -> None:
-        if self.points is not None:
-            self.points.feature_defaults = {"label": POSITIVE if positive else NEGATIVE}
-        if self.shapes is not None and self.shapes.metadata.get(OWN):
-            self.shapes.current_edge_color = GREEN if positive else RED
+        """Set what the next marker is; only where it differs, for napari recolours a lot then."""
+        label, color = (POSITIVE, GREEN) if positive else (NEGATIVE, RED)
+        points, shapes = self.points, self.shapes
+        if points is not None and points.feature_defaults["label"][0] != label:
+            points.feature_defaults = {"label": label}
+        if shapes is not None and shapes.metadata.get(OWN) and self._edge_color != color:
+            shapes.current_edge_color = self._edge_color = color
 
     # --- what the workspace holds ---
 
@@ -183,7 +187,8 @@ class PromptLayers(QObject):
     def _make_points(self) -> Points:
         from napari.layers import Points
 
-        assert self._image is not None and self._plane is not None
+        assert self._image is not None
+        assert self._plane is not None
         layer = Points(
             np.empty((0, 2)),
             ndim=2,
@@ -203,7 +208,9 @@ class PromptLayers(QObject):
     def _make_shapes(self) -> Shapes:
         from napari.layers import Shapes
 
-        assert self._image is not None and self._plane is not None
+        assert self._image is not None
+        assert self._plane is not None
+        self._edge_color = GREEN
         layer = Shapes(
             ndim=2,
             name=SHAPES_NAME,

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_pathsam._napari.label_layers import LabelLayers
-from napari_pathsam._napari.layer_source import OWN, LayerSource, source_of
+from napari_pathsam._napari.layer_source import LayerSource, ShownSource, source_of
+from napari_pathsam._napari.layer_watch import LayerWatch
 from napari_pathsam._napari.overlays import CandidateOverlay, FieldOutline
 from napari_pathsam._napari.plane import view_of
 from napari_pathsam._napari.prompt_layers import PromptLayers
@@ -32,35 +33,6 @@ if TYPE_CHECKING:
 
 POINT_SCREEN_PX = 11.0
 PAN_PAUSE_S = 0.2
-LOOKS = ("contrast_limits", "gamma", "colormap", "opacity", "blending", "visible", "data")
-PLACES = ("scale", "translate", "rotate", "shear", "affine", "units")
-
-
-class ShownSource:
-    """The open image for the workspace: stays the same while its display settings change."""
-
-    def __init__(self, now: LayerSource) -> None:
-        self.now = now
-
-    @property
-    def key(self) -> str:
-        return self.now.key
-
-    @property
-    def name(self) -> str:
-        return self.now.name
-
-    @property
-    def shape_yx(self) -> tuple[int, int]:
-        return self.now.shape_yx
-
-    @property
-    def mpp(self) -> float | None:
-        return self.now.mpp
-
-    def read(self, region: Region, shape_yx: tuple[int, int]) -> NDArray[np.uint8]:
-        """Pixels as displayed now; called in a worker."""
-        return self.now.read(region, shape_yx)
 
 
 class Session(QObject):
@@ -90,18 +62,17 @@ class Session(QObject):
         self._seen: set[str] = set()  # images opened in this session: restored without asking
         self._busy_self = False  # layers come and go because we say so
         self._zoom = 0.0
-        self._look_timer = _timer(self, 250, self._on_look)
+        self._watch = LayerWatch(viewer, self)
+        self._watch.changed.connect(self._on_look)
         self._view_timer = _timer(self, 40, self._on_view)
         self._color_timer = _timer(self, 0, self._recolor)
         self._connections: list[tuple[Any, Callable]] = []
-        self._image_connections: list[tuple[Any, Callable]] = []
         self._connect()
 
     # --- the image ---
 
     def open_image(self, image: Image | None) -> None:
         """Work on another image layer; None: on none."""
-        self._look_timer.stop()
         self._release_image()
         self.image = image
         if image is not None:
@@ -111,7 +82,7 @@ class Session(QObject):
                 self.image = None
                 self.failed.emit(str(error))
             else:
-                self._watch(image)
+                self._watch.watch(image)
                 self._open(source)
         self.image_changed.emit(self.image)
 
@@ -121,7 +92,7 @@ class Session(QObject):
             with suppress(ValueError, TypeError, RuntimeError):
                 emitter.disconnect(slot)
         self._connections = []
-        for timer in (self._look_timer, self._view_timer, self._color_timer):
+        for timer in (self._view_timer, self._color_timer):
             timer.stop()
         with suppress(RuntimeError, ValueError):
             self._release_image(keep_labels=True)
@@ -149,10 +120,7 @@ class Session(QObject):
 
     def _release_image(self, *, keep_labels: bool = False) -> None:
         """Let go of the image: stop work, take our layers away."""
-        for emitter, slot in self._image_connections:
-            with suppress(ValueError, TypeError, RuntimeError):
-                emitter.disconnect(slot)
-        self._image_connections = []
+        self._watch.stop()
         self._busy_self = True
         try:
             self.prompts.close()
@@ -267,20 +235,9 @@ class Session(QObject):
             (v.scene.camera.events, self._on_camera),
             (v.layers.events.removed, self._on_removed),
             (v.layers.selection.events.active, self._on_active),
-            (v.dims.events.current_step, self._on_maybe_other_plane),
-            (v.dims.events.order, self._on_maybe_other_plane),
-            (v.dims.events.ndisplay, self._on_maybe_other_plane),
         ):
             emitter.connect(slot)
             self._connections.append((emitter, slot))
-
-    def _watch(self, image: Image) -> None:
-        for name in (*LOOKS, *PLACES):
-            emitter = getattr(image.events, name, None)
-            if emitter is not None:
-                slot = self._on_maybe_other_look
-                emitter.connect(slot)
-                self._image_connections.append((emitter, slot))
 
     # --- from the layers ---
 
@@ -356,8 +313,8 @@ class Session(QObject):
     def _screen_px(self) -> float:
         if self.source is None:
             return 1.0
-        plane = self.source.now.plane
-        return float(np.mean(plane.pixel_size_yx * plane.scene_unit)) * self.viewer.scene.camera.zoom
+        plane, zoom = self.source.now.plane, self.viewer.scene.camera.zoom
+        return float(np.mean(plane.pixel_size_yx * plane.scene_unit)) * zoom
 
     def _on_camera(self, *_: Any) -> None:
         self._runner.yield_for(PAN_PAUSE_S)
@@ -404,13 +361,6 @@ class Session(QObject):
     def _check_active(self) -> None:
         self.strayed.emit(self._stray_name())
 
-    def _on_maybe_other_look(self, *_: Any) -> None:
-        self._look_timer.start()
-
-    def _on_maybe_other_plane(self, *_: Any) -> None:
-        if self.image is not None and not self._busy_self:
-            self._look_timer.start()
-
     def _on_look(self) -> None:
         """The image is shown in another way, lies elsewhere, or is another one now."""
         if self.image is None or self.source is None:
@@ -440,11 +390,6 @@ class Session(QObject):
             change()
         finally:
             self._busy_self = False
-
-
-def own(layer: Any) -> bool:
-    """Whether this plugin made the layer."""
-    return bool(layer.metadata.get(OWN))
 
 
 def _covers(outer: Region, inner: Region) -> bool:
