@@ -233,6 +233,25 @@ def test_evaluate_names_the_file_that_is_wrong(pathsam, labelled, model_file, tm
     assert not out.exists()
 
 
+def test_ctrl_c_is_status_1_and_leaves_no_file(
+    pathsam, labelled, model_file, tmp_path, monkeypatch
+):
+    from napari_pathsam.evaluation import prompting
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prompting, "annotate", interrupted)
+    images, labels = labelled
+    out = tmp_path / "r.json"
+    status, _, error = pathsam(
+        "evaluate", "--images", images, "--labels", labels, "--model", model_file, "--json", out
+    )
+    assert status == 1
+    assert "Stopped" in error
+    assert not out.exists()
+
+
 # --- models, datasets, train ---------------------------------------------------------------------
 
 

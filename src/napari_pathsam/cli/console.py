@@ -32,6 +32,7 @@ ERR = Console(stderr=True, highlight=False)
 """Progress and errors."""
 
 MOST_THREADS = 8
+INTERRUPTED = 130  # what typer makes of Ctrl-C; ours is 1: the work failed
 
 ModelOption = Annotated[
     str,
@@ -54,8 +55,10 @@ def failing_readably() -> Iterator[None]:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}.")
-    except KeyboardInterrupt:
-        _fail("Stopped. Files that were being written are not there.")
+    except SystemExit as left:
+        if left.code != INTERRUPTED:
+            raise
+        _fail("Stopped. Nothing was left half-written.")
 
 
 def _fail(text: str) -> None:

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from napari_pathsam.models.sam2 import Sam2
 
 CLICKS = 3
-SKIN_CLICKS = ((408, 234), (259, 240), (293, 292), (300, 210), (452, 253), (189, 245), (380, 262))
+SKIN_CLICKS = (
+    (408, 234), (410, 254), (380, 254), (468, 240), (259, 240),
+    (300, 210), (301, 320), (294, 354), (265, 336), (166, 253),
+)  # fmt: skip
 """Nuclei of the sample without labels."""
 SKIN_BOX = (372, 288, 562, 444)
 """Its keratin pearl."""
