@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class ImageEmbedding:
         Name of the model that made it; only that model can decode it.
     mpp
         Microns per pixel of the given image, where known.
+    prepared
+        What a decoder has worked out once for all prompts; a cache, filled when first needed.
     """
 
     image_embed: torch.Tensor
@@ -41,12 +43,14 @@ class ImageEmbedding:
     input_yx: tuple[int, int]
     model: str
     mpp: float | None = None
+    prepared: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @property
     def nbytes(self) -> int:
         """Memory held by the tensors."""
         tensors = (self.image_embed, *self.high_res, *self.trunk)
-        return sum(t.numel() * t.element_size() for t in tensors)
+        kept = sum(shared.nbytes for _, shared in self.prepared.values())
+        return kept + sum(t.numel() * t.element_size() for t in tensors)
 
 
 @dataclass(frozen=True)
@@ -84,16 +88,57 @@ class PromptedMask:
         """``(H, W)``, one of the ``k`` masks."""
         return self.logits_at(index) > 0
 
-    def logits_at(self, index: int, shape_yx: tuple[int, int] | None = None) -> NDArray[np.float32]:
-        """``(H, W)`` logits of one mask, bilinear; ``shape_yx`` asks for another resolution."""
+    def logits_at(
+        self,
+        index: int,
+        shape_yx: tuple[int, int] | None = None,
+        *,
+        window_yx: tuple[float, float, float, float] | None = None,
+    ) -> NDArray[np.float32]:
+        """Logits of one mask, bilinear, at the resolution at which they are shown.
+
+        Parameters
+        ----------
+        index
+            Which of the ``k`` masks.
+        shape_yx
+            Rows and columns of the answer; by default those of the encoded image.
+        window_yx
+            ``(y0, x0, y1, x1)`` in pixels of the encoded image, half-open: only this part.
+        """
         import torch
 
-        low = torch.from_numpy(self.low_res_logits[index])[None, None]
-        size = shape_yx or self.shape_yx
-        up = torch.nn.functional.interpolate(low, size, mode="bilinear", align_corners=False)
-        logits: NDArray[np.float32] = up[0, 0].numpy()
+        low = torch.from_numpy(self.low_res_logits[index])
+        shape_yx = shape_yx or self.shape_yx
+        if window_yx is None:
+            up = torch.nn.functional.interpolate(low[None, None], shape_yx, mode="bilinear")[0, 0]
+        else:
+            for axis in (0, 1):
+                first, second, share = _samples(
+                    (window_yx[axis], window_yx[axis + 2]), shape_yx[axis],
+                    low.shape[axis] / self.shape_yx[axis], low.shape[axis],
+                )  # fmt: skip
+                share = share[:, None] if axis == 0 else share
+                up = torch.lerp(
+                    low.index_select(axis, first), low.index_select(axis, second), share
+                )
+                low = up
+        logits: NDArray[np.float32] = up.numpy()
         return logits
 
     def with_best(self, index: int) -> PromptedMask:
         """The same answers with another one in front."""
         return replace(self, best=index)
+
+
+def _samples(
+    edges: tuple[float, float], n: int, scale: float, available: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Where ``n`` pixels between two edges lie on a coarser axis: two neighbours and the share."""
+    import torch
+
+    start, stop = edges
+    at = start + (torch.arange(n, dtype=torch.float64) + 0.5) * ((stop - start) / n)
+    at = (at * scale - 0.5).clamp(0, available - 1)
+    first = at.floor().long()
+    return first, (first + 1).clamp(max=available - 1), (at - first).float()

@@ -20,10 +20,13 @@ from torch.nn import functional
 
 from napari_pathsam.core.errors import BadImageError, BadWeightsError
 from napari_pathsam.core.prompts import Prompts
+from napari_pathsam.models import fast_decode
 from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
+from napari_pathsam.models.prompt_map import PromptSkip, draw_prompts
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOGIT_CLAMP = 32.0  # of masks fed back, as upstream
+CELL = 16  # network pixels per cell of the image embedding
 
 # Bounds keep a hostile model file from asking for a network that fills the memory.
 Blocks = Annotated[int, Field(ge=1, le=64)]
@@ -61,7 +64,9 @@ class Sam2Config(BaseModel):
     ``field_px`` is the side of the canvas in which positions are encoded and the longest side an
     image is encoded at. With ``fixed_canvas`` every image is stretched to it (as upstream does);
     otherwise an image keeps its own size, rounded to the trunk's stride, which costs less and
-    keeps the pixel size. ``mpp_range`` is where the model is at home, None where nobody measured.
+    keeps the pixel size. With ``prompt_map`` clicks and boxes are also drawn into the mask prompt
+    (:mod:`napari_pathsam.models.prompt_map`). ``mpp_range`` is where the
+    model is at home, None where nobody measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,6 +82,7 @@ class Sam2Config(BaseModel):
     top_down_levels: tuple[int, ...] = (2, 3)
     object_score: bool = True
     position_scale: float = 1.0
+    prompt_map: bool = False
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     mpp_range: tuple[float, float] | None = None
@@ -121,6 +127,7 @@ SAM2_CONFIGS: dict[str, Sam2Config] = {
             top_down_levels=(0, 1, 2, 3),
             object_score=False,
             position_scale=4.0,
+            prompt_map=True,
             pixel_mean=(0.5, 0.5, 0.5),
             pixel_std=(0.5, 0.5, 0.5),
             mpp_range=(0.2, 1.8),
@@ -215,6 +222,7 @@ class Sam2(nn.Module):
             config.position_scale
         )
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, width))
+        self.prompt_skip = PromptSkip(width) if config.prompt_map else None
         mean, std = torch.tensor(config.pixel_mean), torch.tensor(config.pixel_std)
         self.register_buffer("pixel_mean", mean[:, None, None], persistent=False)
         self.register_buffer("pixel_std", std[:, None, None], persistent=False)
@@ -308,7 +316,7 @@ class Sam2(nn.Module):
         signs: Tensor,
         masks: Tensor | None,
         *,
-        positions: Tensor | None = None,
+        window_yx: tuple[int, int] = (0, 0),
     ) -> tuple[Tensor, Tensor]:
         """One object an entry of the batch; all four masks. Differentiable.
 
@@ -317,11 +325,13 @@ class Sam2(nn.Module):
         image_embed, high_res
             ``(B, C, h, w)`` and the two finer levels, already repeated for each object.
         points_xy
-            ``(B, N, 2)`` in pixels of the network's canvas.
+            ``(B, N, 2)`` in pixels of the network's field.
         signs
             ``(B, N)``: 1 positive, 0 negative, 2 and 3 the corners of a box, −1 nothing.
         masks
             ``(B, 1, 4h, 4w)`` logits fed back, or None.
+        window_yx
+            Where on the canvas the field lies, in embedding cells: training moves it about.
 
         Returns
         -------
@@ -330,20 +340,33 @@ class Sam2(nn.Module):
         """
         encoder = self.sam_prompt_encoder
         batch, _, h, w = image_embed.shape
-        sparse, _ = encoder(points=(points_xy, signs), boxes=None, masks=None)
+        shift = torch.tensor([window_yx[1] * 16.0, window_yx[0] * 16.0], device=self.device)
+        sparse, _ = encoder(points=(points_xy + shift, signs), boxes=None, masks=None)
+        masks = self.mask_prompt(points_xy, signs, masks, (4 * h, 4 * w))
+        if self.prompt_skip is not None:
+            drawn = self.prompt_skip(masks)
+            high_res = [level + more for level, more in zip(high_res, drawn, strict=True)]
         if masks is None:
             dense = encoder.no_mask_embed.weight[:, :, None, None].expand(batch, -1, h, w)
         else:
             dense = encoder.mask_downscaling(masks)
         logits, iou, _, _ = self.sam_mask_decoder.predict_masks(
             image_embeddings=image_embed,
-            image_pe=self.dense_positions((h, w)) if positions is None else positions,
+            image_pe=self.dense_positions((h, w), window_yx),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             repeat_image=False,
             high_res_features=list(high_res),
         )
         return logits, iou
+
+    def mask_prompt(
+        self, points_xy: Tensor, signs: Tensor, masks: Tensor | None, grid_yx: tuple[int, int]
+    ) -> Tensor | None:
+        """The logits fed back, and the prompts drawn into them where the model wants that."""
+        if self.prompt_skip is None:
+            return masks
+        return draw_prompts(points_xy, signs, masks, grid_yx)
 
     def _tokens(
         self, embedding: ImageEmbedding, prompts: Sequence[Prompts]
@@ -410,11 +433,28 @@ class Sam2(nn.Module):
 
     @torch.inference_mode()
     def decode_many(
-        self, embedding: ImageEmbedding, prompts: Sequence[Prompts]
+        self, embedding: ImageEmbedding, prompts: Sequence[Prompts], *, whole: bool = False
     ) -> list[PromptedMask]:
-        """Several objects in one decoder call: one answer for each entry of ``prompts``."""
+        """Several objects in one decoder call: one answer for each entry of ``prompts``.
+
+        An object with a box is decoded inside the box and a margin of a quarter of its sides (at
+        least 32 network pixels); outside nothing is reported, and the choice of the single mask is
+        made on what is inside. ``whole`` decodes the whole image, exactly as
+        :meth:`decode_prompts` does.
+        """
         self._check(embedding, prompts)
-        return self._decode(embedding, prompts, None, None) if prompts else []
+        answers: dict[int, PromptedMask] = {}
+        # Equal numbers of tokens go together: padding would be seen by the attention.
+        for size in sorted({_n_tokens(p) for p in prompts}):
+            at = [i for i, p in enumerate(prompts) if _n_tokens(p) == size]
+            for masked in (False, True):
+                some = [i for i in at if (prompts[i].mask is not None) == masked]
+                chosen = [prompts[i] for i in some]
+                windows = None if whole else [_window(embedding, p) for p in chosen]
+                if some:
+                    found = self._decode(embedding, chosen, None, None, windows)
+                    answers.update(zip(some, found, strict=True))
+        return [answers[i] for i in range(len(prompts))]
 
     def _check(self, embedding: ImageEmbedding, prompts: Sequence[Prompts]) -> None:
         if embedding.model != self.name:
@@ -425,39 +465,84 @@ class Sam2(nn.Module):
         for one in prompts:
             one.check(embedding.shape_yx)
 
+    def _prepared(self, embedding: ImageEmbedding) -> fast_decode.Prepared:
+        """What all prompts share; kept with the embedding until the weights change."""
+        decoder, encoder = self.sam_mask_decoder, self.sam_prompt_encoder
+        weights = (*decoder.transformer.layers[0].parameters(), *encoder.parameters())
+        weights = (*weights, *encoder.buffers(), *decoder.output_upscaling.parameters())
+        stamp = tuple((w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights)
+        found: tuple[object, fast_decode.Prepared] | None = embedding.prepared.get("decoder")
+        if found is None or found[0] != stamp:
+            h, w = embedding.image_embed.shape[-2:]
+            shared = fast_decode.prepare(
+                decoder,
+                embedding.image_embed,
+                embedding.high_res,
+                self.dense_positions((h, w)),
+                encoder.no_mask_embed.weight,
+            )
+            found = embedding.prepared["decoder"] = (stamp, shared)
+        return found[1]
+
     def _decode(
         self,
         embedding: ImageEmbedding,
         prompts: Sequence[Prompts],
         previous: PromptedMask | None,
         multimask: bool | None,
+        windows: Sequence[fast_decode.Window | None] | None = None,
     ) -> list[PromptedMask]:
-        n = len(prompts)
-        logits, iou = self.decode_tensors(
-            embedding.image_embed.expand(n, -1, -1, -1),
-            [level.expand(n, -1, -1, -1) for level in embedding.high_res],
-            *self._tokens(embedding, prompts),
-            self._mask_input(embedding, prompts, previous),
+        """Objects with equal numbers of tokens, and a mask each or none at all."""
+        encoder, decoder = self.sam_prompt_encoder, self.sam_mask_decoder
+        h, w = embedding.image_embed.shape[-2:]
+        points, signs = self._tokens(embedding, prompts)
+        masks = self._mask_input(embedding, prompts, previous)
+        masks = self.mask_prompt(points, signs, masks, (4 * h, 4 * w))
+        if points.shape[1]:
+            sparse, _ = encoder(points=(points, signs), boxes=None, masks=None)
+        else:  # a mask alone: upstream adds no padding token then
+            sparse = points.new_zeros(len(prompts), 0, self.config.width)
+        dense = None if masks is None else encoder.mask_downscaling(masks)
+        drawn = None if self.prompt_skip is None else self.prompt_skip(masks)
+        logits, iou = fast_decode.predict_masks(
+            decoder, self._prepared(embedding), sparse, dense, windows, drawn
         )
         answers = []
-        for i, one in enumerate(prompts):
+        for one, all_masks, all_scores in zip(prompts, logits, iou, strict=True):
             three = _is_ambiguous(one, previous) if multimask is None else multimask
             if three:
-                masks, scores = logits[i, 1:], iou[i, 1:]
+                shown, scores = all_masks[1:], all_scores[1:]
             else:
-                single = self.sam_mask_decoder._dynamic_multimask_via_stability(
-                    logits[i : i + 1], iou[i : i + 1]
-                )
-                masks, scores = single[0][0], single[1][0]
+                single = decoder._dynamic_multimask_via_stability(all_masks[None], all_scores[None])
+                shown, scores = single[0][0], single[1][0]
             answers.append(
                 PromptedMask(
-                    low_res_logits=masks.float().cpu().numpy(),
+                    low_res_logits=shown.float().cpu().numpy(),
                     predicted_iou=scores.float().cpu().numpy(),
                     best=int(scores.argmax()),
                     shape_yx=embedding.shape_yx,
                 )
             )
         return answers
+
+
+def _n_tokens(prompts: Prompts) -> int:
+    return len(prompts.points_yx) + 2 * (prompts.box is not None)
+
+
+def _window(embedding: ImageEmbedding, prompts: Prompts) -> fast_decode.Window | None:
+    """The cells round a box in which an object is decoded; None where there is no box."""
+    if prompts.box is None:
+        return None
+    edges = []
+    for axis in (0, 1):
+        scale = embedding.input_yx[axis] / embedding.shape_yx[axis] / CELL
+        low, high = prompts.box[axis] * scale, prompts.box[axis + 2] * scale
+        margin = max((high - low) / 4, 2.0)
+        n = embedding.image_embed.shape[-2 + axis]
+        first = min(max(int(np.floor(low - margin)), 0), n - 1)
+        edges.append(slice(first, min(max(int(np.ceil(high + margin)), first + 1), n)))
+    return (edges[0], edges[1])
 
 
 def _is_ambiguous(prompts: Prompts, previous: PromptedMask | None) -> bool:

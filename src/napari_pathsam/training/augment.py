@@ -1,0 +1,117 @@
+"""Augmentation of histology patches: geometry, stain jitter in optical density, sharpness."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch.nn import functional
+
+GLASS = 244  # grey value outside the image: empty glass
+
+# Optical density of haematoxylin, eosin and DAB (Ruifrok and Johnston 2001), as in scikit-image.
+_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+_HED /= np.linalg.norm(_HED, axis=1, keepdims=True)
+_HED_INVERSE = np.linalg.inv(_HED)
+
+
+class AugmentConfig(BaseModel):
+    """How far each augmentation goes; 0 switches it off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stain: float = 0.25
+    brightness: float = 0.1
+    sharpness: float = 1.0
+    noise: float = 4.0
+    anisotropy: float = 0.15
+    free_rotation: float = 0.4
+
+
+def jitter_stain(
+    image: NDArray[np.uint8], rng: np.random.Generator, *, stain: float, brightness: float
+) -> NDArray[np.uint8]:
+    """Scale the amount of each stain by 1 ± ``stain`` in optical density, ``(H, W, 3)`` uint8.
+
+    Source: Tellez et al., Med. Image Anal. 58 (2019), HED augmentation.
+    """
+    amount = rng.uniform(1 - stain, 1 + stain, 3)
+    shift = rng.uniform(-stain, stain, 3) * 0.1
+    mixing = _HED_INVERSE @ np.diag(amount) @ _HED
+    gain = 1 + rng.uniform(-brightness, brightness)
+    density = -np.log((image.astype(np.float32) + 1) / 256)
+    density = density @ mixing.astype(np.float32) + (shift @ _HED).astype(np.float32)
+    jittered = gain * 256 * np.exp(-density) - 1
+    result: NDArray[np.uint8] = np.clip(jittered, 0, 255).astype(np.uint8)
+    return result
+
+
+def jitter_sharpness(
+    patch: torch.Tensor, rng: np.random.Generator, *, sharpness: float, noise: float
+) -> torch.Tensor:
+    """Blur or sharpen, then add noise; ``(1, 3, H, W)`` float in 0 … 255.
+
+    Scanners differ in focus, and a patch that was enlarged is blurred: the model must not take
+    sharpness for magnification.
+    """
+    if sharpness:
+        strength = rng.uniform(-0.8, sharpness * 2)
+        blurred = functional.avg_pool2d(
+            functional.pad(patch, (1, 1, 1, 1), mode="reflect"), 3, stride=1
+        )
+        patch = patch + strength * (patch - blurred)
+    if noise:
+        sigma = float(rng.uniform(0, noise))
+        patch = patch + sigma * torch.from_numpy(
+            rng.standard_normal(tuple(patch.shape), dtype=np.float32)
+        )
+    return patch.clamp(0, 255)
+
+
+def random_affine(
+    rng: np.random.Generator,
+    source_yx: tuple[int, int],
+    patch_px: int,
+    scale: float,
+    config: AugmentConfig,
+) -> torch.Tensor:
+    """A ``(1, 2, 3)`` matrix for ``affine_grid``: a patch somewhere in the source.
+
+    ``scale`` is patch pixels per source pixel. Eight orientations always, any angle now and then.
+    """
+    height, width = source_yx
+    stretch = np.exp(rng.uniform(-config.anisotropy, config.anisotropy) / 2)
+    reach = np.array([patch_px / scale * stretch, patch_px / scale / stretch])  # x, y in source px
+    angle = np.pi / 2 * rng.integers(4)
+    if rng.random() < config.free_rotation:
+        angle += rng.uniform(-np.pi / 4, np.pi / 4)
+    flip = rng.choice([-1.0, 1.0])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = turn @ np.diag([reach[0] * flip, reach[1]]) / np.array([[width], [height]])
+    slack = np.maximum(1 - np.abs(matrix).sum(axis=1), 0.0)
+    centre = rng.uniform(-slack, slack)
+    return torch.tensor(np.column_stack([matrix, centre])[None], dtype=torch.float32)
+
+
+def cut(
+    image: NDArray[np.uint8],
+    labels: NDArray[np.int32],
+    theta: torch.Tensor,
+    patch_px: int,
+) -> tuple[torch.Tensor, NDArray[np.int32]]:
+    """Resample image ``(H, W, 3)`` bilinearly and labels ``(n, H, W)`` by nearest neighbour.
+
+    Returns ``(1, 3, P, P)`` float in 0 … 255 and ``(n, P, P)``; outside is glass and 0.
+    """
+    size = [1, 3, patch_px, patch_px]
+    grid = functional.affine_grid(theta, size, align_corners=False)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() - GLASS
+    shrink = float(theta[0, :, :2].norm(dim=1).max()) * max(image.shape[:2]) / patch_px
+    if shrink > 1.5:  # blur first, or thin structures alias
+        k = int(shrink + 0.5) // 2 * 2 + 1
+        pixels = functional.avg_pool2d(pixels, k, stride=1, padding=k // 2)
+    patch = functional.grid_sample(pixels, grid, mode="bilinear", align_corners=False) + GLASS
+    ids = torch.from_numpy(labels)[None].float()  # exact up to 2^24 ids
+    cut_ids = functional.grid_sample(ids, grid, mode="nearest", align_corners=False)
+    return patch, cut_ids[0].numpy().astype(np.int32)
