@@ -170,7 +170,7 @@ def test_refine_an_object_then_delete_it(dock_of, field):
     dock.session.refine(found)
     hands.until(lambda: workspace.refining == found)
     hands.screenshot("8-refine")
-    hands.key("Ctrl+Delete")
+    hands.key("Shift+Delete")
     assert not workspace.objects
 
 
@@ -335,3 +335,66 @@ def test_closing_gives_keys_and_layers_back(dock_of, field):
     hands.settle()
     assert [layer.name for layer in viewer.layers] == ["H&E", "PathSAM classes", "PathSAM objects"]
     assert not [key for key in viewer.keymap if str(key) in ("N", "Q", "G")]
+
+
+def test_the_docks_own_cross_closes_everything(dock_of, field):
+    viewer, dock, hands = dock_of(field.image, rgb=True, name="H&E")
+    hands.click(field.lumen)
+    hands.until(lambda: dock.workspace.candidate is not None)
+    viewer.window.remove_dock_widget(dock)
+    hands.until(lambda: len(viewer.layers) == 1)
+    hands.until(lambda: not dock.runner._thread.is_alive())
+
+
+def test_objects_are_hidden_by_class_and_while_h_is_held(dock_of, field):
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    found = click_and_accept(dock, hands, field.lumen)
+    layers = dock.session.labels.layers
+    native = hands.canvas.native
+    QTest.keyPress(native, Qt.Key_H)
+    assert not any(layer.visible for layer in layers.values())
+    QTest.keyRelease(native, Qt.Key_H)
+    assert all(layer.visible for layer in layers.values())
+    dock.view.classes._table.item(0, 0).setCheckState(Qt.Unchecked)
+    hands.settle()
+    assert layers["instances"].colormap.color_dict[found][3] == 0
+    dock.view.classes._table.item(0, 0).setCheckState(Qt.Checked)
+    hands.settle()
+    assert layers["instances"].colormap.color_dict[found][3] == 1
+
+
+def test_the_menu_over_an_object(dock_of, field):
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    found = click_and_accept(dock, hands, field.lumen)
+    texts = [a.text() for a in dock.menu_at(5, 5).actions()]
+    assert not any("Delete" in t for t in texts)
+    menu = dock.menu_at(*field.lumen)
+    by_text = {a.text().split("\t")[0]: a for a in menu.actions()}
+    by_text[f"Delete object {found}"].trigger()
+    assert not dock.workspace.objects
+    hands.click(field.lumen, button=2)
+    hands.settle()
+
+
+def test_classes_are_edited_undone_and_explained(dock_of, field, tmp_path):
+    _viewer, dock, hands = dock_of(field.image, rgb=True)
+    workspace, table = dock.workspace, dock.view.classes
+    table.add_class("stroma")
+    table._table.item(1, 2).setText("tumour stroma")
+    assert workspace.classes.names == ("object", "tumour stroma")
+    table._table.item(1, 2).setText("object")  # taken
+    assert "name" in table._error.text()
+    assert workspace.classes.names == ("object", "tumour stroma")
+    table.export_csv(tmp_path / "classes.csv")
+    hands.key("Ctrl+Z")
+    hands.key("Ctrl+Z")
+    assert table.value().names == ("object",)
+    table.import_csv(tmp_path / "classes.csv")
+    assert workspace.classes.names == ("object", "tumour stroma")
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    table.import_csv(tmp_path / "bad.csv")
+    assert "id,name,color" in table._error.text()
+    assert workspace.classes.names == ("object", "tumour stroma")

@@ -19,7 +19,7 @@ def click(dock, hands, yx, **kwargs):
 
 
 def test_a_scaled_rotated_image_in_microns(dock_of, field):
-    viewer, dock, hands = dock_of(
+    _viewer, dock, hands = dock_of(
         field.image, rgb=True, scale=(0.5, 0.5), rotate=20, translate=(300, -100),
         units=("um", "um"),
     )  # fmt: skip
@@ -106,7 +106,7 @@ def test_a_large_image_gets_labels_over_a_window(dock_of):
 
     levels = [da.full((20_000 // f, 18_000 // f, 3), 200, dtype=np.uint8, chunks=1000)
               for f in (1, 4, 16, 64)]  # fmt: skip
-    viewer, dock, hands = dock_of(levels, rgb=True, multiscale=True)
+    _viewer, dock, _hands = dock_of(levels, rgb=True, multiscale=True)
     layer = dock.session.labels.layers["instances"]
     assert max(layer.data.shape) <= 16_384
     oy, ox = dock.workspace.labels_origin_yx

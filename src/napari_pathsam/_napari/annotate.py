@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QCoreApplication, QEvent, QTimer
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
@@ -40,6 +40,8 @@ class AnnotateDock(QWidget):
     ``model_loader(name, device)``, ``journal_dir`` and ``keys`` are for tests.
     """
 
+    _docked = False
+
     def __init__(
         self,
         napari_viewer: Viewer,
@@ -65,7 +67,7 @@ class AnnotateDock(QWidget):
         self.view = AnnotateView(viewer, self.models, self.export)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.view)
+        layout.addWidget(self.view, 1)
         self._binder = KeyBinder(viewer, self.keys, self._actions())
         self._connect()
         self._print_keys()
@@ -107,6 +109,7 @@ class AnnotateDock(QWidget):
         session.failed.connect(self.view.error_bar.say)
         self.viewer.layers.events.inserted.connect(self._on_inserted)
         self.viewer.mouse_drag_callbacks.append(self._on_mouse)
+        QCoreApplication.instance().aboutToQuit.connect(self._quit)
         for signal, slot in self._workspace_slots():
             signal.connect(slot)
 
@@ -266,8 +269,8 @@ class AnnotateDock(QWidget):
 
     def _on_image(self, image: Any) -> None:
         self.view.images.set_value(image)
-        there = image is not None
-        for widget in (self.view.tools, self.view.candidate, self.view.classes, self.view.export_button):
+        there, view = image is not None, self.view
+        for widget in (view.tools, view.candidate, view.classes, view.export_button):
             widget.setEnabled(there)
         self.view.status.setText("" if there else "Open an image (RGB or fluorescence) to begin.")
         self.view.pixel_size.setEnabled(there)
@@ -340,10 +343,23 @@ class AnnotateDock(QWidget):
 
     # --- the end ---
 
+    def event(self, event: Any) -> bool:
+        """Being taken out of its frame is how napari closes a dock: no close event comes then."""
+        if event.type() == QEvent.ParentChange:
+            if self.parent() is None and self._docked:
+                QTimer.singleShot(0, self.shut_down)
+            self._docked = self.parent() is not None
+        return bool(super().event(event))
+
     def closeEvent(self, event: Any) -> None:
-        """The dock or the viewer is closed."""
+        """Closed as a window of its own."""
         self.shut_down()
         super().closeEvent(event)
+
+    def _quit(self) -> None:
+        """The application ends: let the threads finish what they are in the middle of."""
+        self.runner.close(wait_s=2)
+        self._files.close(wait_s=2)
 
     def shut_down(self) -> None:
         """Stop all work and leave the viewer as it was; accepted objects stay in it."""

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QScrollArea,
+    QSizePolicy,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -122,6 +123,8 @@ class AnnotateView(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
         self._scroll = scroll
+        # Else napari adds an empty half below.
+        self.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Expanding)
 
     def _layers_section(self) -> QWidget:
         """Rarely needed, so folded: prompts from layers the person already has."""

@@ -45,7 +45,7 @@ ACTIONS = (
     Action("cancel", "Cancel what is running", "Escape"),
     Action("undo", "Undo", "Control-Z"),
     Action("redo", "Redo", "Control-Shift-Z"),
-    Action("delete", "Delete the refined object", "Control-Delete"),
+    Action("delete", "Delete the refined object", "Shift-Delete"),
     Action("peek", "Hide objects while held", "H"),
     Action("help", "Show these keys", "F1"),
     *(Action(f"class{n}", f"Class {n}", f"Alt-{n}") for n in range(1, 10)),
@@ -86,6 +86,10 @@ class Keys:
     def __getitem__(self, action_id: str) -> str:
         default = next(a.key for a in ACTIONS if a.id == action_id)
         return self._changed.get(action_id, default)
+
+    def changed(self, action_id: str) -> bool:
+        """Whether the person chose this key."""
+        return action_id in self._changed
 
     def shown(self, action_id: str) -> str:
         """The key as it is printed."""
@@ -128,7 +132,9 @@ class KeyBinder:
         for action_id, call in self._actions.items():
             if not (key := self._keys[action_id]):
                 continue
-            targets = [*layers] if action_id in LAYER_KEYS else []
+            # A key of the person's own choice may be one that layers use: theirs goes first.
+            on_layers = action_id in LAYER_KEYS or self._keys.changed(action_id)
+            targets: list[Any] = [*layers] if on_layers else []
             if action_id != "sign":
                 targets.append(self._viewer)
             for target in targets:

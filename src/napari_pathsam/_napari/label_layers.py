@@ -42,6 +42,8 @@ class LabelLayers(QObject):
         self._slots: dict[str, Any] = {}
         self._peeked: list[Any] = []
         self._fine_contour = 1
+        self._colors: dict[str, tuple[Any, dict]] = {}  # as set last, and on which layer
+        self._named: tuple[Any, ...] = ()
         self.layers: dict[str, Labels] = {}
 
     # --- the layers ---
@@ -83,6 +85,7 @@ class LabelLayers(QObject):
             elif layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
         self.layers, self._slots, self._arrays = {}, {}, {}
+        self._colors, self._named = {}, ()
         self._image = self._plane = None
 
     def place(self, plane: Plane) -> None:
@@ -124,9 +127,11 @@ class LabelLayers(QObject):
         by_object = {o.id: by_class.get(o.class_id, STROKE_COLOR) for o in objects}
         by_object = {None: STROKE_COLOR, 0: "transparent", **by_object}
         for kind, colors in (("classes", by_class), ("instances", by_object)):
-            if kind in self.layers:
+            if kind in self.layers and self._colors.get(kind) != (self.layers[kind], colors):
+                self._colors[kind] = (self.layers[kind], colors)
                 self.layers[kind].colormap = DirectLabelColormap(color_dict=colors)
-        if "classes" in self.layers:
+        if "classes" in self.layers and self._named != (self.layers["classes"], classes.names):
+            self._named = (self.layers["classes"], classes.names)
             names = ["background", *(c.name for c in classes)]
             ids = [0, *(c.id for c in classes)]
             self.layers["classes"].features = {"index": ids, "class": names}

@@ -95,10 +95,12 @@ class QtRunner(QObject):
         if self._closed or (job is not None and job.cancelled):
             raise Cancelled
 
-    def close(self) -> None:
-        """Drop what is waiting and let the thread end."""
+    def close(self, *, wait_s: float = 0.0) -> None:
+        """Drop what is waiting and let the thread end; wait for that so long at most."""
         self._closed = True
         self._jobs.put(None)
+        if wait_s:
+            self._thread.join(wait_s)
 
     def _deliver(self, job: QtJob, result: Any, error: Exception | None) -> None:
         self._pending -= 1
