@@ -1,4 +1,4 @@
-"""Training for prompts: it learns, it resumes to the same weights, its patches are what they say."""
+"""Training for prompts: it learns, it resumes to the same weights, its patches are right."""
 
 from __future__ import annotations
 

@@ -310,7 +310,7 @@ def _upscale(
     grid_yx: tuple[int, int],
     window: Window | None,
 ) -> Tensor:
-    """Image cells ``(N, C)`` and their skips, mask weights ``(C/8, m)`` → logits ``(m, 4h, 4w)``."""
+    """Image cells ``(N, C)`` and skips, mask weights ``(C/8, m)`` → logits ``(m, 4h, 4w)``."""
     if window is None:
         return _to_image(_upscale_cells(decoder, *cells, weights), grid_yx)
     h, w = grid_yx

@@ -113,7 +113,9 @@ class PromptTrainer:
         self.maker = PatchMaker(
             images, config.sources, config.augment, objects_per_patch=config.objects_per_patch
         )
-        self.foreground = nn.Conv2d(model.config.width // 4, len(config.sources), 1)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            self.foreground = nn.Conv2d(model.config.width // 4, len(config.sources), 1)
         trunk = list(model.image_encoder.trunk.parameters())
         rest = [p for n, p in model.named_parameters() if ".trunk." not in n]
         self.optimizer = torch.optim.AdamW(
