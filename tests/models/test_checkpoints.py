@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.server
 import pickle
@@ -49,10 +50,8 @@ def server(tiny_checkpoint: Path) -> Iterator[str]:
             self.end_headers()
             # "interrupted" promises everything and closes half-way
             sent = body[: len(body) // 2] if kind == "interrupted" else body
-            try:
+            with contextlib.suppress(ConnectionError):
                 self.wfile.write(sent)
-            except ConnectionError:
-                pass
 
         def log_message(self, *args: object) -> None:
             pass
