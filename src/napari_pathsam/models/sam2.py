@@ -148,6 +148,7 @@ class TimmTrunk(nn.Module):
         )
         info: Any = self.net.feature_info
         self.channel_list = info.channels()[::-1]  # upstream: deepest first
+        self.train()
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         features: list[Tensor] = self.net(pixels.contiguous(memory_format=torch.channels_last))
