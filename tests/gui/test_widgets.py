@@ -1,0 +1,99 @@
+"""Each widget edits one value: set it, read it back, change it by hand."""
+
+from __future__ import annotations
+
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_pathsam._napari.class_table import ClassCount, ClassTableWidget, area_text
+from napari_pathsam._napari.model_chooser import ModelChooser, read_catalogue
+from napari_pathsam._napari.widgets import CandidatePanel, PixelSize, ToolBar
+from napari_pathsam.core.classes import ClassTable
+
+pytestmark = pytest.mark.gui
+
+
+def kept(qtbot, widget):
+    qtbot.addWidget(widget)
+    widget.show()
+    return widget
+
+
+def test_pixel_size(qtbot):
+    widget = kept(qtbot, PixelSize())
+    for value in (0.25, None, 1.5):
+        widget.set_value(value)
+        assert widget.value() == value
+        assert widget._badge.isVisible() == (value is None)
+    with qtbot.waitSignal(widget.value_changed) as caught:
+        widget._spin.setValue(0.5)
+    assert caught.args == [0.5]
+    widget.clear()
+    assert not widget._badge.isVisible()
+
+
+def test_tools(qtbot):
+    widget = kept(qtbot, ToolBar())
+    widget.set_value("box")
+    assert widget.value() == "box"
+    with qtbot.waitSignal(widget.value_changed) as caught:
+        widget._buttons["lasso"].click()
+    assert caught.args == ["lasso"]
+    assert widget.value() == "lasso"
+    with qtbot.waitSignal(widget.value_changed) as caught:
+        widget._buttons["lasso"].click()
+    assert caught.args == [None]
+    with qtbot.waitSignal(widget.sign_changed) as caught:
+        widget._minus.click()
+    assert caught.args == [False]
+    assert not widget.sign()
+
+
+def test_candidate(qtbot):
+    widget = kept(qtbot, CandidatePanel())
+    assert not widget.accept_button.isEnabled()
+    widget.show_candidate(0.4, (1, 3))
+    assert widget.text() == "Candidate, mask 2 of 3"
+    assert widget.accept_button.isEnabled()
+    widget.show_candidate(None, None, busy="Encoding the field in view")
+    assert widget.cancel_button.isVisible()
+    with qtbot.waitSignal(widget.cancelled):
+        widget.cancel_button.click()
+
+
+def test_class_table(qtbot):
+    widget = kept(qtbot, ClassTableWidget())
+    table = ClassTable.of("gland", "stroma")
+    widget.set_value(table)
+    widget.set_counts({1: ClassCount(3, 40_000)}, 0.5)
+    assert widget.value() == table
+    assert [widget._table.item(0, c).text() for c in (2, 3, 4)] == ["gland", "3", "10\u2009000 µm²"]
+    with qtbot.waitSignal(widget.active_changed) as caught:
+        widget._table.selectRow(1)
+    assert caught.args == [2]
+    with qtbot.waitSignal(widget.hidden_changed) as caught:
+        widget._table.item(1, 0).setCheckState(Qt.Unchecked)
+    assert caught.args == [frozenset({2})]
+
+
+def test_areas():
+    assert area_text(12_345, None) == "12\u2009345 px"
+    assert area_text(100, 0.5) == "25 µm²"
+    assert area_text(10_000_000, 0.5) == "2.5 mm²"
+
+
+def test_models_are_listed_with_size_and_licence(qtbot):
+    widget = kept(qtbot, ModelChooser())
+    assert widget.value() == ("pathsam-nano", "auto")
+    catalogue = read_catalogue()
+    widget.set_catalogue(catalogue)
+    assert widget.value() == ("pathsam-nano", "auto")
+    assert {m.name for m in catalogue.models} >= {"pathsam-nano", "sam2.1-tiny", "sam2.1-large"}
+    tiny = next(m for m in catalogue.models if m.name == "sam2.1-tiny")
+    assert "156 MB" in tiny.line
+    assert "Apache-2.0" in tiny.line
+    assert not tiny.ready
+    with qtbot.waitSignal(widget.value_changed) as caught:
+        widget._model.setCurrentIndex(widget._model.findData("sam2.1-tiny"))
+    assert caught.args == ["sam2.1-tiny", "auto"]
+    assert "Apache-2.0" in widget._info.text()
