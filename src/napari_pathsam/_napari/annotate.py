@@ -63,6 +63,7 @@ class AnnotateDock(QWidget):
         self.keys = keys or Keys()
         self._cheat_sheet: CheatSheet | None = None
         self._closed = False
+        self._bound_layers: list[Any] | None = None
         self.models = ModelPanel(self.runner, self._files, loader)
         self.view = AnnotateView(viewer, self.models, self.export)
         layout = QVBoxLayout(self)
@@ -104,6 +105,7 @@ class AnnotateDock(QWidget):
             chooser.value_changed.connect(self._on_prompt_layer)
         session.image_changed.connect(self._on_image)
         session.tool_changed.connect(self.view.tools.set_value)
+        session.tool_changed.connect(self._bind_keys)
         session.sign_changed.connect(self.view.tools.set_sign)
         session.strayed.connect(self._on_strayed)
         session.failed.connect(self.view.error_bar.say)
@@ -149,14 +151,18 @@ class AnnotateDock(QWidget):
         actions |= {f"class{n}": partial(self._choose_class, n) for n in range(1, 10)}
         return actions
 
-    def _bind_keys(self) -> None:
+    def _bind_keys(self, *_: Any) -> None:
+        """Bind on the viewer and on our layers as they are now; some may have been made anew."""
         own = [*self.session.prompts.own(), *self.session.labels.layers.values()]
-        self._binder.bind(own)
+        if own != self._bound_layers:
+            self._bound_layers = own
+            self._binder.bind(own)
 
     def _print_keys(self) -> None:
         self.view.print_keys(self.keys)
         self._back_button.setText(f"Back to the tool  {self.keys.shown('back')}")
         self._show_history()
+        self._bound_layers = None  # other keys: bind them whatever the layers
         self._bind_keys()
 
     # --- what the person does ---
@@ -300,6 +306,8 @@ class AnnotateDock(QWidget):
     def _show_candidate(self, *_: Any) -> None:
         workspace = self.workspace
         found = workspace.candidate
+        if found is not None:
+            self.view.error_bar.say("")  # what went wrong before is over
         self.view.candidate.show_candidate(
             found.score if found else None,
             (found.index, found.n) if found else None,
@@ -314,6 +322,7 @@ class AnnotateDock(QWidget):
         self._show_counts()
 
     def _show_counts(self) -> None:
+        self._bind_keys()  # a labels layer may have come back
         workspace = self.workspace
         counts = {
             c.id: ClassCount(workspace.class_count(c.id), workspace.class_area_px(c.id))
