@@ -215,6 +215,8 @@ class ClassTableWidget(QWidget):
         more.setText("CSV")
         more.setToolTip("Import the classes from a CSV file (id,name,color), or export them")
         more.setPopupMode(QToolButton.InstantPopup)
+        more.setMinimumSize(52, 26)
+        more.setStyleSheet("QToolButton { border-radius: 2px; background: #414851; }")
         menu = QMenu(more)
         menu.addAction("Import classes…").triggered.connect(lambda: self.import_csv())
         menu.addAction("Export classes…").triggered.connect(lambda: self.export_csv())

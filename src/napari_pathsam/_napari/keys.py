@@ -59,13 +59,15 @@ MOUSE = (
     ("Shift + click", "− point"),
     ("Drag", "box, scribble or lasso, by the tool"),
     ("Right click", "menu: accept, reject, next mask, delete"),
-    ("Space held", "pan with the left button, as everywhere in napari"),
+    ("Space held", "pan with the left button"),
 )
 
 
 def shown(key: str) -> str:
     """A key as it is printed on a button: ``Control-Shift-Z`` is ``Ctrl+Shift+Z``."""
-    return key.replace("Control", "Ctrl").replace("-", "+") if key else ""
+    for long, short in (("Control", "Ctrl"), ("Escape", "Esc"), ("Delete", "Del"), ("-", "+")):
+        key = key.replace(long, short)
+    return key
 
 
 class Keys:

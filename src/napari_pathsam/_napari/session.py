@@ -123,10 +123,12 @@ class Session(QObject):
         self._watch.stop()
         self._busy_self = True
         try:
-            self.prompts.close()
-            self.candidate.close()
-            self.outline.close()
-            self.labels.close(keep=keep_labels and bool(self.workspace.objects))
+            # At once: after each removal napari collects garbage, which takes its time.
+            with self.viewer.layers.batched_update():
+                self.prompts.close()
+                self.candidate.close()
+                self.outline.close()
+                self.labels.close(keep=keep_labels and bool(self.workspace.objects))
         finally:
             self._busy_self = False
         if self.source is not None:
