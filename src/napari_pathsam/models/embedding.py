@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import torch
 
 
+NOTHING = -32.0  # the logit where nothing was decoded
+
+
 @dataclass(frozen=True)
 class ImageEmbedding:
     """One image, encoded once; every click, class and training step starts from it.
@@ -67,12 +70,16 @@ class PromptedMask:
         Index of the mask to show first.
     shape_yx
         Height and width of the encoded image.
+    decoded
+        Rows and columns of ``low_res_logits`` where something was decoded; the rest is
+        ``NOTHING``. None: everywhere.
     """
 
     low_res_logits: NDArray[np.float32]
     predicted_iou: NDArray[np.float32]
     best: int
     shape_yx: tuple[int, int]
+    decoded: tuple[slice, slice] | None = None
 
     @property
     def score(self) -> float:
@@ -108,23 +115,49 @@ class PromptedMask:
         """
         import torch
 
-        low = torch.from_numpy(self.low_res_logits[index])
         shape_yx = shape_yx or self.shape_yx
-        if window_yx is None:
-            up = torch.nn.functional.interpolate(low[None, None], shape_yx, mode="bilinear")[0, 0]
-        else:
-            for axis in (0, 1):
-                first, second, share = _samples(
-                    (window_yx[axis], window_yx[axis + 2]), shape_yx[axis],
-                    low.shape[axis] / self.shape_yx[axis], low.shape[axis],
-                )  # fmt: skip
-                share = share[:, None] if axis == 0 else share
-                up = torch.lerp(
-                    low.index_select(axis, first), low.index_select(axis, second), share
-                )
-                low = up
-        logits: NDArray[np.float32] = up.numpy()
+        low = torch.from_numpy(self.low_res_logits[index])
+        if window_yx is not None:
+            return self._sampled(low, window_yx, shape_yx)
+        if self.decoded is not None:
+            return self._sampled_where_decoded(low, shape_yx)
+        up = torch.nn.functional.interpolate(low[None, None], shape_yx, mode="bilinear")
+        logits: NDArray[np.float32] = up[0, 0].numpy()
         return logits
+
+    def _sampled(
+        self, low: torch.Tensor, window_yx: tuple[float, ...], shape_yx: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        """Part of the image, given in its pixels, at another resolution."""
+        import torch
+
+        for axis in (0, 1):
+            edges = (window_yx[axis], window_yx[axis + 2])
+            n = self.low_res_logits.shape[1 + axis]
+            first, second, share = _samples(edges, shape_yx[axis], n / self.shape_yx[axis], n)
+            share = share[:, None] if axis == 0 else share
+            low = torch.lerp(low.index_select(axis, first), low.index_select(axis, second), share)
+        logits: NDArray[np.float32] = low.numpy()
+        return logits
+
+    def _sampled_where_decoded(
+        self, low: torch.Tensor, shape_yx: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        """The whole image, computed only where something was decoded."""
+        assert self.decoded is not None
+        whole = np.full(shape_yx, NOTHING, np.float32)
+        parts, edges = [], []
+        for axis in (0, 1):
+            n, out = low.shape[axis], shape_yx[axis]
+            first = -(-self.decoded[axis].start * out // n)
+            last = max(first, self.decoded[axis].stop * out // n)
+            parts.append(slice(first, last))
+            edges.append([v * self.shape_yx[axis] / out for v in (first, last)])
+        size = (parts[0].stop - parts[0].start, parts[1].stop - parts[1].start)
+        if min(size) > 0:
+            window = (edges[0][0], edges[1][0], edges[0][1], edges[1][1])
+            whole[parts[0], parts[1]] = self._sampled(low, window, size)
+        return whole
 
     def with_best(self, index: int) -> PromptedMask:
         """The same answers with another one in front."""

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 BAND = 512  # image cells upscaled at a time
-NOTHING = -32.0  # logit where nothing was decoded
 TOGETHER = 2  # objects decoded at a time: their image-sized tensors should stay in the cache
 
 Window = tuple[slice, slice]  # rows and columns of image cells
@@ -118,7 +117,7 @@ def predict_masks(
     dense: Tensor | None,
     windows: Sequence[Window | None] | None = None,
     drawn: tuple[Tensor, Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[list[Tensor], Tensor]:
     """All four masks of several objects on one image: what upstream's ``predict_masks`` gives.
 
     Parameters
@@ -132,7 +131,7 @@ def predict_masks(
     dense
         ``(B, C, h, w)``, encoded masks, or None.
     windows
-        Where each object's masks are wanted, in image cells; elsewhere they are ``NOTHING``.
+        Where each object's masks are wanted, in image cells.
         None: everywhere.
     drawn
         What each object adds to the two high-resolution levels, ``(B, C/8, 4h, 4w)`` and
@@ -141,7 +140,7 @@ def predict_masks(
     Returns
     -------
     logits, predicted IoU
-        ``(B, 4, 4h, 4w)`` and ``(B, 4)``.
+        ``(4, 4h, 4w)`` for each object, or its window of that; ``(B, 4)``.
     """
     logits, ious = [], []
     together = TOGETHER if sparse.device.type == "cpu" else len(sparse)
@@ -159,7 +158,7 @@ def predict_masks(
                 skips = (skips[0] + added[0], skips[1] + added[1])
             cells = (image[i], *skips)
             logits.append(_upscale(decoder, cells, weights, prepared.grid_yx, window))
-    return torch.stack(logits), torch.cat(ious)
+    return logits, torch.cat(ious)
 
 
 def _attend(
@@ -310,17 +309,14 @@ def _upscale(
     grid_yx: tuple[int, int],
     window: Window | None,
 ) -> Tensor:
-    """Image cells ``(N, C)`` and skips, mask weights ``(C/8, m)`` → logits ``(m, 4h, 4w)``."""
+    """Image cells ``(N, C)`` and skips, mask weights ``(C/8, m)`` → logits of all or a window."""
     if window is None:
         return _to_image(_upscale_cells(decoder, *cells, weights), grid_yx)
     h, w = grid_yx
     y, x = window
     image, skip_8, skip_4 = (t.view(h, w, -1)[y, x].flatten(0, 1) for t in cells)
     found = _upscale_cells(decoder, image, skip_8, skip_4, weights)
-    whole = image.new_full((weights.shape[1], 4 * h, 4 * w), NOTHING)
-    inside = _to_image(found, (y.stop - y.start, x.stop - x.start))
-    whole[:, 4 * y.start : 4 * y.stop, 4 * x.start : 4 * x.stop] = inside
-    return whole
+    return _to_image(found, (y.stop - y.start, x.stop - x.start))
 
 
 def _upscale_cells(

@@ -21,7 +21,7 @@ from torch.nn import functional
 from napari_pathsam.core.errors import BadImageError, BadWeightsError
 from napari_pathsam.core.prompts import Prompts
 from napari_pathsam.models import fast_decode
-from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
+from napari_pathsam.models.embedding import NOTHING, ImageEmbedding, PromptedMask
 from napari_pathsam.models.prompt_map import PromptSkip, draw_prompts
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -509,7 +509,8 @@ class Sam2(nn.Module):
             decoder, self._prepared(embedding), sparse, dense, windows, drawn
         )
         answers = []
-        for one, all_masks, all_scores in zip(prompts, logits, iou, strict=True):
+        places = windows or [None] * len(prompts)
+        for one, all_masks, all_scores, window in zip(prompts, logits, iou, places, strict=True):
             three = _is_ambiguous(one, previous) if multimask is None else multimask
             if three:
                 shown, scores = all_masks[1:], all_scores[1:]
@@ -518,13 +519,29 @@ class Sam2(nn.Module):
                 shown, scores = single[0][0], single[1][0]
             answers.append(
                 PromptedMask(
-                    low_res_logits=shown.float().cpu().numpy(),
+                    low_res_logits=_placed(shown.float().cpu().numpy(), window, (4 * h, 4 * w)),
                     predicted_iou=scores.float().cpu().numpy(),
                     best=int(scores.argmax()),
                     shape_yx=embedding.shape_yx,
+                    decoded=window and (_times_4(window[0]), _times_4(window[1])),
                 )
             )
         return answers
+
+
+def _times_4(cells: slice) -> slice:
+    return slice(4 * cells.start, 4 * cells.stop)
+
+
+def _placed(
+    masks: NDArray[np.float32], window: fast_decode.Window | None, shape_yx: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Masks ``(k, …)`` of a window of cells in an image of nothing."""
+    if window is None:
+        return masks
+    whole = np.full((len(masks), *shape_yx), NOTHING, np.float32)
+    whole[:, _times_4(window[0]), _times_4(window[1])] = masks
+    return whole
 
 
 def _n_tokens(prompts: Prompts) -> int:
