@@ -35,6 +35,8 @@ class ImageEmbedding:
         Name of the model that made it; only that model can decode it.
     mpp
         Microns per pixel of the given image, where known.
+    coarser
+        The same image at half, a quarter … of ``input_yx``, for a model that looks at several.
     prepared
         What a decoder has worked out once for all prompts; a cache, filled when first needed.
     """
@@ -46,6 +48,7 @@ class ImageEmbedding:
     input_yx: tuple[int, int]
     model: str
     mpp: float | None = None
+    coarser: tuple[ImageEmbedding, ...] = ()
     prepared: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @property
@@ -53,6 +56,7 @@ class ImageEmbedding:
         """Memory held by the tensors."""
         tensors = (self.image_embed, *self.high_res, *self.trunk)
         kept = sum(shared.nbytes for _, shared in self.prepared.values())
+        kept += sum(level.nbytes for level in self.coarser)
         return kept + sum(t.numel() * t.element_size() for t in tensors)
 
 

@@ -9,6 +9,7 @@ one decoder call. Source: Ravi et al., SAM 2 (2024), arXiv 2408.00714.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from napari_pathsam.core.errors import BadImageError, BadWeightsError
 from napari_pathsam.core.prompts import Prompts
 from napari_pathsam.models import fast_decode
 from napari_pathsam.models.embedding import NOTHING, ImageEmbedding, PromptedMask
+from napari_pathsam.models.octaves import merged, resized
 from napari_pathsam.models.prompt_map import PromptSkip, draw_prompts
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -65,7 +67,8 @@ class Sam2Config(BaseModel):
     image is encoded at. With ``fixed_canvas`` every image is stretched to it (as upstream does);
     otherwise an image keeps its own size, rounded to the trunk's stride, which costs less and
     keeps the pixel size. With ``prompt_map`` clicks and boxes are also drawn into the mask prompt
-    (:mod:`napari_pathsam.models.prompt_map`). ``mpp_range`` is where the
+    (:mod:`napari_pathsam.models.prompt_map`). The image is encoded in so many ``octaves``: at full
+    size, at half, at a quarter … (:mod:`napari_pathsam.models.octaves`). ``mpp_range`` is where the
     model is at home, None where nobody measured.
     """
 
@@ -83,6 +86,7 @@ class Sam2Config(BaseModel):
     object_score: bool = True
     position_scale: float = 1.0
     prompt_map: bool = False
+    octaves: Annotated[int, Field(ge=1, le=4)] = 1
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     mpp_range: tuple[float, float] | None = None
@@ -128,6 +132,7 @@ SAM2_CONFIGS: dict[str, Sam2Config] = {
             object_score=False,
             position_scale=4.0,
             prompt_map=True,
+            octaves=3,
             pixel_mean=(0.5, 0.5, 0.5),
             pixel_std=(0.5, 0.5, 0.5),
             mpp_range=(0.2, 1.8),
@@ -248,7 +253,7 @@ class Sam2(nn.Module):
         height, width = (min(max(32, round(n * scale / 32) * 32), side) for n in shape_yx)
         return (height, width)
 
-    def prepare(self, image: NDArray[np.uint8]) -> Tensor:
+    def prepare(self, image: NDArray[np.uint8], input_yx: tuple[int, int] | None = None) -> Tensor:
         """``(H, W, 3)`` uint8 → ``(1, 3, h, w)``, resized and normalised as upstream does."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise BadImageError(
@@ -258,7 +263,7 @@ class Sam2(nn.Module):
             )
         pixels = torch.from_numpy(np.array(image)).to(self.device)
         pixels = pixels.permute(2, 0, 1)[None].float() / 255
-        size = self.input_yx((image.shape[0], image.shape[1]))
+        size = input_yx or self.input_yx((image.shape[0], image.shape[1]))
         if pixels.shape[-2:] != size:
             pixels = functional.interpolate(
                 pixels, size, mode="bilinear", align_corners=False, antialias=True
@@ -287,14 +292,25 @@ class Sam2(nn.Module):
 
         ``mpp`` is the image's pixel size in µm; it is kept, not used to resize.
         """
-        pixels = self.prepare(image)
-        image_embed, high_res, trunk = self.encode_pixels(pixels)
+        shape_yx = (image.shape[0], image.shape[1])
+        height, width = self.input_yx(shape_yx)
+        sizes = [(height, width)]
+        for octave in range(1, self.config.octaves):
+            smaller = [max(32, round(n / 2**octave / 32) * 32) for n in (height, width)]
+            sizes.append((smaller[0], smaller[1]))
+        finest, *coarser = (self._encode_at(image, size, mpp) for size in dict.fromkeys(sizes))
+        return replace(finest, coarser=tuple(coarser))
+
+    def _encode_at(
+        self, image: NDArray[np.uint8], input_yx: tuple[int, int], mpp: float | None
+    ) -> ImageEmbedding:
+        image_embed, high_res, trunk = self.encode_pixels(self.prepare(image, input_yx))
         return ImageEmbedding(
             image_embed=image_embed,
             high_res=high_res,
             trunk=tuple(trunk),
             shape_yx=(image.shape[0], image.shape[1]),
-            input_yx=(pixels.shape[-2], pixels.shape[-1]),
+            input_yx=input_yx,
             model=self.name,
             mpp=mpp,
         )
@@ -394,7 +410,8 @@ class Sam2(nn.Module):
         """Low-resolution logits to start from: the previous answer, or a given mask."""
         h, w = (4 * n for n in embedding.image_embed.shape[-2:])
         if previous is not None:
-            logits = torch.from_numpy(previous.low_res_logits[previous.best])[None, None]
+            best = previous.low_res_logits[previous.best][None]
+            logits = torch.from_numpy(resized(best, (h, w)))[None]
             return logits.to(self.device).clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
         if all(p.mask is None for p in prompts):
             return None
@@ -430,7 +447,8 @@ class Sam2(nn.Module):
             mean a part or the whole.
         """
         self._check(embedding, [prompts])
-        return self._decode(embedding, [prompts], previous, multimask)[0]
+        levels = (embedding, *embedding.coarser)
+        return merged([self._decode(e, [prompts], previous, multimask)[0] for e in levels])
 
     @torch.inference_mode()
     def decode_many(
@@ -444,6 +462,12 @@ class Sam2(nn.Module):
         :meth:`decode_prompts` does.
         """
         self._check(embedding, prompts)
+        levels = [self._decode_level(e, prompts, whole) for e in (embedding, *embedding.coarser)]
+        return [merged(answers) for answers in zip(*levels, strict=True)]
+
+    def _decode_level(
+        self, embedding: ImageEmbedding, prompts: Sequence[Prompts], whole: bool
+    ) -> list[PromptedMask]:
         answers: dict[int, PromptedMask] = {}
         # Equal numbers of tokens go together: padding would be seen by the attention.
         for size in sorted({_n_tokens(p) for p in prompts}):
