@@ -44,7 +44,7 @@ def test_rgb_is_read_as_it_is(viewer, image):
     ("convert", "tolerance"),
     [
         (lambda i: i / 255.0, 1),
-        (lambda i: (i.astype(np.uint16) * 257), 1),
+        (lambda i: i.astype(np.uint16) * 257, 1),
         (lambda i: np.dstack([i, np.full(i.shape[:2], 255, np.uint8)]), 0),
     ],
 )

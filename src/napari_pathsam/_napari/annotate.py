@@ -56,9 +56,7 @@ class AnnotateDock(QWidget):
         self.runner = QtRunner(self)
         self._files = QtRunner(self)  # exports and downloads, beside the model's work
         loader = model_loader or ViewerModels(self.runner)
-        self.workspace = Workspace(
-            model_loader=loader, runner=self.runner, journal_dir=journal_dir
-        )
+        self.workspace = Workspace(model_loader=loader, runner=self.runner, journal_dir=journal_dir)
         self.session = Session(viewer, self.workspace, self.runner, self)
         self.keys = keys or Keys()
         self._cheat_sheet: CheatSheet | None = None

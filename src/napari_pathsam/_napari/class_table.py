@@ -119,9 +119,7 @@ class ClassTableWidget(QWidget):
     def add_class(self, name: str | None = None) -> None:
         """One more class, its name ready to be typed over."""
         taken = set(self._value.names)
-        name = name or next(
-            n for i in range(1, 256) if (n := f"Class {i}") not in taken
-        )
+        name = name or next(n for i in range(1, 256) if (n := f"Class {i}") not in taken)
         before = {c.id for c in self._value}
         if self._change(lambda: self._value.with_class(name)):
             self._activate(next(c.id for c in self._value if c.id not in before))

@@ -81,9 +81,7 @@ class Keys:
             if not isinstance(saved, dict):
                 saved = {}
             known = {a.id for a in ACTIONS}
-            self._changed = {
-                i: k for i, k in saved.items() if i in known and isinstance(k, str)
-            }
+            self._changed = {i: k for i, k in saved.items() if i in known and isinstance(k, str)}
 
     def __getitem__(self, action_id: str) -> str:
         default = next(a.key for a in ACTIONS if a.id == action_id)

@@ -124,7 +124,9 @@ class LabelLayers(QObject):
             c.id: "transparent" if c.id in hidden else c.color for c in classes
         }
         by_class = {None: STROKE_COLOR, 0: "transparent", **by_class}
-        by_object = {o.id: by_class.get(o.class_id, STROKE_COLOR) for o in objects}
+        by_object: dict[int | None, Any] = {
+            o.id: by_class.get(o.class_id, STROKE_COLOR) for o in objects
+        }
         by_object = {None: STROKE_COLOR, 0: "transparent", **by_object}
         for kind, colors in (("classes", by_class), ("instances", by_object)):
             if kind in self.layers and self._colors.get(kind) != (self.layers[kind], colors):

@@ -216,17 +216,20 @@ def source_of(layer: Image, viewer: Viewer) -> LayerSource:
 def _shown_together(layer: Image, viewer: Viewer) -> list[Image]:
     """The layer and, when channels are added up, the other visible ones over the same pixels."""
     wanted, shape = plane_of(layer, viewer), level_0(layer).shape[-2:]
-    return [layer] + [
-        other
-        for other in viewer.layers
-        if other != layer
-        and getattr(other, "rgb", True) is False  # only Image layers can say so
-        and other.visible
-        and "additive" in (str(other.blending), str(layer.blending))
-        and not other.metadata.get(OWN)
-        and level_0(other).shape[-2:] == shape
-        and plane_of(other, viewer).same_place(wanted)
-    ]
+    return (
+        [layer]
+        + [
+            other
+            for other in viewer.layers
+            if other != layer
+            and getattr(other, "rgb", True) is False  # only Image layers can say so
+            and other.visible
+            and "additive" in (str(other.blending), str(layer.blending))
+            and not other.metadata.get(OWN)
+            and level_0(other).shape[-2:] == shape
+            and plane_of(other, viewer).same_place(wanted)
+        ]
+    )
 
 
 def _channel(layer: Image, viewer: Viewer) -> Channel:
@@ -250,9 +253,7 @@ def content_key(layer: Image, index: tuple[int, ...]) -> str:
     """
     levels = list(layer.data) if layer.multiscale else [layer.data]
     coarse = levels[-1][index] if index else levels[-1]
-    digest = hashlib.sha256(
-        repr((tuple(levels[0].shape), str(levels[0].dtype), index)).encode()
-    )
+    digest = hashlib.sha256(repr((tuple(levels[0].shape), str(levels[0].dtype), index)).encode())
     for block in _samples(coarse):
         digest.update(np.ascontiguousarray(block).tobytes())
     return digest.hexdigest()[:32]

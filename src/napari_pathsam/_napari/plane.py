@@ -117,14 +117,10 @@ def _directions(camera: Any) -> NDArray[np.float64]:
     return np.array([1.0 if vertical == "down" else -1.0, 1.0 if horizontal == "right" else -1.0])
 
 
-def view_of(
-    viewer: Viewer, plane: Plane, shape_yx: tuple[int, int]
-) -> tuple[Region, float] | None:
+def view_of(viewer: Viewer, plane: Plane, shape_yx: tuple[int, int]) -> tuple[Region, float] | None:
     """What of the plane is in view, and screen pixels per image pixel; None when nothing is."""
     height, width = viewer.canvas.size
-    corners = canvas_to_data(
-        viewer, plane, [(0, 0), (width, 0), (0, height), (width, height)]
-    )
+    corners = canvas_to_data(viewer, plane, [(0, 0), (width, 0), (0, height), (width, height)])
     low = np.floor(corners.min(axis=0) + 0.5).astype(int).clip(0)
     high = np.ceil(corners.max(axis=0) + 0.5).astype(int).clip(None, shape_yx)
     if (high <= low).any():

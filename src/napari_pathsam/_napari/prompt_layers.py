@@ -164,8 +164,10 @@ class PromptLayers(QObject):
             return
         if force or self._read_points() != (prompts.points_yx, prompts.positive):
             self._write_points(prompts)
-        if force or self._read_box() != prompts.box or len(self.shapes.data) != (
-            prompts.box is not None
+        if (
+            force
+            or self._read_box() != prompts.box
+            or len(self.shapes.data) != (prompts.box is not None)
         ):
             self._write_box(prompts.box)
 

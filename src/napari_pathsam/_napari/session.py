@@ -381,7 +381,7 @@ class Session(QObject):
             self.workspace.forget_embeddings()
         if not source.plane.same_place(old.plane) or source.mpp != old.mpp:
             for part in (self.labels, self.prompts, self.candidate, self.outline):
-                part.place(source.plane)  # type: ignore[attr-defined]
+                part.place(source.plane)
             self._zoom = 0.0
             self._on_view()
             self.image_changed.emit(self.image)

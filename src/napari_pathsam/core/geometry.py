@@ -1,4 +1,4 @@
-"""Regions of an image in level-0 pixels, and how frames of different resolution map to each other."""
+"""Regions of an image in level-0 pixels; how frames of different resolution map."""
 
 from __future__ import annotations
 

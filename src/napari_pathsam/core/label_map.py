@@ -89,7 +89,7 @@ def split_touching(binary: NDArray[np.bool_], min_distance_px: float) -> NDArray
     # The image's border is no background: a nucleus cut by it is not narrower for that.
     distance = ndimage.distance_transform_edt(mask) if not mask.all() else np.ones(mask.shape)
     smooth = ndimage.gaussian_filter(distance, min(1.0, min_distance_px / 4)) * mask
-    peaks = peak_local_max(  # type: ignore[no-untyped-call]
+    peaks = peak_local_max(
         smooth,
         min_distance=max(1, round(min_distance_px)),
         labels=components,
@@ -98,7 +98,7 @@ def split_touching(binary: NDArray[np.bool_], min_distance_px: float) -> NDArray
     seeds = np.zeros(mask.shape, np.int32)
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     _seed_the_rest(seeds, components, n)
-    split = watershed(-smooth, seeds, mask=mask, connectivity=EIGHT)  # type: ignore[no-untyped-call]
+    split = watershed(-smooth, seeds, mask=mask, connectivity=EIGHT)
     return np.asarray(split, np.int32)
 
 
