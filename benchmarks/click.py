@@ -20,7 +20,8 @@ import torch
 from napari_pathsam.core.prompts import Prompts
 from napari_pathsam.models import fast_decode
 from napari_pathsam.models.checkpoints import VIDEO_PARTS
-from napari_pathsam.models.sam2 import SAM2_CONFIGS, Sam2
+from napari_pathsam.models.sam2 import Sam2
+from napari_pathsam.models.sam2_config import SAM2_CONFIGS
 
 CANVAS = (1000, 1000)
 

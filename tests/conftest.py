@@ -83,7 +83,8 @@ def tiny_model() -> Sam2:
     """
     import torch
 
-    from napari_pathsam.models.sam2 import Sam2, Sam2Config, TimmConfig
+    from napari_pathsam.models.sam2 import Sam2
+    from napari_pathsam.models.sam2_config import Sam2Config, TimmConfig
 
     config = Sam2Config(
         name="tiny", trunk=TimmConfig(name="mobilenetv2_050"), width=64, mlp_dim=64,

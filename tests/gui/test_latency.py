@@ -72,7 +72,8 @@ def nano_loader():
     import torch
 
     from napari_pathsam._napari.runner import interruptible
-    from napari_pathsam.models.sam2 import SAM2_CONFIGS, Sam2
+    from napari_pathsam.models.sam2 import Sam2
+    from napari_pathsam.models.sam2_config import SAM2_CONFIGS
 
     class Discs(Sam2):
         def decode_prompts(self, embedding, prompts, **options):

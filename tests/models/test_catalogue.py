@@ -6,7 +6,7 @@ import torch
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models.catalogue import DEFAULT_MODEL, MODELS, Packaged, load_model, pick_device
 from napari_pathsam.models.model_file import save_model
-from napari_pathsam.models.sam2 import SAM2_CONFIGS
+from napari_pathsam.models.sam2_config import SAM2_CONFIGS
 
 
 def test_every_entry_has_a_licence_a_source_and_a_configuration():

@@ -10,7 +10,8 @@ import torch
 
 from napari_pathsam.core.prompts import Prompts
 from napari_pathsam.models.checkpoints import VIDEO_PARTS
-from napari_pathsam.models.sam2 import SAM2_CONFIGS, Sam2
+from napari_pathsam.models.sam2 import Sam2
+from napari_pathsam.models.sam2_config import SAM2_CONFIGS
 
 BOX = (30.0, 40.0, 110.0, 150.0)  # y0, x0, y1, x1
 PROMPTS = {

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from napari_pathsam.cli import app
 from napari_pathsam.core.errors import BadFileError, BadWeightsError
-from napari_pathsam.models.sam2 import Sam2, Sam2Config, TimmConfig
+from napari_pathsam.models.sam2 import Sam2
+from napari_pathsam.models.sam2_config import Sam2Config, TimmConfig
 from napari_pathsam.training.augment import AugmentConfig, cut, jitter_stain, random_affine
 from napari_pathsam.training.losses import dice_loss, focal_loss, soft_iou
 from napari_pathsam.training.prompt_data import (

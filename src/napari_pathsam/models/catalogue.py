@@ -9,7 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from napari_pathsam.core.errors import UnavailableError
-from napari_pathsam.models.sam2 import SAM2_CONFIGS, Sam2
+from napari_pathsam.models.sam2 import Sam2
+from napari_pathsam.models.sam2_config import SAM2_CONFIGS
 
 DEFAULT_MODEL = "pathsam-nano"
 

@@ -32,7 +32,8 @@ from napari_pathsam.models.model_file import (
     replacing,
     save_model,
 )
-from napari_pathsam.models.sam2 import SAM2_CONFIGS, HieraConfig, Sam2, Sam2Config
+from napari_pathsam.models.sam2 import Sam2
+from napari_pathsam.models.sam2_config import SAM2_CONFIGS, HieraConfig, Sam2Config
 
 if TYPE_CHECKING:
     from napari_pathsam.models.catalogue import ModelEntry, Url

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
-from napari_pathsam.models.sam2 import HieraConfig, Sam2, Sam2Config
+from napari_pathsam.models.sam2 import Sam2
+from napari_pathsam.models.sam2_config import HieraConfig, Sam2Config
 
 CARD_KEY = "napari_pathsam"
 

@@ -187,7 +187,7 @@ def first_prompts(
     for mask in targets[:, 0].numpy() > 0:
         if rng.random() < box_share:
             y0, x0, y1, x1 = tight_box(mask)
-            if rng.random() < 0.5:  # half of the boxes as careful as the annotator's
+            if rng.random() < 0.4:  # most of the boxes as careful as the annotator's
                 jitter = rng.normal(0, 0.06, 4) * np.array([y1 - y0, x1 - x0] * 2)
                 y0, x0, y1, x1 = np.array([y0, x0, y1, x1]) + np.clip(jitter, -20, 20)
             points.append([[x0, y0], [x1, y1]])

@@ -1,0 +1,119 @@
+"""What a SAM 2 is made of: Meta's four sizes of SAM 2.1 and our nano, as values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# Bounds keep a hostile model file from asking for a network that fills the memory.
+Blocks = Annotated[int, Field(ge=1, le=64)]
+Window = Annotated[int, Field(ge=1, le=64)]
+
+
+class HieraConfig(BaseModel):
+    """Meta's Hiera trunk; the fields are upstream's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["hiera"] = "hiera"
+    embed_dim: Annotated[int, Field(ge=8, le=256)] = 96
+    num_heads: Annotated[int, Field(ge=1, le=16)] = 1
+    stages: tuple[Blocks, Blocks, Blocks, Blocks] = (1, 2, 7, 2)
+    global_att_blocks: tuple[int, ...] = (5, 7, 9)
+    window_spec: tuple[Window, Window, Window, Window] = (8, 4, 14, 7)
+    window_pos_embed_bkg_spatial_size: tuple[Window, Window] = (7, 7)
+
+
+class TimmConfig(BaseModel):
+    """A convolutional trunk from timm with features at strides 4, 8, 16 and 32."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["timm"] = "timm"
+    # A plain name: timm would also take "hf-hub:…" and ask the network.
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "mobilenetv2_100"
+    pad_type: str = "same"
+
+
+class Sam2Config(BaseModel):
+    """What a SAM 2 is made of.
+
+    ``field_px`` is the side of the canvas in which positions are encoded and the longest side an
+    image is encoded at. With ``fixed_canvas`` every image is stretched to it (as upstream does);
+    otherwise an image keeps its own size, rounded to the trunk's stride, which costs less and
+    keeps the pixel size. With ``prompt_map`` clicks and boxes are also drawn into the mask prompt
+    (:mod:`napari_pathsam.models.prompt_map`). The image is encoded in so many ``octaves``: at full
+    size, at half, at a quarter … (:mod:`napari_pathsam.models.octaves`). ``mpp_range`` is where the
+    model is at home, None where nobody measured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    trunk: HieraConfig | TimmConfig = HieraConfig()
+    width: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] = 256
+    mlp_dim: Annotated[int, Field(ge=1, le=8192)] = 2048
+    iou_hidden_dim: Annotated[int, Field(ge=1, le=4096)] = 256
+    field_px: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 1024
+    fixed_canvas: bool = True
+    smallest_px: Annotated[int, Field(ge=1, le=4096)] = 1
+    top_down_levels: tuple[int, ...] = (2, 3)
+    object_score: bool = True
+    position_scale: float = 1.0
+    prompt_map: bool = False
+    octaves: Annotated[int, Field(ge=1, le=4)] = 1
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
+    mpp_range: tuple[float, float] | None = None
+
+
+SAM2_CONFIGS: dict[str, Sam2Config] = {
+    config.name: config
+    for config in (
+        Sam2Config(name="sam2.1-tiny"),
+        Sam2Config(
+            name="sam2.1-small",
+            trunk=HieraConfig(stages=(1, 2, 11, 2), global_att_blocks=(7, 10, 13)),
+        ),
+        Sam2Config(
+            name="sam2.1-base-plus",
+            trunk=HieraConfig(
+                embed_dim=112,
+                num_heads=2,
+                stages=(2, 3, 16, 3),
+                global_att_blocks=(12, 16, 20),
+                window_pos_embed_bkg_spatial_size=(14, 14),
+            ),
+        ),
+        Sam2Config(
+            name="sam2.1-large",
+            trunk=HieraConfig(
+                embed_dim=144,
+                num_heads=2,
+                stages=(2, 6, 36, 4),
+                global_att_blocks=(23, 33, 43),
+                window_spec=(8, 4, 16, 8),
+            ),
+        ),
+        Sam2Config(
+            name="pathsam-nano",
+            trunk=TimmConfig(),
+            width=128,
+            mlp_dim=512,
+            iou_hidden_dim=128,
+            fixed_canvas=False,
+            smallest_px=448,
+            top_down_levels=(0, 1, 2, 3),
+            object_score=False,
+            position_scale=4.0,
+            prompt_map=True,
+            octaves=3,
+            pixel_mean=(0.5, 0.5, 0.5),
+            pixel_std=(0.5, 0.5, 0.5),
+            mpp_range=(0.2, 1.8),
+        ),
+    )
+}
