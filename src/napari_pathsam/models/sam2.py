@@ -25,6 +25,7 @@ from napari_pathsam.models.embedding import NOTHING, ImageEmbedding, PromptedMas
 from napari_pathsam.models.octaves import merged, resized
 from napari_pathsam.models.prompt_map import PromptSkip, draw_prompts
 from napari_pathsam.models.sam2_config import HieraConfig, Sam2Config, TimmConfig
+from napari_pathsam.models.tidy import in_one_piece
 
 LOGIT_CLAMP = 32.0  # of masks fed back, as upstream
 CELL = 16  # network pixels per cell of the image embedding
@@ -337,7 +338,8 @@ class Sam2(nn.Module):
         """
         self._check(embedding, [prompts])
         levels = (embedding, *embedding.coarser)
-        return merged([self._decode(e, [prompts], previous, multimask)[0] for e in levels])
+        answers = [self._decode(e, [prompts], previous, multimask)[0] for e in levels]
+        return self._answer(answers, prompts)
 
     @torch.inference_mode()
     def decode_many(
@@ -352,7 +354,12 @@ class Sam2(nn.Module):
         """
         self._check(embedding, prompts)
         levels = [self._decode_level(e, prompts, whole) for e in (embedding, *embedding.coarser)]
-        return [merged(answers) for answers in zip(*levels, strict=True)]
+        return [self._answer(a, one) for *a, one in zip(*levels, prompts, strict=True)]
+
+    def _answer(self, answers: Sequence[PromptedMask], prompts: Prompts) -> PromptedMask:
+        """What the magnifications say, as one."""
+        answer = merged(answers)
+        return in_one_piece(answer, prompts) if self.config.one_piece else answer
 
     def _decode_level(
         self, embedding: ImageEmbedding, prompts: Sequence[Prompts], whole: bool

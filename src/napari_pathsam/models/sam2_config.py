@@ -46,8 +46,9 @@ class Sam2Config(BaseModel):
     otherwise an image keeps its own size, rounded to the trunk's stride, which costs less and
     keeps the pixel size. With ``prompt_map`` clicks and boxes are also drawn into the mask prompt
     (:mod:`napari_pathsam.models.prompt_map`). The image is encoded in so many ``octaves``: at full
-    size, at half, at a quarter … (:mod:`napari_pathsam.models.octaves`). ``mpp_range`` is where the
-    model is at home, None where nobody measured.
+    size, at half, at a quarter … (:mod:`napari_pathsam.models.octaves`). With ``one_piece`` answers
+    are tidied (:mod:`napari_pathsam.models.tidy`). ``mpp_range`` is where the model is at home,
+    None where nobody measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +66,7 @@ class Sam2Config(BaseModel):
     position_scale: float = 1.0
     prompt_map: bool = False
     octaves: Annotated[int, Field(ge=1, le=4)] = 1
+    one_piece: bool = False
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     mpp_range: tuple[float, float] | None = None
@@ -111,6 +113,7 @@ SAM2_CONFIGS: dict[str, Sam2Config] = {
             position_scale=4.0,
             prompt_map=True,
             octaves=3,
+            one_piece=True,
             pixel_mean=(0.5, 0.5, 0.5),
             pixel_std=(0.5, 0.5, 0.5),
             mpp_range=(0.2, 1.8),

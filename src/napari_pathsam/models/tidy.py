@@ -1,0 +1,72 @@
+"""One object, one piece: what a prompt did not ask for is taken out of an answer.
+
+A small network also finds other objects that look like the one that was meant. The pieces of a mask
+that hold a positive click stay (or, without clicks, the largest), the others go; and holes that are
+small beside the object are filled, unless somebody clicked into them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_pathsam.core.prompts import Prompts
+from napari_pathsam.models.embedding import PromptedMask
+
+SMALL_HOLE = 0.05
+"""Holes below this share of the object are filled."""
+
+
+def in_one_piece(answer: PromptedMask, prompts: Prompts) -> PromptedMask:
+    """The answer with each of its masks tidied; prompts are in pixels of the encoded image."""
+    height, width = answer.low_res_logits.shape[1:]
+    scale = (height / answer.shape_yx[0], width / answer.shape_yx[1])
+
+    def cells(positive: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        points = [
+            p for p, s in zip(prompts.points_yx, prompts.positive, strict=True) if s == positive
+        ]
+        at = (np.array(points, float).reshape(-1, 2) + 0.5) * scale
+        rows, cols = at.astype(np.intp).T
+        return rows.clip(0, height - 1), cols.clip(0, width - 1)
+
+    inside, outside = cells(True), cells(False)
+    tidied = answer.low_res_logits.copy()
+    for logits in tidied:
+        _drop_pieces(logits, inside, keep_all=prompts.mask is not None)
+        _fill_holes(logits, outside)
+    return replace(answer, low_res_logits=tidied)
+
+
+def _drop_pieces(
+    logits: NDArray[np.float32],
+    inside: tuple[NDArray[np.intp], NDArray[np.intp]],
+    *,
+    keep_all: bool,
+) -> None:
+    """Make the pieces nobody asked for background; a refined object may be in several."""
+    pieces, n = ndimage.label(logits > 0, structure=np.ones((3, 3)))
+    if n < 2 or keep_all:
+        return
+    wanted = set(pieces[inside]) - {0}
+    if not wanted:
+        wanted = {int(np.bincount(pieces.ravel())[1:].argmax()) + 1}
+    unwanted = (pieces > 0) & ~np.isin(pieces, list(wanted))
+    logits[unwanted] = -1.0
+
+
+def _fill_holes(
+    logits: NDArray[np.float32], outside: tuple[NDArray[np.intp], NDArray[np.intp]]
+) -> None:
+    """Make small enclosed background object."""
+    mask = logits > 0
+    holes, n = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
+    if not n:
+        return
+    small = np.bincount(holes.ravel()) < SMALL_HOLE * np.count_nonzero(mask)
+    small[0] = False
+    small[holes[outside]] = False
+    logits[small[holes]] = 1.0
