@@ -311,10 +311,10 @@ def test_a_disk_that_takes_nothing_is_told_once_and_work_goes_on(opened, folder,
     workspace, heard = opened()
     add(workspace, "a")
 
-    def full(file):
+    def full(value):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(journal, "_sync", full)
+    monkeypatch.setattr(journal, "_line", full)
     add(workspace, "b")
     add(workspace, "c")
     assert len(heard.failed) == 1
@@ -322,6 +322,52 @@ def test_a_disk_that_takes_nothing_is_told_once_and_work_goes_on(opened, folder,
     assert len(workspace.objects) == 3
     workspace.undo()
     check_rules(workspace)
+
+
+def test_nobody_waits_for_a_slow_disk(opened, folder, monkeypatch):
+    syncs = []
+
+    def slow(descriptor):
+        syncs.append(descriptor)
+        time.sleep(0.4)
+
+    monkeypatch.setattr("napari_pathsam.workspace.syncing.os.fsync", slow)
+    workspace, heard = opened()
+    start = time.perf_counter()
+    for name in DISCS:
+        add(workspace, name)
+    assert time.perf_counter() - start < 0.4
+    assert len(list(journal._good_lines(files(folder)[0]))) == 1 + 2 * len(DISCS)
+    workspace.close_image()
+    assert 1 <= len(syncs) <= 3  # those that waited were taken along
+    assert not heard.failed
+
+
+def test_a_disk_that_fails_behind_our_back_is_told_at_the_next_action(opened, monkeypatch):
+    def broken(descriptor):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("napari_pathsam.workspace.syncing.os.fsync", broken)
+    workspace, heard = opened()
+    workspace.add_point(*DISCS["a"][:2])
+    workspace._keeper._journal._syncer._last.exception(timeout=5)
+    workspace.accept()
+    assert len(heard.failed) == 1
+    assert "Input/output error" in heard.failed[0]
+    assert len(workspace.objects) == 1
+
+
+def test_of_several_journals_the_newest_is_offered(opened, folder):
+    first, _ = opened()
+    add(first, "a")
+    first.close_image()
+    second, _ = opened()  # the offer is not answered
+    add(second, "b")
+    add(second, "c")
+    second.close_image()
+    os.utime(files(folder)[0], (1, 1))
+    third, _ = opened()
+    assert third.restorable.n_objects == 2
 
 
 def test_a_folder_that_cannot_be_made_is_told_and_work_goes_on(model, source, tmp_path):

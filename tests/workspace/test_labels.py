@@ -123,6 +123,32 @@ def test_refining_replaces_the_object_and_keeps_its_id_and_class(workspace, mode
     assert np.array_equal(workspace.instances == 1, disc("a"))
 
 
+def test_deleting_the_object_in_work_lets_its_prompts_go_in_one_step(workspace):
+    add(workspace, "a")
+    workspace.refine(1)
+    workspace.delete_object(1)
+    assert not workspace.objects
+    assert workspace.refining is None
+    assert workspace.candidate is None
+    workspace.undo()
+    assert list(workspace.objects) == [1]
+    assert workspace.refining == 1
+
+
+def test_what_was_labelled_is_known_without_looking(workspace):
+    assert workspace.labelled is None
+    assert not workspace.has_labels
+    add(workspace, "a")
+    workspace.record_stroke("classes", (np.array([5, 95]), np.array([3, 7])), 0, 1)
+    rows, cols = np.nonzero(workspace.class_map)
+    at = workspace.labelled
+    assert (at.y, at.x) == (rows.min(), cols.min())
+    assert (at.height, at.width) == (np.ptp(rows) + 1, np.ptp(cols) + 1)
+    workspace.undo()
+    workspace.undo()
+    assert not workspace.has_labels
+
+
 def test_accepting_nothing_says_so(workspace, heard):
     assert workspace.accept() is None
     workspace.add_point(30, 30)

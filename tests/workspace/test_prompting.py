@@ -132,6 +132,26 @@ def test_clicks_during_encoding_are_answered_by_one_decoding(late, model):
     assert np.array_equal(shown(workspace), disc("a") | disc("b") | disc("c"))
 
 
+def test_an_answer_does_not_wait_for_an_encoding_nobody_wants(late, model):
+    workspace, runner = late
+    click(workspace, "a")
+    runner.run_all()
+    workspace.reject()
+    workspace.set_view(Region.of(SHAPE), 0.5)  # zoomed out: another field
+    click(workspace, "b")
+    (encoding,) = runner.jobs
+    assert workspace.busy == "Encoding the field in view"
+    workspace.reject()
+    workspace.set_view(Region.of(SHAPE), 1.0)
+    click(workspace, "a")
+    assert encoding.cancelled
+    assert workspace.busy is None
+    runner.run_all()
+    assert workspace.answered
+    assert np.array_equal(shown(workspace), disc("a"))
+    assert len(model.encoded) == 1
+
+
 def test_a_stale_answer_is_dropped(late):
     workspace, runner = late
     click(workspace, "a")

@@ -56,6 +56,7 @@ class Annotations:
         self._objects: dict[int, AcceptedObject] = {}
         self._class_px: Counter[int] = Counter()
         self._newest_id = 0
+        self._touched: Region | None = None
 
     @property
     def objects(self) -> Mapping[int, AcceptedObject]:
@@ -66,6 +67,11 @@ class Annotations:
     def window(self) -> Region:
         """The level-0 pixels the maps cover."""
         return Region(*self.origin_yx, *self.instances.shape)
+
+    @property
+    def touched(self) -> Region | None:
+        """Array pixels outside of which nothing was ever labelled; None: nowhere."""
+        return self._touched
 
     def class_px(self, class_id: int) -> int:
         """Pixels of a class."""
@@ -126,12 +132,12 @@ class Annotations:
 
     def clearing(self, class_id: int) -> LabelEdit | None:
         """All objects and pixels of a class go."""
-        gone = self.class_map == class_id
-        at = _bounds(gone)
-        if at is None:
+        if self._touched is None or not self.class_px(class_id):
             return None
+        gone = self.class_map[self._touched.slices] == class_id
+        at = _within(self._touched, gone)
         instances, classes = self._crops(at)
-        cut = gone[at.slices]
+        cut = classes == class_id
         instances[cut], classes[cut] = 0, 0
         return self._edit(at, instances, classes)
 
@@ -175,6 +181,8 @@ class Annotations:
         for y in range(0, height, TILE_PX):
             for x in range(0, width, TILE_PX):
                 at = Region(y, x, min(TILE_PX, height - y), min(TILE_PX, width - x))
+                if self._touched is None or at.intersection(self._touched) is None:
+                    continue
                 after = (self.instances[at.slices], self.class_map[at.slices])
                 blank = (np.zeros_like(after[0]), np.zeros_like(after[1]))
                 if edit := LabelEdit.between(at, blank, after):
@@ -211,6 +219,8 @@ class Annotations:
 
     def apply(self, edit: LabelEdit, *, forward: bool = True) -> Region:
         """Write an edit, or take it back; the level-0 region it touches."""
+        touched = [edit.region] if self._touched is None else [edit.region, self._touched]
+        self._touched = _union(touched)
         where = edit.where()
         rows, cols = np.nonzero(where)
         i0, i1, c0, c1 = edit.values(len(rows))

@@ -2,7 +2,8 @@
 
 A journal is a text file in the user's data folder. Each line is a CRC-32 in hexadecimal, a space,
 and JSON; the first says whose journal it is, the others what was done, in order. A line is
-written, flushed and synced before the action is shown. The last line may be torn: it is left out.
+written and flushed before the action is shown, and synced soon after. The last line may be torn:
+it is left out.
 A second process on the same image writes to a file of its own.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.workspace.syncing import Syncer
 
 FORMAT = "napari-pathsam journal"
 VERSION = 1
@@ -47,8 +49,8 @@ class SavedWork:
 class Journal:
     """One journal file, locked while it is open.
 
-    Opening takes the first file of this image that no other process holds, one with saved work
-    before an empty one. Nothing is written before the first action.
+    Opening takes the file of this image that was saved last and that no other process holds, else
+    an empty one. Nothing is written before the first action.
 
     Attributes
     ----------
@@ -63,6 +65,7 @@ class Journal:
     def __init__(self, directory: Path, key: str, *, fresh: bool = False) -> None:
         self._key = key
         self._file: IO[bytes] | None = None
+        self._syncer: Syncer | None = None
         self.saved: SavedWork | None = None
         self.trouble: str | None = None
         directory.mkdir(parents=True, exist_ok=True)
@@ -124,11 +127,12 @@ class Journal:
     def append(
         self, what: str, step: dict[str, Any], n_objects: int, header: dict[str, Any]
     ) -> None:
-        """Write an action; it is on the disk when this returns. OSError when it cannot be."""
-        if self._file is None:
-            self._file = self._begin(header)
+        """Write an action; a killed process keeps it. OSError when it cannot be written."""
+        if self._file is None or self._syncer is None:
+            self._file, self._syncer = self._begin(header), Syncer()
         self._file.write(_line(_entry(what, step, n_objects)))
-        _sync(self._file)
+        self._file.flush()
+        self._syncer.sync(self._file)
 
     def _begin(self, header: dict[str, Any]) -> IO[bytes]:
         """Open for appending, behind the last good line."""
@@ -152,7 +156,8 @@ class Journal:
         with new.open("wb") as file:
             file.write(_line({**_own_header(self._key), **header}))
             file.write(_line(_entry("base", step, n_objects)))
-            _sync(file)
+            file.flush()
+            os.fsync(file.fileno())
         new.replace(self.path)
         self._good_bytes = self.size
 
@@ -173,6 +178,9 @@ class Journal:
             with suppress(OSError):  # a full disk once more: what is there is all there will be
                 self._file.close()
             self._file = None
+        if self._syncer is not None:
+            self._syncer.close()
+            self._syncer = None
 
     def _aside(self, why: str) -> Path:
         stamp = f"{datetime.now():%Y%m%d-%H%M%S-%f}"
@@ -202,11 +210,6 @@ def _entry(what: str, step: dict[str, Any], n_objects: int) -> dict[str, Any]:
 def _line(value: dict[str, Any]) -> bytes:
     text = json.dumps(value, separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _good_lines(path: Path) -> Iterator[tuple[bytes, int]]:
@@ -247,12 +250,13 @@ def _check_header(line: bytes, key: str) -> None:
 
 
 def _take(directory: Path, stem: str, *, fresh: bool) -> tuple[Path, IO[bytes], bool]:
-    """The first free file with saved work, else a free new one; its lock; if others work.
+    """The free file that was saved last, else a free new one; its lock; if others work.
 
     ``fresh`` asks for a new one.
     """
     paths = [directory / f"{stem}-{slot}.jsonl" for slot in range(1, SLOTS + 1)]
     full = [path for path in paths if _has_content(path)]
+    full.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     new = [path for path in paths if path not in full]
     busy = False
     for path in new if fresh else full + new:

@@ -14,7 +14,7 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace import class_steps, label_steps
 from napari_pathsam.workspace.annotations import AcceptedObject
 from napari_pathsam.workspace.edits import LabelEdit
-from napari_pathsam.workspace.history import Step
+from napari_pathsam.workspace.history import PromptState, Step
 from napari_pathsam.workspace.state import WorkspaceState
 from napari_pathsam.workspace.telling import told
 
@@ -42,6 +42,17 @@ class LabelActions(WorkspaceState):
         """The accepted objects by id."""
         return self._annotations.objects
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether any pixel has a class."""
+        return any(self.class_area_px(info.id) for info in self._classes)
+
+    @property
+    def labelled(self) -> Region | None:
+        """The level-0 region outside of which nothing was ever labelled; None: nowhere."""
+        touched = self._annotations.touched
+        return None if touched is None else self._annotations.to_level0(touched)
+
     def labels_slices(self, region: Region) -> tuple[slice, slice]:
         """Index of a level-0 region in the label arrays."""
         return self._annotations.to_array(region).slices
@@ -68,8 +79,11 @@ class LabelActions(WorkspaceState):
 
     @told
     def delete_object(self, object_id: int) -> None:
-        """An object goes."""
-        self._edit(f"Delete object {object_id}", self._annotations.deleting(object_id))
+        """An object goes; when it is the one being refined, its prompts go too."""
+        edit = self._annotations.deleting(object_id)
+        refined = object_id == self._state.refining
+        prompts = (self._state, PromptState()) if refined else None
+        self._do(Step(f"Delete object {object_id}", (edit,) if edit else (), prompts=prompts))
 
     @told
     def set_object_class(self, object_id: int, class_id: int) -> None:

@@ -28,6 +28,16 @@ class PromptActions(WorkspaceState):
         """The accepted object that is being refined, if any."""
         return self._state.refining
 
+    @property
+    def prompted(self) -> bool:
+        """Whether anything was said about the object in work: points, a box, a lasso."""
+        return bool(self._state)
+
+    @property
+    def answered(self) -> bool:
+        """Whether what was said last has its answer, be it that nothing was found."""
+        return self._shown is not None and self._shown_for is self._state
+
     def add_point(self, y: float, x: float, positive: bool = True) -> None:
         """A click: ``positive`` on the object, else on what does not belong to it."""
         text = "Add point" if positive else "Add negative point"

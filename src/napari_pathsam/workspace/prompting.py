@@ -193,7 +193,8 @@ class Prompter:
         if embedding is None:
             self._encode(request, key, field)
             return
-        self._tell(self.busy, field)
+        self._preparing.stop()  # another field's, of no use now, and in this answer's way
+        self._tell(None, field)
         self._decode(request, embedding, field)
 
     def _prepare_model(self) -> None:
