@@ -63,6 +63,15 @@ def test_the_answer_given_is_left_alone(answer: PromptedMask) -> None:
     np.testing.assert_array_equal(answer.low_res_logits, before)
 
 
+def test_outside_the_box_is_nothing_unless_it_was_clicked(answer: PromptedMask) -> None:
+    box = Prompts(box=(4, 4, 44, 30))
+    mask = in_one_piece(answer, box).mask
+    assert mask[10, 29]
+    assert not mask[:, 32:].any()
+    assert mask.any(axis=0).nonzero()[0].tolist() == list(range(4, 30))  # to the pixel
+    assert in_one_piece(answer, box.with_point(10, 40)).mask[10, 40]
+
+
 def test_nothing_and_everything(answer: PromptedMask) -> None:
     for value in (-3.0, 3.0):
         flat = PromptedMask(

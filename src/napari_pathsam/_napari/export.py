@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from qtpy.QtWidgets import QFileDialog, QMenu, QSizePolicy, QToolButton, QWidget
 
 from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace import Workspace
 
 FORMATS = {
@@ -22,23 +23,40 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Labels:
-    """A copy of a workspace's labels: what is exported does not change while it is written."""
+    """A copy of a workspace's labels: what is exported does not change while it is written.
+
+    Only of the part that was ever labelled, ``at`` in the ``shape_yx`` of the whole: copying all
+    of a large image takes a second, and the person waits for it.
+    """
 
     instances: NDArray[np.int32]
     class_map: NDArray[np.uint8]
+    at: Region
+    shape_yx: tuple[int, int]
     origin_yx: tuple[int, int]
     class_of: dict[int, int]
     classes: ClassTable
 
     @classmethod
     def of(cls, workspace: Workspace) -> Labels:
+        y, x = workspace.labels_origin_yx
+        at = workspace.labelled or Region(y, x, 1, 1)
+        cut = workspace.labels_slices(at)
         return cls(
-            workspace.instances.copy(),
-            workspace.class_map.copy(),
-            workspace.labels_origin_yx,
+            workspace.instances[cut].copy(),
+            workspace.class_map[cut].copy(),
+            Region(at.y - y, at.x - x, *at.shape_yx),
+            (workspace.instances.shape[0], workspace.instances.shape[1]),
+            (y, x),
             {o.id: o.class_id for o in workspace.objects.values()},
             workspace.classes,
         )
+
+    def whole(self, part: NDArray[np.integer]) -> NDArray[np.integer]:
+        """One of the two maps at its full size."""
+        array = np.zeros(self.shape_yx, part.dtype)
+        array[self.at.slices] = part
+        return array
 
 
 def write(kind: str, path: Path, labels: Labels) -> Path:
@@ -46,15 +64,16 @@ def write(kind: str, path: Path, labels: Labels) -> Path:
     if kind == "geojson":
         from napari_pathsam.io.annotations import write_geojson
 
+        y, x = labels.origin_yx
         write_geojson(
             path, labels.instances, class_of=labels.class_of, classes=labels.classes,
-            offset_yx=labels.origin_yx,
+            offset_yx=(y + labels.at.y, x + labels.at.x),
         )  # fmt: skip
     else:
         from napari_pathsam.io.images import write_labels
 
         array = labels.instances if kind == "instances" else labels.class_map
-        write_labels(path, array, labels.classes if kind == "classes" else None)
+        write_labels(path, labels.whole(array), labels.classes if kind == "classes" else None)
     return path
 
 

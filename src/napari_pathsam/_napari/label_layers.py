@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
+from napari_pathsam._napari.label_colors import LabelColors
 from napari_pathsam._napari.layer_source import OWN
 from napari_pathsam._napari.plane import Plane, own_layer_place
 from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.geometry import Region
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -24,13 +26,16 @@ if TYPE_CHECKING:
     from napari_pathsam.workspace import AcceptedObject
 
 NAMES = {"classes": "PathSAM classes", "instances": "PathSAM objects"}
-STROKE_COLOR = "#ffffff"  # of labels painted with ids that are no object yet
+CONTOURS = (1, 2, 4)
+REDRAWN_AT_ONCE_PX = 1_500_000
+"""A layer of this many pixels is redrawn in less than a tenth of a second."""
 
 
 class LabelLayers(QObject):
     """The labels layers of the open image."""
 
     stroke = Signal(str, object, object, object)  # kind, indices, old, new
+    replaced = Signal(str, object)  # kind, the array that somebody gave the layer
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -41,9 +46,9 @@ class LabelLayers(QObject):
         self._origin = (0, 0)
         self._slots: dict[str, Any] = {}
         self._peeked: list[Any] = []
-        self._fine_contour = 1
-        self._colors: dict[str, tuple[Any, dict]] = {}  # as set last, and on which layer
-        self._named: tuple[Any, ...] = ()
+        self._contour = CONTOURS[0]
+        self._colors = {kind: LabelColors(grows=kind == "instances") for kind in NAMES}
+        self._named: dict[Any, dict[int, str]] = {}
         self.layers: dict[str, Labels] = {}
 
     # --- the layers ---
@@ -79,13 +84,14 @@ class LabelLayers(QObject):
         """Remove the layers; ``keep`` leaves them in the viewer as ordinary ones."""
         self.release_peek()
         for kind, layer in self.layers.items():
-            layer.events.paint.disconnect(self._slots[kind])
+            for emitter, slot in self._slots[kind]:
+                emitter.disconnect(slot)
             if keep:
                 layer.metadata.pop(OWN, None)
             elif layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
         self.layers, self._slots, self._arrays = {}, {}, {}
-        self._colors, self._named = {}, ()
+        self._named = {}
         self._image = self._plane = None
 
     def place(self, plane: Plane) -> None:
@@ -93,20 +99,28 @@ class LabelLayers(QObject):
         self._plane = plane
         self._move()
 
-    def refresh(self) -> None:
-        """The arrays changed in place."""
+    def redraw(self, regions: Iterable[Region]) -> None:
+        """The arrays changed in place, in these level-0 regions."""
         self.ensure()
+        y, x = self._origin
+        at = [Region(r.y - y, r.x - x, *r.shape_yx) for r in regions]
         for layer in self.layers.values():
             if layer.visible:
-                layer.refresh(extent=False, thumbnail=False)
+                _redraw(layer, at)
 
     def set_contour(self, screen_px: float) -> None:
-        """Outlines about two screen pixels wide at this zoom (screen pixels per image pixel)."""
-        width = int(np.clip(round(2 / max(screen_px, 1e-6)), 1, 10))
+        """Outlines about two screen pixels wide at this zoom (screen pixels per image pixel).
+
+        Large layers keep a fixed width: another one is computed for every pixel, in this thread.
+        """
         layer = self.layers.get("instances")
-        if width != self._fine_contour:
-            self._fine_contour = width
-            if layer is not None and layer.contour:
+        if layer is None or layer.data.size > REDRAWN_AT_ONCE_PX:
+            return
+        wanted = round(2 / max(screen_px, 1e-6))
+        width = next((w for w in CONTOURS if w >= wanted), CONTOURS[-1])
+        if width != self._contour:
+            self._contour = width
+            if layer.contour:
                 layer.contour = width
 
     # --- how they look ---
@@ -118,25 +132,22 @@ class LabelLayers(QObject):
         hidden: frozenset[int] = frozenset(),
     ) -> None:
         """Colour classes and the outlines of their objects; hidden classes are transparent."""
-        from napari.utils.colormaps import DirectLabelColormap
+        shown = {c.id: "transparent" if c.id in hidden else c.color for c in classes}
+        names = {c.id: c.name for c in classes}
+        class_of = {o.id: o.class_id for o in objects}
+        if (layer := self.layers.get("classes")) is not None:
+            self._colors["classes"].show(layer, shown, {i: i for i in shown})
+            self._name(layer, {0: "background", **names})
+        if (layer := self.layers.get("instances")) is not None:
+            self._colors["instances"].show(layer, shown, class_of)
+            named = {i: names.get(c, "") for i, c in class_of.items()}
+            self._name(layer, {0: "background", **named})
 
-        by_class: dict[int | None, Any] = {
-            c.id: "transparent" if c.id in hidden else c.color for c in classes
-        }
-        by_class = {None: STROKE_COLOR, 0: "transparent", **by_class}
-        by_object: dict[int | None, Any] = {
-            o.id: by_class.get(o.class_id, STROKE_COLOR) for o in objects
-        }
-        by_object = {None: STROKE_COLOR, 0: "transparent", **by_object}
-        for kind, colors in (("classes", by_class), ("instances", by_object)):
-            if kind in self.layers and self._colors.get(kind) != (self.layers[kind], colors):
-                self._colors[kind] = (self.layers[kind], colors)
-                self.layers[kind].colormap = DirectLabelColormap(color_dict=colors)
-        if "classes" in self.layers and self._named != (self.layers["classes"], classes.names):
-            self._named = (self.layers["classes"], classes.names)
-            names = ["background", *(c.name for c in classes)]
-            ids = [0, *(c.id for c in classes)]
-            self.layers["classes"].features = {"index": ids, "class": names}
+    def _name(self, layer: Labels, names: dict[int, str]) -> None:
+        """Say the class of each id: in napari's status bar, and to what saves the layer."""
+        if self._named.get(layer) != names:
+            self._named[layer] = names
+            layer.features = {"index": list(names), "class": list(names.values())}
 
     def select(self, *, class_id: int | None = None, object_id: int | None = None) -> None:
         """What napari's brush paints in each layer."""
@@ -171,15 +182,19 @@ class LabelLayers(QObject):
             **own_layer_place(self._plane, self._image),
         )
         if kind == "instances":
-            layer.contour = self._fine_contour
+            layer.contour = self._contour
         active = self._viewer.layers.selection.active
         index = self._viewer.layers.index(self._image) + 1
         if kind == "instances" and self.layers.get("classes") in self._viewer.layers:
             index = self._viewer.layers.index(self.layers["classes"]) + 1
         self._viewer.layers.insert(index, layer)
         self._viewer.layers.selection.active = active
-        self._slots[kind] = lambda event, kind=kind: self._on_paint(kind, event)
-        layer.events.paint.connect(self._slots[kind])
+        self._slots[kind] = (
+            (layer.events.paint, lambda event: self._on_paint(kind, event)),
+            (layer.events.data, lambda event: self._on_data(kind, layer)),
+        )
+        for emitter, slot in self._slots[kind]:
+            emitter.connect(slot)
         self.layers[kind] = layer
         self._move()
         return layer
@@ -193,6 +208,12 @@ class LabelLayers(QObject):
             layer.translate = place["scale"] * np.asarray(self._origin)
             layer.metadata["offset_yx"] = tuple(self._origin)  # the writers add it
 
+    def _on_data(self, kind: str, layer: Labels) -> None:
+        """Our layers show the workspace's arrays and no others."""
+        if self.layers.get(kind) is layer and layer.data is not self._arrays[kind]:
+            theirs, layer.data = np.asarray(layer.data), self._arrays[kind]
+            self.replaced.emit(kind, theirs)
+
     def _on_paint(self, kind: str, event: Any) -> None:
         parts = [_changed(atom) for atom in event.value]
         rows, columns, old, new = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -202,6 +223,28 @@ class LabelLayers(QObject):
         rows, columns, old = rows[first], columns[first], old[first]
         new = self._arrays[kind][rows, columns].copy()
         self.stroke.emit(kind, (rows, columns), old, new)
+
+
+def _redraw(layer: Labels, regions: list[Region]) -> None:
+    """Show changed pixels without mapping all the others anew, as napari does after a stroke.
+
+    napari has no public call for it; should its inside change, everything is redrawn.
+    """
+    try:
+        raw, view, contour = layer._slice.image.raw, layer._slice.image.view, layer.contour
+        if not layer.loaded or raw.shape != layer.data.shape:
+            raise AttributeError
+        for region in regions:
+            at = tuple(
+                slice(max(0, part.start - contour - 1), min(size, part.stop + contour + 1))
+                for part, size in zip(region.slices, raw.shape, strict=True)
+            )
+            pixels = layer._raw_to_displayed(raw, data_slice=at)
+            if not np.may_share_memory(view, raw):
+                view[at] = pixels
+            layer.events.labels_update(data=pixels, offset=[part.start for part in at])
+    except AttributeError:
+        layer.refresh(extent=False, thumbnail=False)
 
 
 def _changed(atom: Any) -> tuple[NDArray, NDArray, NDArray, NDArray]:

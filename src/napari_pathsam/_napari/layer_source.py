@@ -179,8 +179,11 @@ def _look(channel: Channel) -> tuple:
     return (levels, channel.plane, channel.limits, channel.gamma, channel.opacity, colors)
 
 
-def source_of(layer: Image, viewer: Viewer) -> LayerSource:
+def source_of(layer: Image, viewer: Viewer, known: LayerSource | None = None) -> LayerSource:
     """Snapshot of an image layer as the viewer shows it now.
+
+    ``known`` is an earlier one, whose key holds while the arrays are the same: making it reads
+    pixels, which may be far away.
 
     Raises
     ------
@@ -203,8 +206,13 @@ def source_of(layer: Image, viewer: Viewer) -> LayerSource:
     plane = plane_of(layer, viewer)
     layers = [layer] if layer.rgb else _shown_together(layer, viewer)
     channels = tuple(_channel(each, viewer) for each in layers)
+    same = (
+        known is not None
+        and known.index == index
+        and [id(a) for a in known.channels[0].levels] == [id(a) for a in channels[0].levels]
+    )
     return LayerSource(
-        key=content_key(layer, index),
+        key=known.key if known is not None and same else content_key(layer, index),
         name=layer.name,
         channels=channels,
         plane=plane,

@@ -30,7 +30,7 @@ def object_menu(
     entry("Accept", "accept", accept, there)
     entry("Accept over existing", "overwrite", partial(accept, overwrite=True), there)
     entry("Next mask", "cycle", workspace.cycle_mask, there)
-    entry("Reject", "reject", workspace.reject, there or bool(workspace.prompts))
+    entry("Reject", "reject", workspace.reject, there or workspace.prompted)
     object_id = session.object_at(y, x)
     if object_id is None:
         return menu

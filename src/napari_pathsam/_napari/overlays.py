@@ -94,7 +94,7 @@ class Overlay:
         if self.layer is None or self.layer not in self._viewer.layers:
             self.layer = self._add(pixels)
         layer = self.layer
-        scale = np.asarray(self._image.scale, float)[-2:]
+        scale = np.asarray(own_layer_place(self._plane, self._image)["scale"])
         wanted_scale, wanted_at = scale * ratio_yx, scale * np.asarray(at_yx)
         layer.metadata.update(ratio=tuple(ratio_yx), at=tuple(at_yx))
         if not layer.visible or not np.allclose(layer.scale, wanted_scale):

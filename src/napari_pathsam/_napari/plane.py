@@ -25,12 +25,13 @@ class Plane:
     """Affine map of a plane's pixels ``(y, x)`` to world coordinates of its two axes.
 
     ``linear @ yx + offset`` is the place in the layer's own unit. napari's scene may use a
-    smaller unit; ``scene_unit`` of its units make one of the layer's.
+    smaller unit, ``scene_units``; ``scene_unit`` of them make one of the layer's.
     """
 
     linear: NDArray[np.float64]
     offset: NDArray[np.float64]
     scene_unit: NDArray[np.float64]
+    scene_units: tuple[Any, ...] | None = None
 
     def to_world(self, yx: NDArray[np.floating]) -> NDArray[np.float64]:
         """Pixels ``(…, 2)`` to world coordinates in the layer's unit."""
@@ -50,10 +51,14 @@ class Plane:
         return np.hypot(*self.linear)
 
     def same_place(self, other: Plane) -> bool:
-        """Whether both planes put the same pixel at the same place."""
-        return bool(
-            np.allclose(self.linear, other.linear) and np.allclose(self.offset, other.offset)
-        )
+        """Whether both planes put the same pixel at the same place of the scene."""
+        mine, others = self.in_scene, other.in_scene
+        return all(np.allclose(a, b) for a, b in zip(mine, others, strict=True))
+
+    @property
+    def in_scene(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """``linear`` and ``offset`` in units of the scene."""
+        return self.linear * self.scene_unit[:, None], self.offset * self.scene_unit
 
 
 def plane_of(layer: Layer, viewer: Viewer | None = None) -> Plane:
@@ -67,7 +72,11 @@ def plane_of(layer: Layer, viewer: Viewer | None = None) -> Plane:
         step = origin.copy()
         step[axis] = 1
         columns.append(np.asarray(layer.data_to_world(step), float)[-2:] - zero)
-    return Plane(np.stack(columns, axis=1), zero, scene_unit(layer, viewer))
+    units = None if viewer is None else viewer.layers.extent.units
+    linear = np.stack(columns, axis=1)
+    if units is None:
+        return Plane(linear, zero, np.ones(2))
+    return Plane(linear, zero, scene_unit(layer, units[-2:]), tuple(units[-2:]))
 
 
 def plane_index(layer: Layer, viewer: Viewer) -> tuple[int, ...]:
@@ -76,8 +85,9 @@ def plane_index(layer: Layer, viewer: Viewer) -> tuple[int, ...]:
         return ()
     point = np.asarray(viewer.dims.point, float)[-layer.ndim :]
     index = np.round(np.asarray(layer.world_to_data(point)))[:-2].astype(int)
-    shape = level_0(layer).shape[: layer.ndim - 2]
-    return tuple(int(i) for i in np.clip(index, 0, np.asarray(shape) - 1))
+    if type(layer).__name__ not in ("Points", "Shapes"):  # which end nowhere
+        index = np.clip(index, 0, np.asarray(level_0(layer).shape[: layer.ndim - 2]) - 1)
+    return tuple(int(i) for i in index)
 
 
 def level_0(layer: Layer) -> Any:
@@ -85,12 +95,9 @@ def level_0(layer: Layer) -> Any:
     return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
 
 
-def scene_unit(layer: Layer, viewer: Viewer | None) -> NDArray[np.float64]:
-    """How many of the scene's units make one of the layer's, for its last two axes."""
-    scene = None if viewer is None else viewer.layers.extent.units
-    if scene is None:
-        return np.ones(2)
-    pairs = zip(layer.units[-2:], scene[-2:], strict=True)
+def scene_unit(layer: Layer, units: tuple[Any, ...]) -> NDArray[np.float64]:
+    """How many of these units make one of the layer's, for its last two axes."""
+    pairs = zip(layer.units[-2:], units, strict=True)
     return np.array([float((1 * own).to(of_scene).magnitude) for own, of_scene in pairs])
 
 
@@ -134,12 +141,16 @@ def own_layer_place(plane: Plane, image: Layer) -> dict[str, Any]:
 
     The layer has the image's scale, so that brushes are as wide as they look; the rest is its
     affine. A ``translate`` of ``offset_px * scale`` then moves it by whole image pixels.
+
+    Its unit is that of the scene: napari hands the mouse's place to a layer in the smallest unit
+    of all layers, whatever the layer's own is.
     """
-    scale = np.asarray(image.scale, float)[-2:]
+    linear, offset = plane.in_scene
+    scale = np.asarray(image.scale, float)[-2:] * plane.scene_unit
     affine = np.eye(3)
-    affine[:2, :2] = plane.linear / scale
-    affine[:2, 2] = plane.offset
-    return {"scale": scale, "affine": affine, "units": tuple(image.units[-2:])}
+    affine[:2, :2] = linear / scale
+    affine[:2, 2] = offset
+    return {"scale": scale, "affine": affine, "units": plane.scene_units or image.units[-2:]}
 
 
 def microns_per_pixel(layer: Layer, plane: Plane) -> float | None:

@@ -19,8 +19,9 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 NICENESS = 5
-LONGEST_PAUSE_S = 1.5
-"""Work waits this long at most for a person who never stops panning."""
+LONGEST_PAUSE_S = 5.0
+"""A piece of work waits this long in all for a person who never stops panning."""
+PAUSE_S = 0.01
 
 
 class Cancelled(Exception):
@@ -40,6 +41,7 @@ class QtJob:
         self.then = then
         self.failed = failed
         self.cancelled = False
+        self.paused_s = 0.0
 
     def cancel(self) -> None:
         """Forget the job: it stops at its next checkpoint and neither callback is called."""
@@ -87,12 +89,12 @@ class QtRunner(QObject):
     def checkpoint(self, *_: Any) -> None:
         """Called by work between two steps, in the worker: stop if cancelled, pause if asked."""
         job = self._running
-        start = time.monotonic()
-        while time.monotonic() < min(self._busy_until, start + LONGEST_PAUSE_S):
-            if self._closed or (job is not None and job.cancelled):
-                break
-            time.sleep(0.01)
-        if self._closed or (job is not None and job.cancelled):
+        while job is not None and not self._closed and not job.cancelled:
+            if time.monotonic() >= self._busy_until or job.paused_s >= LONGEST_PAUSE_S:
+                return
+            job.paused_s += PAUSE_S
+            time.sleep(PAUSE_S)
+        if job is not None:
             raise Cancelled
 
     def close(self, *, wait_s: float = 0.0) -> None:

@@ -60,6 +60,7 @@ class Session(QObject):
         self.candidate = CandidateOverlay(viewer)
         self.outline = FieldOutline(viewer)
         self._seen: set[str] = set()  # images opened in this session: restored without asking
+        self._changed: list[Region] = []  # where labels are still to be redrawn
         self._busy_self = False  # layers come and go because we say so
         self._zoom = 0.0
         self._watch = LayerWatch(viewer, self)
@@ -128,12 +129,13 @@ class Session(QObject):
                 self.prompts.close()
                 self.candidate.close()
                 self.outline.close()
-                self.labels.close(keep=keep_labels and bool(self.workspace.objects))
+                self.labels.close(keep=keep_labels and self.workspace.has_labels)
         finally:
             self._busy_self = False
         if self.source is not None:
             self.workspace.close_image()
         self.image = self.source = None
+        self._changed = []
 
     def _arrays(self) -> dict[str, NDArray]:
         return {"classes": self.workspace.class_map, "instances": self.workspace.instances}
@@ -220,10 +222,11 @@ class Session(QObject):
     def _connect(self) -> None:
         self.prompts.points_drawn.connect(self._on_points)
         self.prompts.box_drawn.connect(self._on_box)
-        self.prompts.scribble_drawn.connect(self.workspace.add_scribble)
-        self.prompts.lasso_drawn.connect(self.workspace.add_polygon)
+        self.prompts.scribble_drawn.connect(self._on_scribble)
+        self.prompts.lasso_drawn.connect(self._on_lasso)
         self.prompts.clicked.connect(self._on_clicked)
         self.labels.stroke.connect(self._on_stroke)
+        self.labels.replaced.connect(self._on_replaced)
         w, v = self.workspace, self.viewer
         for emitter, slot in (
             (w.prompts_changed, self.prompts.show),
@@ -244,6 +247,7 @@ class Session(QObject):
     # --- from the layers ---
 
     def _on_points(self, points_yx: tuple, positive: tuple) -> None:
+        self._tell_view()
         self.workspace.set_points(points_yx, positive)
         # What the workspace did not take (a point outside the image) must not stay on screen.
         self.prompts.show(self.workspace.prompts)
@@ -252,12 +256,27 @@ class Session(QObject):
         if box is not None and not (box[2] - box[0] > 1.5 and box[3] - box[1] > 1.5):
             box = None  # a click with the box tool, not a drag
         if box != self.workspace.prompts.box:
+            self._tell_view()
             self.workspace.set_box(box)
         self.prompts.show(self.workspace.prompts)
 
     def _on_clicked(self, y: float, x: float) -> None:
         if self.tool == "refine":
             self.refine_at(y, x)
+
+    def _on_scribble(self, path_yx: NDArray, positive: bool) -> None:
+        self._tell_view()
+        self.workspace.add_scribble(path_yx, positive)
+
+    def _on_lasso(self, path_yx: NDArray) -> None:
+        self._tell_view()
+        self.workspace.add_polygon(path_yx)
+
+    def _on_replaced(self, kind: str, labels: NDArray) -> None:
+        """Somebody gave one of our layers other pixels: they are imported, or refused in words."""
+        arrays = {"instances": self.workspace.instances, "classes": self.workspace.class_map}
+        arrays[kind] = labels
+        self.workspace.import_labels(arrays["instances"], arrays["classes"])
 
     def _on_stroke(self, kind: str, indices: tuple, old: NDArray, new: NDArray) -> None:
         self.workspace.record_stroke(kind, indices, old, new)  # type: ignore[arg-type]
@@ -270,12 +289,14 @@ class Session(QObject):
         color = next((c.color for c in classes if c.id == active), "#31a3dd")
         self.candidate.show(candidate, color, self._screen_px())
 
-    def _on_labels(self, _region: Region) -> None:
+    def _on_labels(self, region: Region) -> None:
         if self.image is not None:
             self._guarded(self.labels.ensure)
+            self._changed.append(region)
             self._color_timer.start()
 
     def _on_labels_moved(self) -> None:
+        self._changed = []
         if self.image is not None and self.labels.layers:
             self._guarded(
                 lambda: self.labels.set_arrays(self._arrays(), self.workspace.labels_origin_yx)
@@ -291,7 +312,8 @@ class Session(QObject):
             return
         workspace = self.workspace
         self.labels.set_colors(workspace.classes, workspace.objects.values(), self.hidden)
-        self.labels.refresh()
+        changed, self._changed = self._changed, []
+        self.labels.redraw(changed)
         self.labels.select(class_id=workspace.active_class)
 
     def _on_active_class(self, class_id: int) -> None:
@@ -312,6 +334,14 @@ class Session(QObject):
         seen = view_of(self.viewer, source.plane, source.shape_yx)
         return seen[0] if seen else None
 
+    def _tell_view(self) -> None:
+        """Say what is in view now: a click may come before the timer that follows the camera."""
+        if self.source is None:
+            return
+        seen = view_of(self.viewer, self.source.now.plane, self.source.shape_yx)
+        if seen is not None:
+            self.workspace.set_view(*seen)
+
     def _screen_px(self) -> float:
         if self.source is None:
             return 1.0
@@ -326,9 +356,7 @@ class Session(QObject):
     def _on_view(self) -> None:
         if self.source is None:
             return
-        seen = view_of(self.viewer, self.source.now.plane, self.source.shape_yx)
-        if seen is not None:
-            self.workspace.set_view(*seen)
+        self._tell_view()
         screen_px = self._screen_px()
         if abs(screen_px - self._zoom) > 0.02 * self._zoom:
             self._zoom = screen_px
@@ -363,12 +391,13 @@ class Session(QObject):
     def _check_active(self) -> None:
         self.strayed.emit(self._stray_name())
 
-    def _on_look(self) -> None:
+    def _on_look(self, replaced: bool) -> None:
         """The image is shown in another way, lies elsewhere, or is another one now."""
         if self.image is None or self.source is None:
             return
         try:
-            source = source_of(self.image, self.viewer)
+            known = None if replaced else self.source.now
+            source = source_of(self.image, self.viewer, known)
         except PathsamError as error:
             self.failed.emit(str(error))
             return

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from napari_pathsam.models.sam2 import Sam2
 
 CLICKS = 3
-SKIN_CLICKS = (
+SKIN_NUCLEI = (
     (408, 234), (410, 254), (380, 254), (468, 240), (259, 240),
     (300, 210), (301, 320), (294, 354), (265, 336), (166, 253),
 )  # fmt: skip
-"""Nuclei of the sample without labels."""
+"""Nuclei of the sample without labels: each gets a box, about as large as a person would draw it.
+A click there may also mean the epithelium, and the small model then takes it."""
+NUCLEUS_PX = 10
 SKIN_BOX = (372, 288, 562, 444)
 """Its keratin pearl."""
 SKIN_SHOWN = Region(150, 140, 450, 390)
@@ -116,7 +118,9 @@ def _fixed(
     model: Sam2, sample: SampleImage, embedding: ImageEmbedding, started: float
 ) -> DemoResult:
     """Fixed prompts where no labels say what is right."""
-    asked = [Prompts().with_point(*yx) for yx in SKIN_CLICKS] + [Prompts(box=SKIN_BOX)]
+    r = NUCLEUS_PX
+    boxes = [(y - r, x - r, y + r + 1, x + r + 1) for y, x in SKIN_NUCLEI]
+    asked = [Prompts(box=box) for box in (SKIN_BOX, *boxes)]
     answers = model.decode_many(embedding, asked)
     drawn = [DrawnObject(a.mask, p) for a, p in zip(answers, asked, strict=True)]
     panels = [

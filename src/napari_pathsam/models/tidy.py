@@ -1,8 +1,9 @@
 """One object, one piece: what a prompt did not ask for is taken out of an answer.
 
-A small network also finds other objects that look like the one that was meant. The pieces of a mask
-that hold a positive click stay (or, without clicks, the largest), the others go; and holes that are
-small beside the object are filled, unless somebody clicked into them.
+A small network also finds other objects that look like the one that was meant. What lies outside
+the box goes, unless somebody clicked there. The pieces of a mask that hold a positive click stay
+(or, without clicks, the largest), the others go; and holes that are small beside the object are
+filled, unless somebody clicked into them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_pathsam.core.prompts import Prompts
+from napari_pathsam.core.prompts import Box, Prompts
 from napari_pathsam.models.embedding import PromptedMask
 
 SMALL_HOLE = 0.05
@@ -36,9 +37,29 @@ def in_one_piece(answer: PromptedMask, prompts: Prompts) -> PromptedMask:
     inside, outside = cells(True), cells(False)
     tidied = answer.low_res_logits.copy()
     for logits in tidied:
+        if prompts.box is not None and not _clicked_outside(prompts):
+            _clip(logits, prompts.box, scale)
         _drop_pieces(logits, inside, keep_all=prompts.mask is not None)
         _fill_holes(logits, outside)
     return replace(answer, low_res_logits=tidied)
+
+
+def _clicked_outside(prompts: Prompts) -> bool:
+    """Whether a positive click says that the object is larger than the box."""
+    assert prompts.box is not None
+    y0, x0, y1, x1 = prompts.box
+    return any(
+        sign and not (y0 <= y <= y1 and x0 <= x <= x1)
+        for (y, x), sign in zip(prompts.points_yx, prompts.positive, strict=True)
+    )
+
+
+def _clip(logits: NDArray[np.float32], box: Box, scale: tuple[float, float]) -> None:
+    """Mirror what is positive outside: the outline, interpolated, then runs along the box."""
+    outside = np.ones(logits.shape, bool)
+    edges = [np.ceil(edge * scale[i % 2] - 0.5).astype(int).clip(0) for i, edge in enumerate(box)]
+    outside[edges[0] : edges[2], edges[1] : edges[3]] = False
+    logits[outside] = -np.abs(logits[outside])
 
 
 def _drop_pieces(
