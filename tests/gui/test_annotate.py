@@ -302,7 +302,7 @@ def test_a_click_outside_says_so_and_leaves_no_marker(dock_of, field):
 
 
 def test_the_model_fails_in_a_readable_way(dock_of, field):
-    from napari_pathsam._napari.runner import torch_error_text
+    from napari_pathsam._napari.torch_import import torch_error_text
     from napari_pathsam.core.errors import UnavailableError
 
     def loader(name, device):

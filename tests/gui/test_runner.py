@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from napari_pathsam._napari.runner import QtRunner, interruptible, torch_error_text
+from napari_pathsam._napari.runner import QtRunner, interruptible
+from napari_pathsam._napari.torch_import import torch_error_text
 
 pytestmark = pytest.mark.gui
 

@@ -8,7 +8,8 @@ from typing import Any
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_pathsam._napari.runner import QtJob, QtRunner, torch_error_text
+from napari_pathsam._napari.runner import QtJob, QtRunner
+from napari_pathsam._napari.torch_import import load_torch
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 DEVICE_TIPS = {
@@ -57,12 +58,7 @@ def read_catalogue() -> Catalogue:
     UnavailableError
         When torch cannot be loaded; it says what to do.
     """
-    from napari_pathsam.core.errors import UnavailableError
-
-    try:
-        import torch
-    except (OSError, ImportError) as error:
-        raise UnavailableError(torch_error_text(error)) from error
+    torch = load_torch()
     from napari_pathsam.models.catalogue import MODELS
     from napari_pathsam.models.checkpoints import imported_models
 

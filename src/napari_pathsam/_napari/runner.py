@@ -18,6 +18,8 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_pathsam._napari.torch_import import load_torch
+
 NICENESS = 5
 LONGEST_PAUSE_S = 5.0
 """A piece of work waits this long in all for a person who never stops panning."""
@@ -160,17 +162,6 @@ def interruptible(model: Any, runner: QtRunner) -> Any:
     return model
 
 
-def torch_error_text(error: BaseException) -> str:
-    """What to tell a person when torch cannot be imported."""
-    return (
-        f"PyTorch could not be loaded ({error}). On Windows this happens when a Qt library was "
-        "loaded first, or when the Microsoft Visual C++ runtime is missing. Close napari and "
-        "start it with the command “napari-pathsam”, which loads PyTorch first; if that fails "
-        "too, install the “Visual C++ Redistributable” of Microsoft and try again. "
-        "Everything you accepted so far is saved."
-    )
-
-
 class ViewerModels:
     """Loads models in the worker, with few torch threads, and keeps the one used last."""
 
@@ -186,14 +177,9 @@ class ViewerModels:
         UnavailableError
             When torch itself cannot be loaded; it says what to do.
         """
-        from napari_pathsam.core.errors import UnavailableError
-
         if self._kept is not None and self._kept[0] == (name, device):
             return self._kept[1]
-        try:
-            import torch
-        except (OSError, ImportError) as error:
-            raise UnavailableError(torch_error_text(error)) from error
+        torch = load_torch()
         from napari_pathsam.models.catalogue import load_model
 
         torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
