@@ -7,6 +7,7 @@ import pytest
 
 from napari_pathsam._napari.plane import data_to_canvas
 from napari_pathsam._napari.sample_data import colon_normal
+from napari_pathsam._napari.torch_import import load_torch
 from napari_pathsam.core.prompts import innermost_point, iter_objects, tight_box
 
 pytestmark = [pytest.mark.gui, pytest.mark.weights]
@@ -18,7 +19,12 @@ def loader():
 
     if not MODELS["pathsam-nano"].size:
         pytest.skip("the package has no weights yet")
-    return load_model
+
+    def load(name: str, device: str):
+        load_torch()  # as the dock's own loader does
+        return load_model(name, device)
+
+    return load
 
 
 def test_glands_of_the_colon_sample(dock_of, loader):
