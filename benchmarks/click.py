@@ -157,7 +157,11 @@ def where_the_time_goes(name: str, side: int, repeats: int) -> None:
                 decoder, prepared, sparse, dense
             ),
             "  upscaling": lambda: fast_decode._upscale(
-                decoder, prepared, cells[0], weights[0], None
+                decoder,
+                (cells[0], prepared.skip_8, prepared.skip_4),
+                weights[0],
+                prepared.grid_yx,
+                None,
             ),
             "  mask at the image's size": lambda: answer.mask,
             "once an image: encoding": lambda: model.encode(image),

@@ -210,7 +210,9 @@ class LabelLayers(QObject):
 
     def _on_data(self, kind: str, layer: Labels) -> None:
         """Our layers show the workspace's arrays and no others."""
-        if self.layers.get(kind) is layer and layer.data is not self._arrays[kind]:
+        if kind not in self.layers or self.layers[kind] is not layer:
+            return
+        if layer.data is not self._arrays[kind]:
             theirs, layer.data = np.asarray(layer.data), self._arrays[kind]
             self.replaced.emit(kind, theirs)
 

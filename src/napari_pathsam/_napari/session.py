@@ -274,7 +274,10 @@ class Session(QObject):
 
     def _on_replaced(self, kind: str, labels: NDArray) -> None:
         """Somebody gave one of our layers other pixels: they are imported, or refused in words."""
-        arrays = {"instances": self.workspace.instances, "classes": self.workspace.class_map}
+        arrays: dict[str, NDArray] = {
+            "instances": self.workspace.instances,
+            "classes": self.workspace.class_map,
+        }
         arrays[kind] = labels
         self.workspace.import_labels(arrays["instances"], arrays["classes"])
 
