@@ -15,6 +15,7 @@ NEEDED = ("sh", "dirname", "uname", "grep", "sort", "tr", "cut", "tail", "rm")
 
 
 def stub(path: Path, lines: str) -> None:
+    path.unlink(missing_ok=True)  # never write through a link to the real command
     path.write_text(f"#!/bin/sh\n{lines}\n")
     path.chmod(0o755)
 
