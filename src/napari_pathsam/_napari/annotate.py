@@ -97,6 +97,7 @@ class AnnotateDock(QWidget):
         self.view.candidate.deleted.connect(self.delete_refined)
         self.view.candidate.cancelled.connect(self.cancel)
         self.view.classes.value_changed.connect(self._on_class_edit)
+        self.view.classes.imported.connect(self._on_classes_imported)
         self.view.classes.active_changed.connect(self._on_class_chosen)
         self.view.classes.hidden_changed.connect(session.set_hidden)
         for chooser in (self.view.points_layer, self.view.shapes_layer):
@@ -222,6 +223,11 @@ class AnnotateDock(QWidget):
         change_classes(self.workspace, table)
         self._show_classes()
 
+    def _on_classes_imported(self, table: ClassTable) -> None:
+        """Never an edit of single classes: one that is missing must not take its objects along."""
+        self.workspace.import_classes(table)
+        self._show_classes()
+
     def _on_pixel_size(self, mpp: float | None) -> None:
         self.workspace.set_mpp(mpp)
         self._show_counts()
@@ -311,7 +317,8 @@ class AnnotateDock(QWidget):
             (found.index, found.n) if found else None,
             refining=workspace.refining,
             busy=workspace.busy,
-            prompted=bool(workspace.prompts),
+            prompted=workspace.prompted,
+            answered=workspace.answered,
         )
 
     def _show_classes(self, *_: Any) -> None:

@@ -66,6 +66,12 @@ class AnnotateView(QWidget):
         self.status.setWordWrap(True)
         self.points_layer = LayerChooser(viewer, ("Points",), "PathSAM's own", self)
         self.shapes_layer = LayerChooser(viewer, ("Shapes",), "PathSAM's own", self)
+        self.points_layer.setToolTip(
+            "Points of this layer are the prompts; those accepted or rejected are taken out of it"
+        )
+        self.shapes_layer.setToolTip(
+            "Shapes drawn or moved in this layer are prompts; nothing is taken out of it"
+        )
         self._lay_out()
 
     def print_keys(self, keys: Keys) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
@@ -55,6 +56,7 @@ class ClassTableWidget(QWidget):
     """
 
     value_changed = Signal(object)  # ClassTable
+    imported = Signal(object)  # ClassTable, all of it from a file
     active_changed = Signal(int)
     hidden_changed = Signal(object)  # frozenset of class ids
 
@@ -133,7 +135,7 @@ class ClassTableWidget(QWidget):
         """Replace the classes by those of a CSV file."""
         path = path or _ask(QFileDialog.getOpenFileName(self, "Import classes", "", "CSV (*.csv)"))
         if path is not None:
-            self._change(lambda: ClassTable.from_csv(path.read_text("utf-8")))
+            self._change(lambda: ClassTable.from_csv(path.read_text("utf-8")), self.imported)
 
     def export_csv(self, path: Path | None = None) -> None:
         """Write the classes as CSV."""
@@ -148,7 +150,7 @@ class ClassTableWidget(QWidget):
         except OSError as error:
             self._say(f"The classes could not be written to {path}: {error.strerror or error}.")
 
-    def _change(self, edit: object) -> bool:
+    def _change(self, edit: object, changed: Any = None) -> bool:
         """Apply an edit; an edit that breaks a rule is explained and leaves all as it was."""
         assert callable(edit)
         try:
@@ -161,7 +163,7 @@ class ClassTableWidget(QWidget):
         if table != self._value:
             self._value = table
             self._fill()
-            self.value_changed.emit(table)
+            (changed or self.value_changed).emit(table)
         return True
 
     def _say(self, text: str) -> None:

@@ -135,8 +135,7 @@ class KeyBinder:
             # A key of the person's own choice may be one that layers use: theirs goes first.
             on_layers = action_id in LAYER_KEYS or self._keys.changed(action_id)
             targets: list[Any] = [*layers] if on_layers else []
-            if action_id != "sign":
-                targets.append(self._viewer)
+            targets.append(self._viewer)  # what the active layer does with the key goes before
             for target in targets:
                 target.bind_key(key, _callback(call), overwrite=True)
                 self._bound.append((target, key))

@@ -164,7 +164,8 @@ class PromptLayers(QObject):
             return
         if force or self._read_points() != (prompts.points_yx, prompts.positive):
             self._write_points(prompts)
-        if (
+        # A shapes layer of the person's own is a drawing of theirs: nothing in it is touched.
+        if self.shapes.metadata.get(OWN) and (
             force
             or self._read_box() != prompts.box
             or len(self.shapes.data) != (prompts.box is not None)
@@ -225,12 +226,27 @@ class PromptLayers(QObject):
         return self._viewer.add_layer(layer)
 
     def _attach_points(self, layer: Any) -> None:
-        if "label" not in layer.features:
-            layer.features = _signs([True] * len(layer.data))
+        if not layer.metadata.get(OWN):
+            self._dress(layer)
         self.points = layer
         layer.events.data.connect(self._on_points)
         layer.mouse_drag_callbacks.insert(0, self._on_press)
         self._apply_sign(self._positive)
+
+    def _dress(self, layer: Any) -> None:
+        """Give the person's own points signs and their colours; other features stay."""
+        features = layer.features.copy()
+        said = list(features["label"]) if "label" in features else []
+        signs = {POSITIVE, NEGATIVE}.issuperset(said)
+        if said and not signs:
+            features["label before"] = said
+        positive = [s != NEGATIVE for s in said] if said and signs else [True] * len(layer.data)
+        features["label"] = _signs(positive)["label"].to_numpy()
+        with self._quiet():
+            layer.features = features
+            layer.feature_defaults = {"label": POSITIVE}
+            layer.face_color_cycle = [GREEN, RED]
+            layer.face_color = "label"
 
     def _attach_shapes(self, layer: Any) -> None:
         self.shapes = layer
@@ -294,7 +310,7 @@ class PromptLayers(QObject):
         if action == "removed" and not len(self.shapes.data):
             self.box_drawn.emit(None)
         elif action in ("added", "changed") and len(self.shapes.data):
-            index = len(self.shapes.data) - 1
+            index = event.data_indices[-1] if event.data_indices else -1
             kind = self.shapes.shape_type[index]
             path = self._to_image(self.shapes.data[index], self.shapes)
             # Not within napari's own event: the answer replaces the layer's shapes.

@@ -325,10 +325,12 @@ class CandidatePanel(QWidget):
         refining: int | None = None,
         busy: str | None = None,
         prompted: bool = False,
+        answered: bool = True,
     ) -> None:
         """Show a candidate's predicted IoU and which of how many it is; None: there is none.
 
-        ``busy`` says what is under way; ``prompted``, that there is something to reject.
+        ``busy`` says what is under way; ``prompted``, that there is something to reject;
+        ``answered``, that the model was asked about it (it is not when that was cancelled).
         """
         there = score is not None
         index, n = which or (0, 1)
@@ -340,7 +342,8 @@ class CandidatePanel(QWidget):
         elif refining is not None:
             self._text.setText(f"Refining object {refining}: click + or −.")
         elif prompted:
-            self._text.setText("Nothing found here: add a point, or reject.")
+            found = "Nothing found here" if answered else "Not answered yet"
+            self._text.setText(f"{found}: add a point, or reject.")
         else:
             self._text.setText(self.HINT)
         self._show_score(score, waiting=busy is not None)
