@@ -97,9 +97,10 @@ class Overlay:
         scale = np.asarray(own_layer_place(self._plane, self._image)["scale"])
         wanted_scale, wanted_at = scale * ratio_yx, scale * np.asarray(at_yx)
         layer.metadata.update(ratio=tuple(ratio_yx), at=tuple(at_yx))
-        if not layer.visible or not np.allclose(layer.scale, wanted_scale):
-            layer.scale = wanted_scale
-        layer.translate = wanted_at
+        with layer.events.extent.blocker():  # the viewer measures all layers: once is enough
+            if not layer.visible or not np.allclose(layer.scale, wanted_scale):
+                layer.scale = wanted_scale
+            layer.translate = wanted_at
         layer.data = pixels
         layer.visible = True
 

@@ -151,7 +151,7 @@ class PromptLayers(QObject):
         label, color = (POSITIVE, GREEN) if positive else (NEGATIVE, RED)
         points, shapes = self.points, self.shapes
         if points is not None and points.feature_defaults["label"][0] != label:
-            points.feature_defaults = {"label": label}
+            _set_default(points, label)
         if shapes is not None and shapes.metadata.get(OWN) and self._edge_color != color:
             shapes.current_edge_color = self._edge_color = color
 
@@ -244,7 +244,7 @@ class PromptLayers(QObject):
         features["label"] = _signs(positive)["label"].to_numpy()
         with self._quiet():
             layer.features = features
-            layer.feature_defaults = {"label": POSITIVE}
+            _set_default(layer, POSITIVE)
             layer.face_color_cycle = [GREEN, RED]
             layer.face_color = "label"
 
@@ -363,7 +363,10 @@ class PromptLayers(QObject):
         with self._quiet():
             layer.selected_data = set()
             layer.data = self._to_layer(yx, layer)
-            layer.features = _signs(prompts.positive)
+            features = _signs(prompts.positive)
+            if not layer.metadata.get(OWN):
+                features = layer.features.assign(label=features["label"].to_numpy())
+            layer.features = features
             layer.refresh_colors()
             if layer.metadata.get(OWN):
                 layer.size = self._size
@@ -390,6 +393,12 @@ def _box_of(corners_yx: NDArray[np.float64]) -> Box:
     """Half-open pixel box of a drawn rectangle, whose corners are points in the image."""
     (y0, x0), (y1, x1) = corners_yx.min(axis=0) + 0.5, corners_yx.max(axis=0) + 0.5
     return tuple(round(float(v), 3) for v in (y0, x0, y1, x1))  # type: ignore[return-value]
+
+
+def _set_default(layer: Any, label: str) -> None:
+    """The sign of the next point; what else the person's points say stays."""
+    defaults = layer.feature_defaults
+    layer.feature_defaults = {**{c: defaults[c].iloc[0] for c in defaults}, "label": label}
 
 
 def _no_signs() -> Any:
