@@ -118,7 +118,9 @@ def test_a_mask_alone_is_a_prompt_as_upstream(pair):
 def nano() -> Sam2:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Sam2(SAM2_CONFIGS["pathsam-nano"]).eval()
+        # One magnification, untidied: what the decoder itself says.
+        changes = {"octaves": 1, "one_piece": False}
+        model = Sam2(SAM2_CONFIGS["pathsam-nano"].model_copy(update=changes)).eval()
         for p in model.sam_mask_decoder.parameters():
             if p.ndim == 1:
                 torch.nn.init.normal_(p, std=0.3)
