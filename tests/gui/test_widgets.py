@@ -55,7 +55,8 @@ def test_candidate(qtbot):
     widget.show_candidate(0.4, (1, 3))
     assert widget.text() == "Candidate, mask 2 of 3"
     assert widget.accept_button.isEnabled()
-    widget.show_candidate(None, None, busy="Encoding the field in view")
+    widget.show_candidate(None, None, busy="Encoding the field in view", left_s=7.2)
+    assert widget.text() == "Encoding the field in view… about 7 s left"
     assert widget.cancel_button.isVisible()
     with qtbot.waitSignal(widget.cancelled):
         widget.cancel_button.click()

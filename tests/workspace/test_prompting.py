@@ -152,6 +152,22 @@ def test_an_answer_does_not_wait_for_an_encoding_nobody_wants(late, model):
     assert len(model.encoded) == 1
 
 
+def test_the_time_left_is_known_from_the_last_encoding(late, monkeypatch):
+    workspace, runner = late
+    clock = [0.0]
+    monkeypatch.setattr("napari_pathsam.workspace.prompting.time.monotonic", lambda: clock[0])
+    click(workspace, "a")
+    runner.run()  # loads
+    assert workspace.busy
+    assert workspace.seconds_left is None
+    clock[0] = 8.0
+    runner.run_all()
+    assert workspace.seconds_left is None
+    workspace.forget_embeddings()
+    clock[0] = 9.0
+    assert workspace.seconds_left == pytest.approx(7.0)
+
+
 def test_a_stale_answer_is_dropped(late):
     workspace, runner = late
     click(workspace, "a")

@@ -67,6 +67,10 @@ class AnnotateDock(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view, 1)
+        self._left_timer = QTimer(self)
+        self._left_timer.setSingleShot(True)
+        self._left_timer.setInterval(500)
+        self._left_timer.timeout.connect(self._show_candidate)
         self._binder = KeyBinder(viewer, self.keys, self._actions())
         self._connect()
         self._print_keys()
@@ -319,7 +323,10 @@ class AnnotateDock(QWidget):
             busy=workspace.busy,
             prompted=workspace.prompted,
             answered=workspace.answered,
+            left_s=workspace.seconds_left,
         )
+        if workspace.busy is not None and not self._closed:
+            self._left_timer.start()
 
     def _show_classes(self, *_: Any) -> None:
         self.view.classes.set_value(self.workspace.classes)
@@ -381,6 +388,7 @@ class AnnotateDock(QWidget):
             return
         self._closed = True
         self.models.close_work()
+        self._left_timer.stop()
         self._binder.unbind()
         for signal, slot in self._workspace_slots():
             signal.disconnect(slot, missing_ok=True)

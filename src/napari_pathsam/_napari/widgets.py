@@ -326,16 +326,19 @@ class CandidatePanel(QWidget):
         busy: str | None = None,
         prompted: bool = False,
         answered: bool = True,
+        left_s: float | None = None,
     ) -> None:
         """Show a candidate's predicted IoU and which of how many it is; None: there is none.
 
         ``busy`` says what is under way; ``prompted``, that there is something to reject;
-        ``answered``, that the model was asked about it (it is not when that was cancelled).
+        ``answered``, that the model was asked about it (it is not when that was cancelled);
+        ``left_s``, how long what is under way will take.
         """
         there = score is not None
         index, n = which or (0, 1)
         if busy is not None:
-            self._text.setText(f"{busy}…")
+            left = f" about {left_s:.0f} s left" if left_s is not None and left_s >= 1 else ""
+            self._text.setText(f"{busy}…{left}")
         elif there:
             name = f"Object {refining}" if refining is not None else "Candidate"
             self._text.setText(f"{name}, mask {index + 1} of {n}" if n > 1 else name)

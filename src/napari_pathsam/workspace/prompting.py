@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -147,6 +148,8 @@ class Prompter:
         self._asked: int | None = None
         self.model_name, self.device = DEFAULT_MODEL, "auto"
         self.embeddings = Embeddings()
+        self._s_per_px: float | None = None  # what encoding took the last time
+        self._began = 0.0
         self.field: Field | None = None
         self.busy: str | None = None
 
@@ -155,11 +158,21 @@ class Prompter:
         if (name, device) == (self.model_name, self.device):
             return False
         self.stop()
-        self._model = None
+        self._model = self._s_per_px = None
         self.model_name, self.device = name, device
         self.embeddings.clear()
         self._tell(None, None)
         return True
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the encoding under way, by what the last one took; None: nobody knows."""
+        doing = self._preparing.busy_with
+        field = doing[-1] if isinstance(doing, tuple) else None
+        if self._s_per_px is None or not isinstance(field, Field):
+            return None
+        height, width = field.shape_yx
+        return self._began + self._s_per_px * height * width - time.monotonic()
 
     def forget(self) -> None:
         """Other pixels: no embedding is valid any more."""
@@ -245,6 +258,7 @@ class Prompter:
         if self._preparing.busy_with == key:
             return
         self._tell("Encoding the field in view", field)
+        self._began = time.monotonic()
         self._preparing.start(
             key,
             _encode,
@@ -257,6 +271,8 @@ class Prompter:
         )
 
     def _encoded(self, key: tuple[Any, ...], embedding: ImageEmbedding) -> None:
+        height, width = key[-1].shape_yx
+        self._s_per_px = (time.monotonic() - self._began) / (height * width)
         self.embeddings.put(key, embedding)
         self._tell(None, self.field)
         self.update()

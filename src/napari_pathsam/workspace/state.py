@@ -101,6 +101,11 @@ class WorkspaceState:
         """What is under way, in words."""
         return self._prompter.busy
 
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the encoding under way will take, by what the last one took; None: unknown."""
+        return self._prompter.seconds_left
+
     # --- steps ----------------------------------------------------------------------------------
 
     @property
