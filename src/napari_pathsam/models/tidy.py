@@ -84,10 +84,11 @@ def _fill_holes(
 ) -> None:
     """Make small enclosed background object."""
     mask = logits > 0
-    holes, n = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
-    if not n:
-        return
-    small = np.bincount(holes.ravel()) < SMALL_HOLE * np.count_nonzero(mask)
+    # Background that does not reach the border is a hole: one labelling, where filling takes many.
+    background, n = ndimage.label(~mask)
+    small = np.bincount(background.ravel(), minlength=n + 1) < SMALL_HOLE * np.count_nonzero(mask)
     small[0] = False
-    small[holes[outside]] = False
-    logits[small[holes]] = 1.0
+    for edge in (background[0], background[-1], background[:, 0], background[:, -1]):
+        small[edge] = False
+    small[background[outside]] = False
+    logits[small[background]] = 1.0
