@@ -89,7 +89,7 @@ def nano_loader():
     holder: dict = {}
 
     def loader(name: str, device: str):
-        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+        torch.set_num_threads(os.cpu_count() or 2)
         return interruptible(model, holder["dock"].runner)
 
     loader.holder = holder  # type: ignore[attr-defined]

@@ -182,7 +182,9 @@ class ViewerModels:
         torch = load_torch()
         from napari_pathsam.models.catalogue import load_model
 
-        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+        # All cores: the worker's threads are nicer than the viewer's, and the gaps between
+        # event-loop ticks were the same as with one core left free (docs/results.md).
+        torch.set_num_threads(os.cpu_count() or 2)
         model = interruptible(load_model(name, device=device), self._runner)
         self._kept = ((name, device), model)
         return model
