@@ -7,7 +7,6 @@ from skimage.draw import ellipse
 
 from napari_pathsam.core.errors import BadPromptError
 from napari_pathsam.core.prompts import (
-    as_instances,
     ellipse_in_box,
     innermost_point,
     iter_objects,
@@ -63,13 +62,6 @@ def test_the_border_counts_as_outside():
     corner = np.zeros((30, 30), bool)
     corner[:9, :9] = True
     assert innermost_point(corner) == (4.0, 4.0)
-
-
-def test_objects_of_binary_labels_touch_by_corners():
-    labels = np.zeros((10, 10), np.uint8)
-    labels[:3, :3] = labels[3:5, 3:5] = 255
-    labels[8:, 8:] = 255
-    assert as_instances(labels).max() == 2
 
 
 def test_small_objects_are_left_out():

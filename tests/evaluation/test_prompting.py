@@ -150,3 +150,10 @@ def test_a_real_model_gives_the_same_figures_twice(sample, tiny_model):
     embedding = tiny_model.encode(sample.load()[0])
     mask = tiny_model.decode_prompts(embedding, Prompts().with_point(20, 30)).mask
     assert mask.shape == (80, 100)
+
+
+def test_pieces_of_binary_labels_that_touch_by_corners_are_one_object():
+    labels = np.zeros((10, 10), np.uint8)
+    labels[:3, :3] = labels[3:5, 3:5] = 255
+    labels[8:, 8:] = 255
+    assert objects_of(labels, "binary").max() == 2

@@ -198,12 +198,3 @@ def iter_objects(
             mask = np.zeros(labels.shape, bool)
             mask[where] = inside
             yield index, mask
-
-
-def as_instances(labels: NDArray) -> NDArray[np.int32]:
-    """Instance ids as they are; a binary map becomes its 8-connected components."""
-    ids = np.unique(labels)
-    if len(ids[ids != 0]) <= 1:
-        components, _ = ndimage.label(labels != 0, structure=np.ones((3, 3)))
-        return components.astype(np.int32)
-    return labels.astype(np.int32)

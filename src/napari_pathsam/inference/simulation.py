@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -77,12 +77,3 @@ def annotate(
     ious += ious[-1:] * (clicks - len(ious))
     boxed = model.decode_prompts(embedding, Prompts(box=tight_box(target)))
     return Interaction(tuple(ious), mask_iou(boxed.mask, target), tuple(t.seconds for t in turns))
-
-
-def mean_ious(interactions: Sequence[Interaction]) -> dict[str, float]:
-    """Means over objects, by the names used in reports."""
-    if not interactions:
-        return {}
-    by_click = np.mean([i.iou_at_clicks for i in interactions], axis=0)
-    found = {f"iou_{n}": float(value) for n, value in enumerate(by_click, start=1)}
-    return found | {"iou_box": float(np.mean([i.iou_box for i in interactions]))}
