@@ -35,6 +35,8 @@ class ImageEmbedding:
         Name of the model that made it; only that model can decode it.
     mpp
         Microns per pixel of the given image, where known.
+    pathology
+        ``(1, D, h, w)``, stride 16: what a pathology encoder saw, where the model has one.
     coarser
         The same image at half, a quarter … of ``input_yx``, for a model that looks at several.
     prepared
@@ -48,13 +50,15 @@ class ImageEmbedding:
     input_yx: tuple[int, int]
     model: str
     mpp: float | None = None
+    pathology: torch.Tensor | None = None
     coarser: tuple[ImageEmbedding, ...] = ()
     prepared: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @property
     def nbytes(self) -> int:
         """Memory held by the tensors."""
-        tensors = (self.image_embed, *self.high_res, *self.trunk)
+        tensors = [self.image_embed, *self.high_res, *self.trunk]
+        tensors += [] if self.pathology is None else [self.pathology]
         kept = sum(shared.nbytes for _, shared in self.prepared.values())
         kept += sum(level.nbytes for level in self.coarser)
         return kept + sum(t.numel() * t.element_size() for t in tensors)

@@ -176,16 +176,34 @@ class Sam2(nn.Module):
         high_res = (decoder.conv_s0(levels[0]), decoder.conv_s1(levels[1]))
         return levels[2] + self.no_mem_embed[0, 0][:, None, None], high_res, trunk
 
-    @torch.inference_mode()
-    def encode(self, image: NDArray[np.uint8], *, mpp: float | None = None) -> ImageEmbedding:
-        """Encode ``(H, W, 3)`` uint8 of any size, once for all prompts.
+    @torch.no_grad()
+    def encode(
+        self,
+        image: NDArray[np.uint8],
+        *,
+        mpp: float | None = None,
+        input_yx: tuple[int, int] | None = None,
+        octaves: int | None = None,
+    ) -> ImageEmbedding:
+        """Encode ``(H, W, 3)`` uint8 of any size, once for all prompts and classes.
 
-        ``mpp`` is the image's pixel size in µm; it is kept, not used to resize.
+        Parameters
+        ----------
+        image
+            Pixels as they are shown.
+        mpp
+            The image's pixel size in µm; it is kept, not used to resize.
+        input_yx
+            Rows and columns the network sees, multiples of 32; by default :meth:`input_yx`, and
+            always that where every image is stretched to one canvas.
+        octaves
+            How many magnifications; by default the model's own number.
         """
-        shape_yx = (image.shape[0], image.shape[1])
-        height, width = self.input_yx(shape_yx)
+        height, width = self.input_yx((image.shape[0], image.shape[1]))
+        if input_yx is not None and not self.config.fixed_canvas:
+            height, width = input_yx
         sizes = [(height, width)]
-        for octave in range(1, self.config.octaves):
+        for octave in range(1, octaves or self.config.octaves):
             smaller = [max(32, round(n / 2**octave / 32) * 32) for n in (height, width)]
             sizes.append((smaller[0], smaller[1]))
         finest, *coarser = (self._encode_at(image, size, mpp) for size in dict.fromkeys(sizes))
