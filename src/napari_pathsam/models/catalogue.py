@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -11,37 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from napari_pathsam.core.errors import UnavailableError
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import SAM2_CONFIGS
+from napari_pathsam.models.sources import Packaged, Url
 
 DEFAULT_MODEL = "pathsam-nano"
-
-
-class Packaged(BaseModel):
-    """Weights that ship inside the package."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["packaged"] = "packaged"
-    file: str
-
-    @property
-    def path(self) -> Path:
-        return Path(__file__).parents[1] / "weights" / self.file
-
-
-class Url(BaseModel):
-    """Weights to be fetched once, when asked.
-
-    ``sha256`` is None where no public source gives one. ``size`` is in bytes; where only the
-    number of weights is known it is approximate, and ``exact_size`` False.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["url"] = "url"
-    url: str
-    sha256: str | None
-    size: int
-    exact_size: bool = True
 
 
 class ModelEntry(BaseModel):
