@@ -9,6 +9,7 @@ one decoder call. Source: Ravi et al., SAM 2 (2024), arXiv 2408.00714.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -65,6 +66,37 @@ def _trunk(config: HieraConfig | TimmConfig) -> nn.Module:
 
     hiera: nn.Module = Hiera(**config.model_dump(exclude={"kind"}))
     return hiera
+
+
+class Neck(nn.Module):
+    """A trainable copy of a SAM 2's neck: trunk features → image embedding and finer levels.
+
+    Level by level from the deepest, nearest-neighbour top-down as upstream's. Without ``high_res``
+    it stops at stride 16.
+    """
+
+    def __init__(self, sam: Sam2, *, high_res: bool) -> None:
+        super().__init__()
+        neck, decoder = sam.image_encoder.neck, sam.sam_mask_decoder
+        convs = [deepcopy(level.conv) for level in neck.convs]  # deepest first
+        self.convs = nn.ModuleList(convs if high_res else convs[:2])
+        self.finer = nn.ModuleList(
+            [deepcopy(decoder.conv_s0), deepcopy(decoder.conv_s1)] if high_res else []
+        )
+        self.top_down = set(neck.fpn_top_down_levels)
+        self.no_mem_embed = nn.Parameter(sam.no_mem_embed.detach()[0, 0].clone())
+
+    def forward(self, trunk: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        levels: list[Tensor] = []
+        for n, conv in enumerate(self.convs):
+            level = conv(trunk[3 - n])
+            if levels and 3 - n in self.top_down:
+                level = level + functional.interpolate(levels[-1], scale_factor=2, mode="nearest")
+            levels.append(level)
+        image_embed = levels[1] + self.no_mem_embed[:, None, None]
+        if not len(self.finer):
+            return image_embed, ()
+        return image_embed, (self.finer[0](levels[3]), self.finer[1](levels[2]))
 
 
 class Sam2(nn.Module):
@@ -131,6 +163,15 @@ class Sam2(nn.Module):
     def device(self) -> torch.device:
         return self.no_mem_embed.device
 
+    @property
+    def trunk_channels(self) -> tuple[int, ...]:
+        """Channels of the trunk's features, finest first."""
+        return tuple(self.image_encoder.trunk.channel_list[::-1])
+
+    def neck_copy(self, *, high_res: bool) -> nn.Module:
+        """What turns trunk features into what the decoder reads, as a module to be trained on."""
+        return Neck(self, high_res=high_res)
+
     # --- images -------------------------------------------------------------------------------
 
     def input_yx(self, shape_yx: tuple[int, int]) -> tuple[int, int]:
@@ -151,14 +192,18 @@ class Sam2(nn.Module):
                 "the model wants (height, width, 3) in uint8. `napari_pathsam.io.images.as_rgb` "
                 "turns grey, 16-bit and other images into that."
             )
+        size = input_yx or self.input_yx((image.shape[0], image.shape[1]))
+        return self.normalise(self.resized(image, size))
+
+    def resized(self, image: NDArray[np.uint8], size_yx: tuple[int, int]) -> Tensor:
+        """``(H, W, 3)`` uint8 → ``(1, 3, h, w)`` in 0 … 1 on the model's device."""
         pixels = torch.from_numpy(np.array(image)).to(self.device)
         pixels = pixels.permute(2, 0, 1)[None].float() / 255
-        size = input_yx or self.input_yx((image.shape[0], image.shape[1]))
-        if pixels.shape[-2:] != size:
-            pixels = functional.interpolate(
-                pixels, size, mode="bilinear", align_corners=False, antialias=True
-            )
-        return self.normalise(pixels)
+        if pixels.shape[-2:] == size_yx:
+            return pixels
+        return functional.interpolate(
+            pixels, size_yx, mode="bilinear", align_corners=False, antialias=True
+        )
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """``(B, 3, h, w)`` in 0 … 1 → as the trunk wants it."""
