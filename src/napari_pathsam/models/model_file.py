@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +17,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.models.pathsam_config import Part, PathSamConfig
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import HieraConfig, Sam2Config
 
@@ -38,6 +40,8 @@ class BaseWeights(BaseModel):
 class ModelCard(BaseModel):
     """What a model file says about itself.
 
+    ``config`` is a whole promptable model's, or that of a model which knows classes; of the latter
+    the file holds only the ``trained`` parts, and ``base`` names the weights the rest comes from.
     ``mpp`` is the pixel size in µm the model was trained at, where there is one;
     ``provenance`` is free JSON: data, split, seeds, versions, metrics, date, limits.
     """
@@ -45,7 +49,8 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
-    config: Sam2Config
+    config: Sam2Config | PathSamConfig
+    trained: tuple[Part, ...] = ()
     classes: ClassTable | None = None
     mpp: float | None = None
     base: tuple[BaseWeights, ...] = ()
@@ -65,11 +70,18 @@ def save_model(
     ``card`` has the fields of :class:`ModelCard` except ``config``, which is the model's own;
     ``licence`` is needed. Floating tensors are stored as ``dtype``.
     """
-    path = Path(path)
-    checked = ModelCard(config=model.config, **card)
+    return save_tensors(
+        Path(path), model.state_dict(), ModelCard(config=model.config, **card), dtype
+    )
+
+
+def save_tensors(
+    path: Path, state: Mapping[str, torch.Tensor], checked: ModelCard, dtype: torch.dtype
+) -> ModelCard:
+    """Write tensors under a card, whole or not at all."""
     tensors = {
-        name: (t.to(dtype) if t.is_floating_point() else t).cpu().contiguous()
-        for name, t in model.state_dict().items()
+        name: (t.detach().to(dtype) if t.is_floating_point() else t).cpu().contiguous()
+        for name, t in state.items()
     }
     _check_finite(path, tensors)
     with replacing(path) as new:
@@ -111,7 +123,7 @@ def read_card(path: str | Path) -> ModelCard:
 
 
 def load_model_file(path: str | Path) -> tuple[Sam2, ModelCard]:
-    """The model in a model file, on the CPU, in eval mode, in float32; and its card.
+    """The promptable model in a model file, on the CPU, in eval mode, in float32; and its card.
 
     Raises
     ------
@@ -121,18 +133,26 @@ def load_model_file(path: str | Path) -> tuple[Sam2, ModelCard]:
         There is no such file.
     """
     path = Path(path)
+    card = read_card(path)
+    if not isinstance(card.config, Sam2Config):
+        raise _refused(path, f"it is the head {card.config.name}, which needs {card.config.base}")
+    if _smallest_bytes(card.config) > path.stat().st_size:
+        raise _refused(path, "it is far too small for the model it says it is")
+    model = _built(path, card.config)
+    load_tensors(path, model)
+    return model.eval(), card
+
+
+def load_tensors(path: Path, model: nn.Module, names: Collection[str] | None = None) -> None:
+    """Fill a model with the tensors of a file: exactly those ``names`` (None: all it has)."""
+    state = model.state_dict()
+    wanted = {n: tuple(t.shape) for n, t in state.items() if names is None or n in names}
     with _opened(path) as file:
-        card = _card(path, file.metadata())
-        if _smallest_bytes(card.config) > path.stat().st_size:
-            raise _refused(path, "it is far too small for the model it says it is")
-        model = _built(path, card.config)
-        wanted = {name: tuple(t.shape) for name, t in model.state_dict().items()}
         found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         check_layout(path, wanted, found)
         tensors = {name: file.get_tensor(name) for name in found}
     _check_finite(path, tensors)
-    model.load_state_dict(tensors)
-    return model.eval(), card
+    model.load_state_dict(tensors, strict=False)  # complete: the layout was checked
 
 
 def check_layout(
