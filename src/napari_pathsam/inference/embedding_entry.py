@@ -1,0 +1,143 @@
+"""One entry of the embedding cache: an embedding rounded, and the file it is kept in."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from napari_pathsam.models.embedding import ImageEmbedding
+
+Precision = Literal["half", "single"]
+
+META = "napari_pathsam_embedding"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An embedding as it is kept: on the CPU, rounded, only the ``parts`` that were asked for."""
+
+    embedding: ImageEmbedding
+    parts: frozenset[str]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self.embedding.nbytes
+
+    @classmethod
+    def of(cls, made: ImageEmbedding, parts: frozenset[str], precision: Precision) -> Entry:
+        """What is kept of an embedding that was just made."""
+
+        def change(tensor: Tensor) -> Tensor:
+            tensor = tensor.detach().to("cpu", torch.float32)
+            # A tensor of its own: a view would keep all that it was cut from.
+            return half(tensor) if precision == "half" else tensor.contiguous().clone()
+
+        return cls(_mapped(_with_parts(made, parts), change), parts)
+
+    def ready(self, parts: frozenset[str], device: torch.device) -> ImageEmbedding:
+        """What a caller gets: float32, its own, on its device."""
+
+        def change(tensor: Tensor) -> Tensor:
+            return tensor.to(device).to(torch.float32, copy=True)
+
+        return _mapped(_with_parts(self.embedding, parts), change)
+
+
+def half(tensor: Tensor) -> Tensor:
+    """In half precision, or as it is where a value is too large for that."""
+    rounded = tensor.half().contiguous()
+    beyond = bool(torch.isinf(rounded).any()) and bool(torch.isfinite(tensor).all())
+    return tensor.contiguous().clone() if beyond else rounded
+
+
+def _with_parts(embedding: ImageEmbedding, parts: frozenset[str]) -> ImageEmbedding:
+    """Without the tensors that are not asked for."""
+    coarser = embedding.coarser if "coarser" in parts else ()
+    return replace(
+        embedding,
+        image_embed=embedding.image_embed[:, : None if "image_embed" in parts else 0],
+        high_res=embedding.high_res if "high_res" in parts else (),
+        trunk=embedding.trunk if "trunk" in parts else (),
+        pathology=embedding.pathology if "pathology" in parts else None,
+        coarser=tuple(_with_parts(level, parts) for level in coarser),
+    )
+
+
+def _mapped(embedding: ImageEmbedding, change: Callable[[Tensor], Tensor]) -> ImageEmbedding:
+    return replace(
+        embedding,
+        image_embed=change(embedding.image_embed),
+        high_res=tuple(change(t) for t in embedding.high_res),
+        trunk=tuple(change(t) for t in embedding.trunk),
+        pathology=None if embedding.pathology is None else change(embedding.pathology),
+        coarser=tuple(_mapped(level, change) for level in embedding.coarser),
+    )
+
+
+def entry_bytes(name: str, entry: Entry) -> bytes:
+    """An entry as a safetensors file whose metadata says which entry it is, with a checksum."""
+    levels = [entry.embedding, *entry.embedding.coarser]
+    tensors: dict[str, Tensor] = {}
+    about = []
+    for i, level in enumerate(levels):
+        tensors[f"{i}.image_embed"] = level.image_embed
+        tensors |= {f"{i}.high_res.{j}": t for j, t in enumerate(level.high_res)}
+        tensors |= {f"{i}.trunk.{j}": t for j, t in enumerate(level.trunk)}
+        if level.pathology is not None:
+            tensors[f"{i}.pathology"] = level.pathology
+        known = {field: getattr(level, field) for field in ("shape_yx", "input_yx", "model", "mpp")}
+        about.append(known | {"high_res": len(level.high_res), "trunk": len(level.trunk)})
+    meta = {"format": 1, "name": name, "parts": sorted(entry.parts), "levels": about}
+    content = save(tensors, {META: json.dumps(meta)})
+    return content + zlib.crc32(content).to_bytes(4, "big")
+
+
+def read_entry(path: Path, name: str) -> Entry | None:
+    """The entry in a file; None when there is none, or it is torn, foreign or another one's."""
+    try:
+        content = path.read_bytes()
+        os.utime(path)  # used last now
+    except OSError:
+        return None
+    try:
+        if zlib.crc32(content[:-4]) != int.from_bytes(content[-4:], "big"):
+            raise ValueError("the checksum is wrong")
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        meta = json.loads(header["__metadata__"][META])
+        if meta["format"] != 1 or meta["name"] != name:
+            raise ValueError("it is another entry")
+        tensors = load(content[:-4])
+        first, *coarser = (_level(i, level, tensors) for i, level in enumerate(meta["levels"]))
+        return Entry(replace(first, coarser=tuple(coarser)), frozenset(meta["parts"]))
+    except (ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
+        logger.warning("%s is no embedding of this cache and is passed over: %s", path, error)
+        return None
+
+
+def _level(i: int, about: dict[str, Any], tensors: dict[str, Tensor]) -> ImageEmbedding:
+    height, width = about["shape_yx"]
+    h, w = about["input_yx"]
+    return ImageEmbedding(
+        image_embed=tensors[f"{i}.image_embed"],
+        high_res=tuple(tensors[f"{i}.high_res.{j}"] for j in range(about["high_res"])),
+        trunk=tuple(tensors[f"{i}.trunk.{j}"] for j in range(about["trunk"])),
+        shape_yx=(height, width),
+        input_yx=(h, w),
+        model=about["model"],
+        mpp=about["mpp"],
+        pathology=tensors.get(f"{i}.pathology"),
+    )
