@@ -62,7 +62,8 @@ def prepare(
     decoder
         Upstream's MaskDecoder.
     image_embed, high_res
-        ``(1, C, h, w)``; ``(1, C/8, 4h, 4w)`` and ``(1, C/4, 2h, 2w)``.
+        ``(1, C, h, w)``; ``(1, C/8, 4h, 4w)`` and ``(1, C/4, 2h, 2w)``, or nothing for a decoder
+        without them (SAM 1).
     positions
         ``(1, C, h, w)``.
     no_mask
@@ -80,6 +81,7 @@ def prepare(
         return projected.view(len(cells), heads, -1).transpose(0, 1)  # (H, N, d)
 
     up_8, _, _, up_4, _ = decoder.output_upscaling
+    bias_8, bias_4, n = up_8.bias.repeat(4), up_4.bias.repeat(16), len(image)
     return Prepared(
         grid_yx=(image_embed.shape[-2], image_embed.shape[-1]),
         image=image,
@@ -88,8 +90,8 @@ def prepare(
         to_key=per_head(to_image.k_proj, unmasked + where).transpose(1, 2).contiguous(),
         to_value=per_head(to_image.v_proj, unmasked).contiguous(),
         to_query=per_head(from_image.q_proj, unmasked + where).transpose(1, 2).contiguous(),
-        skip_8=_by_cell(high_res[1][0], 1) + up_8.bias.repeat(4),
-        skip_4=_by_cell(high_res[0][0], 2) + up_4.bias.repeat(16),
+        skip_8=_by_cell(high_res[1][0], 1) + bias_8 if high_res else bias_8.expand(n, -1).clone(),
+        skip_4=_by_cell(high_res[0][0], 2) + bias_4 if high_res else bias_4.expand(n, -1).clone(),
     )
 
 

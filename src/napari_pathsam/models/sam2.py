@@ -1,4 +1,4 @@
-"""SAM 2 for single images: SAM 2.1 in Meta's sizes, and our small `pathsam-nano`.
+"""Promptable models of single images: SAM 2.1, MedSAM2, SAM 1, and our small `pathsam-nano`.
 
 The only file that knows the upstream ``sam2`` package. The parts are upstream's own (image encoder,
 prompt encoder, mask decoder) put together by configuration under the names of Meta's checkpoints;
@@ -25,7 +25,8 @@ from napari_pathsam.models import fast_decode
 from napari_pathsam.models.embedding import NOTHING, ImageEmbedding, PromptedMask
 from napari_pathsam.models.octaves import merged, resized
 from napari_pathsam.models.prompt_map import PromptSkip, draw_prompts
-from napari_pathsam.models.sam2_config import HieraConfig, Sam2Config, TimmConfig
+from napari_pathsam.models.sam import VitEncoder, VitNeck
+from napari_pathsam.models.sam2_config import HieraConfig, Sam2Config, TimmConfig, VitConfig
 from napari_pathsam.models.tidy import in_one_piece
 
 LOGIT_CLAMP = 32.0  # of masks fed back, as upstream
@@ -68,6 +69,23 @@ def _trunk(config: HieraConfig | TimmConfig) -> nn.Module:
     return hiera
 
 
+def _image_encoder(config: Sam2Config) -> Any:
+    """A trunk and its neck, as attributes of those names."""
+    if isinstance(config.trunk, VitConfig):
+        return VitEncoder(config.trunk, config.width, config.field_px)
+    from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
+
+    trunk = _trunk(config.trunk)
+    neck = FpnNeck(
+        position_encoding=nn.Identity(),  # upstream computes one per level and never uses it
+        d_model=config.width,
+        backbone_channel_list=trunk.channel_list,
+        fpn_top_down_levels=list(config.top_down_levels),
+        fpn_interp_model="nearest",
+    )
+    return ImageEncoder(trunk=trunk, neck=neck, scalp=1)
+
+
 class Neck(nn.Module):
     """A trainable copy of a SAM 2's neck: trunk features → image embedding and finer levels.
 
@@ -84,6 +102,7 @@ class Neck(nn.Module):
             [deepcopy(decoder.conv_s0), deepcopy(decoder.conv_s1)] if high_res else []
         )
         self.top_down = set(neck.fpn_top_down_levels)
+        assert sam.no_mem_embed is not None
         self.no_mem_embed = nn.Parameter(sam.no_mem_embed.detach()[0, 0].clone())
 
     def forward(self, trunk: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -107,22 +126,13 @@ class Sam2(nn.Module):
 
     def __init__(self, config: Sam2Config) -> None:
         super().__init__()
-        from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
         from sam2.modeling.sam.mask_decoder import MaskDecoder
         from sam2.modeling.sam.prompt_encoder import PromptEncoder
         from sam2.modeling.sam.transformer import TwoWayTransformer
 
         self.config = config
-        width, grid = config.width, config.field_px // 16
-        trunk = _trunk(config.trunk)
-        neck = FpnNeck(
-            position_encoding=nn.Identity(),  # upstream computes one per level and never uses it
-            d_model=width,
-            backbone_channel_list=trunk.channel_list,
-            fpn_top_down_levels=list(config.top_down_levels),
-            fpn_interp_model="nearest",
-        )
-        self.image_encoder = ImageEncoder(trunk=trunk, neck=neck, scalp=1)
+        width, grid, sam2 = config.width, config.field_px // 16, not config.is_sam1
+        self.image_encoder = _image_encoder(config)
         self.sam_prompt_encoder = PromptEncoder(
             embed_dim=width,
             image_embedding_size=(grid, grid),
@@ -137,19 +147,19 @@ class Sam2(nn.Module):
             transformer_dim=width,
             iou_head_depth=3,
             iou_head_hidden_dim=config.iou_hidden_dim,
-            use_high_res_features=True,
-            iou_prediction_use_sigmoid=True,
+            use_high_res_features=sam2,
+            iou_prediction_use_sigmoid=sam2,
             pred_obj_scores=config.object_score,
             pred_obj_scores_mlp=config.object_score,
             use_multimask_token_for_obj_ptr=True,
-            dynamic_multimask_via_stability=True,
+            dynamic_multimask_via_stability=sam2,
             dynamic_multimask_stability_delta=0.05,
             dynamic_multimask_stability_thresh=0.98,
         )
         self.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= (
             config.position_scale
         )
-        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, width))
+        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, width)) if sam2 else None
         self.prompt_skip = PromptSkip(width) if config.prompt_map else None
         mean, std = torch.tensor(config.pixel_mean), torch.tensor(config.pixel_std)
         self.register_buffer("pixel_mean", mean[:, None, None], persistent=False)
@@ -161,7 +171,7 @@ class Sam2(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.no_mem_embed.device
+        return self.get_buffer("pixel_mean").device
 
     @property
     def trunk_channels(self) -> tuple[int, ...]:
@@ -170,12 +180,14 @@ class Sam2(nn.Module):
 
     def neck_copy(self, *, high_res: bool) -> nn.Module:
         """What turns trunk features into what the decoder reads, as a module to be trained on."""
+        if self.config.is_sam1:
+            return VitNeck(self.image_encoder.neck)
         return Neck(self, high_res=high_res)
 
     # --- images -------------------------------------------------------------------------------
 
     def input_yx(self, shape_yx: tuple[int, int]) -> tuple[int, int]:
-        """The size at which an image of this shape is encoded."""
+        """The size at which an image of this shape is encoded; with ``pad``: stretched, unpadded."""
         side = self.config.field_px
         if self.config.fixed_canvas:
             return (side, side)
@@ -184,16 +196,32 @@ class Sam2(nn.Module):
         height, width = (min(max(32, round(n * scale / 32) * 32), side) for n in shape_yx)
         return (height, width)
 
+    def fitted_yx(self, shape_yx: tuple[int, int]) -> tuple[int, int]:
+        """The part of the network's field that an image fills when nothing else is asked for.
+
+        With ``pad`` it keeps its shape, but for rounding to whole cells of the mask (4 pixels;
+        SAM 1 rounds to one).
+        """
+        if not self.config.pad:
+            return self.input_yx(shape_yx)
+        side, longest = self.config.field_px, max(shape_yx)
+        height, width = (max(4, round(n * side / longest / 4) * 4) for n in shape_yx)
+        return (height, width)
+
     def prepare(self, image: NDArray[np.uint8], input_yx: tuple[int, int] | None = None) -> Tensor:
-        """``(H, W, 3)`` uint8 → ``(1, 3, h, w)``, resized and normalised as upstream does."""
+        """``(H, W, 3)`` uint8 → ``(1, 3, h, w)``: resized, normalised, padded as upstream does."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise BadImageError(
                 f"An image of shape {image.shape} and type {image.dtype} cannot be encoded; "
                 "the model wants (height, width, 3) in uint8. `napari_pathsam.io.images.as_rgb` "
                 "turns grey, 16-bit and other images into that."
             )
-        size = input_yx or self.input_yx((image.shape[0], image.shape[1]))
-        return self.normalise(self.resized(image, size))
+        size = input_yx or self.fitted_yx((image.shape[0], image.shape[1]))
+        pixels = self.normalise(self.resized(image, size))
+        if not self.config.pad:
+            return pixels
+        below, right = (max(0, self.config.field_px - n) for n in size)
+        return functional.pad(pixels, (0, right, 0, below))
 
     def resized(self, image: NDArray[np.uint8], size_yx: tuple[int, int]) -> Tensor:
         """``(H, W, 3)`` uint8 → ``(1, 3, h, w)`` in 0 … 1 on the model's device."""
@@ -211,11 +239,13 @@ class Sam2(nn.Module):
         return (pixels - mean) / std
 
     def encode_pixels(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...], list[Tensor]]:
-        """``(B, 3, h, w)`` → image embedding, two high-resolution levels, trunk features.
+        """``(B, 3, h, w)`` → image embedding, two finer levels (SAM 1: none), trunk features.
 
         Differentiable: training and :meth:`encode` share it.
         """
         trunk: list[Tensor] = self.image_encoder.trunk(pixels)
+        if self.no_mem_embed is None:
+            return self.image_encoder.neck(trunk[-1]), (), trunk
         levels, _ = self.image_encoder.neck(trunk)
         decoder = self.sam_mask_decoder
         high_res = (decoder.conv_s0(levels[0]), decoder.conv_s1(levels[1]))
@@ -239,14 +269,16 @@ class Sam2(nn.Module):
         mpp
             The image's pixel size in µm; it is kept, not used to resize.
         input_yx
-            Rows and columns the network sees, multiples of 32; by default :meth:`input_yx`, and
-            always that where every image is stretched to one canvas.
+            Rows and columns the network sees, multiples of 32; by default :meth:`fitted_yx`. On a
+            fixed canvas any size means: stretched to all of it.
         octaves
             How many magnifications; by default the model's own number.
         """
-        height, width = self.input_yx((image.shape[0], image.shape[1]))
-        if input_yx is not None and not self.config.fixed_canvas:
-            height, width = input_yx
+        shape_yx = (image.shape[0], image.shape[1])
+        if input_yx is None:
+            height, width = self.fitted_yx(shape_yx)
+        else:
+            height, width = self.input_yx(shape_yx) if self.config.fixed_canvas else input_yx
         sizes = [(height, width)]
         for octave in range(1, octaves or self.config.octaves):
             smaller = [max(32, round(n / 2**octave / 32) * 32) for n in (height, width)]
@@ -311,7 +343,7 @@ class Sam2(nn.Module):
         encoder = self.sam_prompt_encoder
         batch, _, h, w = image_embed.shape
         shift = torch.tensor([window_yx[1] * 16.0, window_yx[0] * 16.0], device=self.device)
-        sparse, _ = encoder(points=(points_xy + shift, signs), boxes=None, masks=None)
+        sparse = self._sparse(points_xy + shift, signs)
         masks = self.mask_prompt(points_xy, signs, masks, (4 * h, 4 * w))
         if self.prompt_skip is not None:
             drawn = self.prompt_skip(masks)
@@ -329,6 +361,15 @@ class Sam2(nn.Module):
             high_res_features=list(high_res),
         )
         return logits, iou
+
+    def _sparse(self, points_xy: Tensor, signs: Tensor) -> Tensor:
+        """Points and box corners ``(B, N, 2)``, encoded, with upstream's padding token.
+
+        SAM 1 has none where there is a box; its objects then all have one, or none has.
+        """
+        padded = not (self.config.is_sam1 and bool((signs >= 2).any()))
+        encoded: Tensor = self.sam_prompt_encoder._embed_points(points_xy, signs, pad=padded)
+        return encoded
 
     def mask_prompt(
         self, points_xy: Tensor, signs: Tensor, masks: Tensor | None, grid_yx: tuple[int, int]
@@ -361,20 +402,32 @@ class Sam2(nn.Module):
         self, embedding: ImageEmbedding, prompts: Sequence[Prompts], previous: PromptedMask | None
     ) -> Tensor | None:
         """Low-resolution logits to start from: the previous answer, or a given mask."""
-        h, w = (4 * n for n in embedding.image_embed.shape[-2:])
         if previous is not None:
             best = previous.low_res_logits[previous.best][None]
-            logits = torch.from_numpy(resized(best, (h, w)))[None]
-            return logits.to(self.device).clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
+            logits = torch.from_numpy(resized(best, _mask_yx(embedding)))[None].to(self.device)
+            if not self.config.is_sam1:
+                logits = logits.clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
+            return self._over_padding(logits, embedding)
         if all(p.mask is None for p in prompts):
             return None
         given = np.stack(
             [np.zeros(embedding.shape_yx, bool) if p.mask is None else p.mask for p in prompts]
         )
         share = functional.interpolate(
-            torch.from_numpy(given)[:, None].float(), (h, w), mode="bilinear", antialias=True
+            torch.from_numpy(given)[:, None].float(),
+            _mask_yx(embedding),
+            mode="bilinear",
+            antialias=True,
         )
-        return ((share * 2 - 1) * 10).to(self.device)
+        return self._over_padding(((share * 2 - 1) * 10).to(self.device), embedding)
+
+    def _over_padding(self, logits: Tensor, embedding: ImageEmbedding) -> Tensor:
+        """Logits ``(B, 1, …)`` of the image → of all the network sees: padding is no object."""
+        h, w = (4 * n for n in embedding.image_embed.shape[-2:])
+        right, below = w - logits.shape[-1], h - logits.shape[-2]
+        if not right and not below:
+            return logits
+        return functional.pad(logits, (0, right, 0, below), value=float(logits.min()))
 
     @torch.inference_mode()
     def decode_prompts(
@@ -429,16 +482,19 @@ class Sam2(nn.Module):
     ) -> list[PromptedMask]:
         answers: dict[int, PromptedMask] = {}
         # Equal numbers of tokens go together: padding would be seen by the attention.
-        for size in sorted({_n_tokens(p) for p in prompts}):
-            at = [i for i, p in enumerate(prompts) if _n_tokens(p) == size]
-            for masked in (False, True):
-                some = [i for i in at if (prompts[i].mask is not None) == masked]
-                chosen = [prompts[i] for i in some]
-                windows = None if whole else [_window(embedding, p) for p in chosen]
-                if some:
-                    found = self._decode(embedding, chosen, None, None, windows)
-                    answers.update(zip(some, found, strict=True))
+        kinds = [self._kind(p) for p in prompts]
+        for kind in sorted(set(kinds)):
+            some = [i for i, k in enumerate(kinds) if k == kind]
+            chosen = [prompts[i] for i in some]
+            windows = None if whole else [_window(embedding, p) for p in chosen]
+            found = self._decode(embedding, chosen, None, None, windows)
+            answers.update(zip(some, found, strict=True))
         return [answers[i] for i in range(len(prompts))]
+
+    def _kind(self, prompts: Prompts) -> tuple[int, bool, bool]:
+        """What must be alike for objects to share a decoder call."""
+        boxed = self.config.is_sam1 and prompts.box is not None  # see `_sparse`
+        return _n_tokens(prompts), prompts.mask is not None, boxed
 
     def _check(self, embedding: ImageEmbedding, prompts: Sequence[Prompts]) -> None:
         if embedding.model != self.name:
@@ -476,14 +532,14 @@ class Sam2(nn.Module):
         multimask: bool | None,
         windows: Sequence[fast_decode.Window | None] | None = None,
     ) -> list[PromptedMask]:
-        """Objects with equal numbers of tokens, and a mask each or none at all."""
+        """Objects of one kind."""
         encoder, decoder = self.sam_prompt_encoder, self.sam_mask_decoder
         h, w = embedding.image_embed.shape[-2:]
         points, signs = self._tokens(embedding, prompts)
         masks = self._mask_input(embedding, prompts, previous)
         masks = self.mask_prompt(points, signs, masks, (4 * h, 4 * w))
         if points.shape[1]:
-            sparse, _ = encoder(points=(points, signs), boxes=None, masks=None)
+            sparse = self._sparse(points, signs)
         else:  # a mask alone: upstream adds no padding token then
             sparse = points.new_zeros(len(prompts), 0, self.config.width)
         dense = None if masks is None else encoder.mask_downscaling(masks)
@@ -491,29 +547,39 @@ class Sam2(nn.Module):
         logits, iou = fast_decode.predict_masks(
             decoder, self._prepared(embedding), sparse, dense, windows, drawn
         )
-        answers = []
+        answers, (rows, cols) = [], _mask_yx(embedding)
         places = windows or [None] * len(prompts)
         for one, all_masks, all_scores, window in zip(prompts, logits, iou, places, strict=True):
             three = _is_ambiguous(one, previous) if multimask is None else multimask
             if three:
                 shown, scores = all_masks[1:], all_scores[1:]
-            else:
+            elif decoder.dynamic_multimask_via_stability:
                 single = decoder._dynamic_multimask_via_stability(all_masks[None], all_scores[None])
                 shown, scores = single[0][0], single[1][0]
+            else:
+                shown, scores = all_masks[:1], all_scores[:1]
+            found = _placed(shown.float().cpu().numpy(), window, (4 * h, 4 * w))
             answers.append(
                 PromptedMask(
-                    low_res_logits=_placed(shown.float().cpu().numpy(), window, (4 * h, 4 * w)),
+                    low_res_logits=found[:, :rows, :cols],
                     predicted_iou=scores.float().cpu().numpy(),
                     best=int(scores.argmax()),
                     shape_yx=embedding.shape_yx,
-                    decoded=window and (_times_4(window[0]), _times_4(window[1])),
+                    decoded=window and (_times_4(window[0], rows), _times_4(window[1], cols)),
                 )
             )
         return answers
 
 
-def _times_4(cells: slice) -> slice:
-    return slice(4 * cells.start, 4 * cells.stop)
+def _mask_yx(embedding: ImageEmbedding) -> tuple[int, int]:
+    """Low-resolution mask pixels of the image; padding, where there is some, lies beyond."""
+    height, width = embedding.input_yx
+    return height // 4, width // 4
+
+
+def _times_4(cells: slice, end: int | None = None) -> slice:
+    stop = 4 * cells.stop
+    return slice(4 * cells.start, stop if end is None else min(stop, end))
 
 
 def _placed(

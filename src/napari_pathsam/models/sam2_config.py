@@ -1,4 +1,4 @@
-"""What a SAM 2 is made of: Meta's four sizes of SAM 2.1 and our nano, as values."""
+"""What a promptable model is made of: SAM 2.1 in four sizes, MedSAM2, SAM 1 and our nano."""
 
 from __future__ import annotations
 
@@ -38,13 +38,26 @@ class TimmConfig(BaseModel):
     pad_type: str = "same"
 
 
+class VitConfig(BaseModel):
+    """SAM 1's plain ViT trunk: one level of features at stride 16."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["vit"] = "vit"
+    embed_dim: Annotated[int, Field(ge=16, le=1280)] = 768
+    depth: Annotated[int, Field(ge=1, le=32)] = 12
+    num_heads: Annotated[int, Field(ge=1, le=16)] = 12
+    window: Window = 14
+    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
+
+
 class Sam2Config(BaseModel):
-    """What a SAM 2 is made of.
+    """What a SAM 2, or with a :class:`VitConfig` trunk a SAM 1, is made of.
 
     ``field_px`` is the side of the canvas in which positions are encoded and the longest side an
-    image is encoded at. With ``fixed_canvas`` every image is stretched to it (as upstream does);
-    otherwise an image keeps its own size, rounded to the trunk's stride, which costs less and
-    keeps the pixel size. With ``prompt_map`` clicks and boxes are also drawn into the mask prompt
+    image is encoded at. With ``fixed_canvas`` every image is stretched to it (as SAM 2 does), or,
+    with ``pad``, fitted into it and the rest is zeros (SAM 1); otherwise an image keeps its own
+    size, rounded to the trunk's stride, which costs less and keeps the pixel size. With ``prompt_map`` clicks and boxes are also drawn into the mask prompt
     (:mod:`napari_pathsam.models.prompt_map`). The image is encoded in so many ``octaves``: at full
     size, at half, at a quarter … (:mod:`napari_pathsam.models.octaves`). With ``one_piece`` answers
     are tidied (:mod:`napari_pathsam.models.tidy`). ``mpp_range`` is where the model is at home,
@@ -54,12 +67,13 @@ class Sam2Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    trunk: HieraConfig | TimmConfig = HieraConfig()
+    trunk: HieraConfig | TimmConfig | VitConfig = HieraConfig()
     width: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] = 256
     mlp_dim: Annotated[int, Field(ge=1, le=8192)] = 2048
     iou_hidden_dim: Annotated[int, Field(ge=1, le=4096)] = 256
     field_px: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 1024
     fixed_canvas: bool = True
+    pad: bool = False
     smallest_px: Annotated[int, Field(ge=1, le=4096)] = 1
     top_down_levels: tuple[int, ...] = (2, 3)
     object_score: bool = True
@@ -70,6 +84,11 @@ class Sam2Config(BaseModel):
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     mpp_range: tuple[float, float] | None = None
+
+    @property
+    def is_sam1(self) -> bool:
+        """Whether the decoder is SAM 1's: no finer levels, IoU as it is, no choice by stability."""
+        return isinstance(self.trunk, VitConfig)
 
 
 SAM2_CONFIGS: dict[str, Sam2Config] = {
@@ -100,6 +119,10 @@ SAM2_CONFIGS: dict[str, Sam2Config] = {
                 window_spec=(8, 4, 16, 8),
             ),
         ),
+        # Fine-tuned from tiny on CT, MRI, PET, ultrasound and endoscopy, at 512 pixels: Ma et al.,
+        # MedSAM2 (2025), arXiv 2504.03600.
+        Sam2Config(name="medsam2", field_px=512),
+        Sam2Config(name="sam-vit-b", trunk=VitConfig(), pad=True, object_score=False),
         Sam2Config(
             name="pathsam-nano",
             trunk=TimmConfig(),
