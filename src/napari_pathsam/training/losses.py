@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -32,3 +35,83 @@ def soft_iou(logits: Tensor, target: Tensor) -> Tensor:
     mask, wanted = logits > 0, target > 0.5
     overlap = (mask & wanted).sum(dim=(-2, -1)).float()
     return overlap / (mask | wanted).sum(dim=(-2, -1)).clamp(min=1).float()
+
+
+@dataclass(frozen=True)
+class ClassSums:
+    """Sums over known pixels that a class loss is made of: count first, divide later.
+
+    ``overlap``, ``predicted``, ``wanted`` are ``(B, K)``: of softmax × target, softmax and target;
+    ``focal`` ``(B, K)`` sums the per-channel sigmoid focal loss; ``known`` ``(B,)`` counts pixels;
+    ``iou_error`` ``(B, K)`` is the squared error of the predicted IoU.
+    """
+
+    overlap: Tensor
+    predicted: Tensor
+    wanted: Tensor
+    focal: Tensor
+    known: Tensor
+    iou_error: Tensor
+
+
+def class_sums(logits: Tensor, iou: Tensor, target: Tensor, *, gamma: float = 2.0) -> ClassSums:
+    """Count what :func:`class_loss` divides.
+
+    Parameters
+    ----------
+    logits, iou
+        ``(B, K, h, w)`` and ``(B, K)`` in 0 … 1.
+    target
+        ``(B, h, w)``, channel numbers; below 0 is ignored and enters nothing.
+    """
+    known = target >= 0
+    wanted = functional.one_hot(target.clamp(min=0), logits.shape[1]).permute(0, 3, 1, 2)
+    wanted = wanted * known[:, None]
+    probability = logits.softmax(dim=1) * known[:, None]
+    cross = functional.binary_cross_entropy_with_logits(logits, wanted.float(), reduction="none")
+    single = logits.sigmoid()
+    missed = torch.where(wanted > 0, 1 - single, single)
+    focal = missed**gamma * cross * known[:, None]
+    with torch.no_grad():
+        channel = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
+        mask = (logits.argmax(dim=1, keepdim=True) == channel) & known[:, None]
+        both = (mask & (wanted > 0)).sum(dim=(-2, -1)).float()
+        either = (mask | (wanted > 0)).sum(dim=(-2, -1)).float()
+        true_iou = both / either.clamp(min=1)
+    # An image without any known pixel has no IoU to learn.
+    error = (iou - true_iou) ** 2 * known.flatten(1).any(dim=1)[:, None]
+    return ClassSums(
+        overlap=(probability * wanted).sum(dim=(-2, -1)),
+        predicted=probability.sum(dim=(-2, -1)),
+        wanted=wanted.sum(dim=(-2, -1)).float(),
+        focal=focal.sum(dim=(-2, -1)),
+        known=known.flatten(1).sum(dim=1).float(),
+        iou_error=error,
+    )
+
+
+def class_loss(
+    sums: ClassSums,
+    *,
+    alpha: float,
+    beta: float,
+    over_classes: Literal["sum", "mean"],
+    dice_over: Literal["image", "batch"],
+) -> Tensor:
+    """``Σ_k [(1 − α) Dice + α focal + β MSE(IoU)]`` over images with a known pixel.
+
+    Source: Path-SAM2 (Zhang et al. 2024, arXiv 2408.03651), formula of the loss; Dice on the
+    softmax, focal on each channel's sigmoid, as released.
+    """
+    seen = sums.known > 0
+    n = seen.sum().clamp(min=1)
+    overlap, total = sums.overlap, sums.predicted + sums.wanted
+    if dice_over == "batch":
+        dice = 1 - (2 * overlap.sum(0) + 1) / (total.sum(0) + 1)
+        focal = sums.focal.sum(0) / sums.known.sum().clamp(min=1)
+    else:
+        each = (1 - (2 * overlap + 1) / (total + 1)) * seen[:, None]
+        dice = each.sum(0) / n
+        focal = (sums.focal / sums.known.clamp(min=1)[:, None]).sum(0) / n
+    terms = (1 - alpha) * dice + alpha * focal + beta * sums.iou_error.sum(0) / n
+    return terms.sum() if over_classes == "sum" else terms.mean()

@@ -1,0 +1,99 @@
+"""TrainConfig: how a model is taught its classes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_pathsam.models.pathsam_config import Part, Profile
+from napari_pathsam.training.augment import AugmentConfig
+
+
+class ClassLossConfig(BaseModel):
+    """``Σ_k [(1 − alpha) Dice + alpha focal + beta MSE(IoU)]``, summed or averaged over classes.
+
+    ``dice_over``: Dice of each image, then their mean (as the papers), or of the whole batch, which
+    is steadier where most images lack most classes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.25
+    beta: Annotated[float, Field(ge=0)] = 0.01
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+    over_classes: Literal["sum", "mean"] = "mean"
+    dice_over: Literal["image", "batch"] = "batch"
+
+
+class TrainConfig(BaseModel):
+    """One training run.
+
+    Attributes
+    ----------
+    parts
+        What is trained; the rest stays as it is.
+    patch_px
+        Side of a training patch, in pixels of the image at the model's pixel size.
+    variants
+        Augmented copies of each image; their embeddings are made once. None: a new one each time,
+        and nothing is kept.
+    scale
+        Between which factors patches are enlarged.
+    mosaic
+        Share of patches put together from four images.
+    stride
+        The loss is measured on every such network pixel.
+    patience
+        Validations without a better score after which training stops; None: never.
+    ema
+        Decay of the averaged weights, which are what is kept; None: no averaging.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parts: tuple[Part, ...] = ("head", "alignment", "decoder")
+    epochs: Annotated[int, Field(ge=1)] = 30
+    batch: Annotated[int, Field(ge=1)] = 8
+    patch_px: Annotated[int, Field(ge=32)] = 224
+    variants: Annotated[int, Field(ge=1)] | None = 8
+    scale: tuple[float, float] = (0.8, 1.25)
+    mosaic: Annotated[float, Field(ge=0, le=1)] = 0.0
+    stride: Literal[1, 2, 4] = 2
+    augment: AugmentConfig = AugmentConfig()
+    loss: ClassLossConfig = ClassLossConfig()
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    encoder_lr: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    warmup: Annotated[int, Field(ge=0)] = 50
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    kan_l1: Annotated[float, Field(ge=0)] = 0.0
+    kan_entropy: Annotated[float, Field(ge=0)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = 0.995
+    mixed_precision: bool = False
+    validate_every: Annotated[int, Field(ge=1)] = 1
+    patience: Annotated[int, Field(ge=1)] | None = None
+    precision: Literal["half", "single"] = "half"
+    seed: int = 0
+
+
+_PROFILES: dict[str, dict[str, Any]] = {
+    "recommended": {},
+    "paper": {
+        "loss": ClassLossConfig(alpha=0.125, beta=0.01, over_classes="sum", dice_over="image"),
+        "lr": 1e-5,
+        "weight_decay": 1e-2,
+        "ema": None,
+    },
+    "repo": {
+        "loss": ClassLossConfig(alpha=0.125, beta=0.0, over_classes="mean", dice_over="image"),
+        "lr": 1e-5,
+        "weight_decay": 1e-2,
+        "ema": None,
+    },
+}
+
+
+def train_profile(profile: Profile, **fields: Any) -> TrainConfig:
+    """The training settings of one of the three profiles, with these fields set or replaced."""
+    return TrainConfig(**(_PROFILES[profile] | fields))
