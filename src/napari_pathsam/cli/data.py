@@ -45,6 +45,7 @@ def info(name: NameArgument) -> None:
             "labels": f"{d.label_kind}: {', '.join(d.classes)}",
             "µm per pixel": "unknown" if d.mpp is None else f"{d.mpp:g}",
             "splits": f"{', '.join(d.splits)} (default {d.default_split})",
+            "targets": ", ".join(d.targets) or "one",
             "note": d.notes,
         }
     )

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from napari_pathsam.core.errors import BadFileError, UnavailableError
 from napari_pathsam.datasets.base import DataSet, LabelKind, Sample, checked_folder
+from napari_pathsam.datasets.crc_tissue import CRC_TISSUE
 from napari_pathsam.datasets.ebhi_seg import EBHI_SEG
 from napari_pathsam.datasets.folder import folder_samples
 from napari_pathsam.datasets.glas import GLAS
 from napari_pathsam.datasets.tnbc import TNBC
 
-DATASETS: dict[str, DataSet] = {d.name: d for d in (GLAS, EBHI_SEG, TNBC)}
+DATASETS: dict[str, DataSet] = {d.name: d for d in (GLAS, EBHI_SEG, TNBC, CRC_TISSUE)}
 """Every data set by its name on the command line."""
 
 __all__ = [
@@ -26,8 +27,14 @@ __all__ = [
 ]
 
 
-def dataset(name: str) -> DataSet:
-    """The data set of this name; UnavailableError lists the names there are."""
+def dataset(name: str, target: str | None = None) -> DataSet:
+    """The data set of this name, its labels read as ``target`` says.
+
+    Raises
+    ------
+    UnavailableError
+        There is none of this name, or it has no such target; the message lists what there is.
+    """
     key = name.lower().replace("_", "-")
     if key not in DATASETS:
         raise UnavailableError(
@@ -35,7 +42,7 @@ def dataset(name: str) -> DataSet:
             f"{', '.join(DATASETS)}. Other images can be given as folders, with --images and "
             "--labels."
         )
-    return DATASETS[key]
+    return DATASETS[key].aiming(target)
 
 
 def recognise(root: Path) -> DataSet:
@@ -50,6 +57,8 @@ def recognise(root: Path) -> DataSet:
     )
 
 
-def open_dataset(name: str, root: Path | str, split: str | None = None) -> list[Sample]:
+def open_dataset(
+    name: str, root: Path | str, split: str | None = None, *, target: str | None = None
+) -> list[Sample]:
     """Samples of one split of a data set (None: its default; ``"all"``: every image found)."""
-    return dataset(name).samples(Path(root), split)
+    return dataset(name, target).samples(Path(root), split)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pathsam.core.errors import BadFileError, BadImageError
+from napari_pathsam.core.errors import BadFileError, BadImageError, UnavailableError
 
 LabelKind = Literal["instances", "classes", "binary"]
 """What the ids of a label image are: objects, classes, or just "labelled"."""
@@ -37,16 +37,24 @@ class Sample:
         What the ids of the label image are.
     class_id
         When given, every labelled pixel is of this class, whatever its id on disk.
+    nominal_mpp
+        What to take for an unpublished pixel size: an estimate, and to be reported as one.
     """
 
     name: str
     group: str
     split: str
     image_path: Path
-    labels_path: Path
+    labels_path: Path | None
     mpp: float | None
     label_kind: LabelKind
     class_id: int | None = None
+    nominal_mpp: float | None = None
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether the image shows one class and has no label image: a tile sorted into a folder."""
+        return self.labels_path is None
 
     def load(self) -> tuple[NDArray[np.uint8], NDArray]:
         """Image ``(H, W, 3)`` and label map ``(H, W)``.
@@ -59,6 +67,8 @@ class Sample:
         from napari_pathsam.io.images import read_labels, read_rgb
 
         image, _ = read_rgb(self.image_path)
+        if self.labels_path is None:
+            return image, np.full(image.shape[:2], self.class_id or 0, np.uint8)
         labels = read_labels(self.labels_path)
         if image.shape[:2] != labels.shape:
             raise BadImageError(
@@ -87,6 +97,8 @@ class DataSet:
         Number of images of each split in the complete download.
     official_split
         Whether the split is the publishers'; one of ours never shares a group.
+    targets
+        Where the labels can be read in more than one way: each way by name.
     """
 
     name: str
@@ -104,9 +116,27 @@ class DataSet:
     notes: str
     find: Callable[[Path], list[Sample]]
     official_split: bool = False
+    targets: Mapping[str, DataSet] = field(default_factory=dict)
+
+    def aiming(self, target: str | None) -> DataSet:
+        """The data set with its labels read in this way; None: as they are read by default.
+
+        Raises
+        ------
+        UnavailableError
+            The data set cannot be read so.
+        """
+        if target is None:
+            return self
+        if target not in self.targets:
+            ways = f"there are {', '.join(self.targets)}" if self.targets else "it has one kind"
+            raise UnavailableError(f"{self.name} has no target {target!r}; {ways}.")
+        return self.targets[target]
 
     def samples(self, root: Path, split: str | None = None) -> list[Sample]:
         """The samples of one split (None: the default one; ``"all"``: whatever there is).
+
+        Several splits are named with commas between them.
 
         Raises
         ------
@@ -122,24 +152,23 @@ class DataSet:
         refuse_duplicates(found)
         if not self.official_split:
             refuse_leaks(found)
-        wanted = _plain(split or self.default_split)
-        if wanted == "all":
+        wanted = [_plain(part) for part in (split or self.default_split).split(",")]
+        if wanted == ["all"]:
             return found
         known = {_plain(s): s for s in (*self.splits, *(s.split for s in found))}
-        if wanted not in known:
-            raise BadFileError(
-                f"{self.name} has no split {split!r}; there are "
-                f"{', '.join(dict.fromkeys(known.values()))} and all."
-            )
-        # "test" asks for testA and testB alike.
-        chosen = [s for s in found if _in_split(_plain(s.split), wanted)]
-        if not chosen:
-            here = ", ".join(sorted({s.split for s in found}))
-            raise BadFileError(
-                f"The split {known[wanted]!r} of {self.name} is empty: {root} holds images of "
-                f"{here} only. Complete the download, or choose another split."
-            )
-        return chosen
+        for part in wanted:
+            if part not in known:
+                raise BadFileError(
+                    f"{self.name} has no split {split!r}; there are "
+                    f"{', '.join(dict.fromkeys(known.values()))} and all."
+                )
+            if not any(_in_split(_plain(s.split), part) for s in found):
+                here = ", ".join(sorted({s.split for s in found}))
+                raise BadFileError(
+                    f"The split {known[part]!r} of {self.name} is empty: {root} holds images of "
+                    f"{here} only. Complete the download, or choose another split."
+                )
+        return [s for s in found if any(_in_split(_plain(s.split), part) for part in wanted)]
 
     def verify(self, root: Path) -> list[str]:
         """What is missing or wrong in a download, one sentence each; empty when it is complete."""
@@ -243,4 +272,5 @@ def _plain(split: str) -> str:
 
 
 def _in_split(split: str, wanted: str) -> bool:
-    return split == wanted or (wanted == "test" and split.startswith("test"))
+    """Whether it is the one asked for, or a part of it: "test" asks for testA and testB alike."""
+    return re.fullmatch(re.escape(wanted) + "([a-z]|[0-9]+)?", split) is not None
