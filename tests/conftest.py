@@ -15,6 +15,7 @@ import pytest
 from napari_pathsam.core.classes import ClassTable
 
 if TYPE_CHECKING:
+    from napari_pathsam.models.pathsam import PathSam
     from napari_pathsam.models.sam2 import Sam2
 
 
@@ -96,6 +97,25 @@ def tiny_model() -> Sam2:
         model = Sam2(config).eval()
     _spread_masks(model)
     return model
+
+
+@pytest.fixture
+def tiny_pathsam(tiny_model: Sam2, class_table: ClassTable) -> PathSam:
+    """``tiny_model`` with untrained classes, gland and stroma, at 0.5 µm; one of its own each time.
+
+    Its class maps hold all three channels and mean nothing.
+    """
+    from copy import deepcopy
+
+    import torch
+
+    from napari_pathsam.models.pathsam import PathSam
+    from napari_pathsam.models.pathsam_config import profiled
+
+    config = profiled("recommended", name="tiny:made", base="tiny", mpp=0.5, hidden=(16,))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return PathSam(config, deepcopy(tiny_model), class_table).eval()
 
 
 def _spread_masks(model: Sam2) -> None:
