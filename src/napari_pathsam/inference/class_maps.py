@@ -1,0 +1,457 @@
+"""One image, or a part of it, to classes: overlapping tiles, blended, one finished piece a tile."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from napari_pathsam.core.class_map import UNSURE, drop_specks, fill_enclosed
+from napari_pathsam.core.errors import BadImageError, BadWeightsError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.tiling import Tile, plan_tiles
+from napari_pathsam.inference.embedding_cache import EmbeddingCache, model_identity
+from napari_pathsam.inference.working_grid import MppWarning, WorkingGrid, checked_mpp
+from napari_pathsam.io.slides import ArraySlide
+
+if TYPE_CHECKING:
+    from napari_pathsam.models.embedding import ImageEmbedding
+    from napari_pathsam.models.pathsam import PathSam
+
+LARGEST_PX = 16_384**2
+"""Level-0 pixels of a region whose class map is held in memory."""
+LARGEST_BYTES = 2 * 2**30
+"""Memory for the logits that are blended."""
+BAND_VALUES = 2**23
+"""Logits that are held at level-0 resolution at a time."""
+TIMED_TILES = 8
+"""The time left follows the last so many tiles."""
+
+
+class TileSource(Protocol):
+    """What is segmented: a slide, or an image layer read like one."""
+
+    name: str
+
+    @property
+    def shape_yx(self) -> tuple[int, int]: ...
+    def read_resampled(self, region: Region, shape_yx: tuple[int, int]) -> NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """How classes are found, whatever the model.
+
+    Attributes
+    ----------
+    threshold
+        Where the likeliest class has a lower probability than this, the pixel is "unsure" (255).
+    smallest_px
+        Areas of a class below so many level-0 pixels take the class round them.
+    fill_holes_px
+        Enclosed background below so many level-0 pixels takes the class round it.
+    keep_probabilities
+        Whether tiles carry the probabilities of all classes.
+    overlap
+        Least part of a tile that its neighbour sees too.
+    for_prompts
+        Encode so that prompts can be decoded from the same embeddings (all magnifications).
+    """
+
+    threshold: float = 0.0
+    smallest_px: int = 0
+    fill_holes_px: int = 0
+    keep_probabilities: bool = False
+    overlap: float = 0.25
+    for_prompts: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.threshold <= 1 and 0 <= self.overlap <= 0.5):
+            raise ValueError(f"{self}: threshold is from 0 to 1, overlap from 0 to 0.5")
+        if min(self.smallest_px, self.fill_holes_px) < 0:
+            raise ValueError(f"{self}: pixels are not below 0")
+
+
+@dataclass(frozen=True)
+class ClassTile:
+    """A piece of the class map; where pieces overlap the later one is right.
+
+    Attributes
+    ----------
+    region
+        Where it lies, in level-0 pixels.
+    class_map
+        ``(h, w)`` uint8 class ids at the level-0 pixels of ``region``; 255 is "unsure".
+    cells
+        The cells of the network that ``probabilities`` and ``uncertainty`` cover; cell ``(i, j)``
+        begins at level-0 pixel ``(i, j) × cell_yx``.
+    cell_yx
+        Level-0 pixels per cell.
+    probabilities
+        ``(K, h', w')`` float16, background first; None unless asked for.
+    uncertainty
+        ``(h', w')`` float16, one minus the probability of the likeliest class.
+    done, total
+        Tiles that are finished, and all.
+    seconds_left
+        Estimated from the tiles so far.
+    encoded
+        Whether the tile had to be encoded, or its embedding was known.
+    warning
+        Said of the whole image: its pixel size is not one the model was made for.
+    """
+
+    region: Region
+    class_map: NDArray[np.uint8]
+    cells: Region
+    cell_yx: tuple[float, float]
+    probabilities: NDArray[np.float16] | None
+    uncertainty: NDArray[np.float16]
+    done: int
+    total: int
+    seconds_left: float
+    encoded: bool
+    warning: MppWarning | None
+
+
+def segment_tiles(
+    model: PathSam,
+    slide: TileSource,
+    *,
+    mpp: float | None,
+    region: Region | None = None,
+    first: Region | None = None,
+    settings: SegmentSettings | None = None,
+    cache: EmbeddingCache | None = None,
+) -> Iterator[ClassTile]:
+    """Segment an image, or a region of it, tile by tile; closing the generator cancels.
+
+    A tile's classes come as soon as it is decoded, and once more for what its neighbours change.
+    In the end neither the order nor the place of the tiles matters: logits of overlapping tiles
+    are blended with weights that fall off towards a tile's sides.
+
+    Parameters
+    ----------
+    model
+        Knows classes.
+    slide
+        What is segmented; read at the model's pixel size.
+    mpp
+        Its microns per level-0 pixel; None is an error that says what the model wants.
+    region
+        Level-0 pixels to segment; by default all. What lies round it is seen, not reported.
+    first
+        What is looked at: tiles there come first.
+    settings
+        See :class:`SegmentSettings`. Small areas and holes are left to :func:`finish`.
+    cache
+        Embeddings of other runs.
+
+    Raises
+    ------
+    BadImageError
+        The pixel size is unknown, the region is too large or outside the image.
+    BadWeightsError
+        The model knows no classes.
+    """
+    plan = plan_segmenting(model, slide, mpp=mpp, region=region, first=first, settings=settings)
+    return _segmented(model, slide, plan, settings or SegmentSettings(), cache)
+
+
+@dataclass(frozen=True)
+class SegmentPlan:
+    """What will be done: the level-0 region, the grid it is done on and its tiles, in cells."""
+
+    region: Region
+    grid: WorkingGrid
+    tiles: tuple[Tile, ...]
+    warning: MppWarning | None
+
+    @property
+    def cover(self) -> Region:
+        """The cells of all tiles together."""
+        y, x = (min(getattr(t.region, a) for t in self.tiles) for a in "yx")
+        bottom = max(t.region.y + t.region.height for t in self.tiles)
+        right = max(t.region.x + t.region.width for t in self.tiles)
+        return Region(y, x, bottom - y, right - x)
+
+
+def plan_segmenting(
+    model: PathSam,
+    slide: TileSource,
+    *,
+    mpp: float | None,
+    region: Region | None = None,
+    first: Region | None = None,
+    settings: SegmentSettings | None = None,
+) -> SegmentPlan:
+    """Which tiles a run will take; raises what :func:`segment_tiles` does, and reads no pixel."""
+    if not hasattr(model, "decode_classes"):
+        raise BadWeightsError(
+            f"{model.name} answers prompts and knows no classes. Choose a model with classes, such "
+            "as pathsam-nano:glands; `pathsam models list` shows them."
+        )
+    mpp, warning = checked_mpp(model, mpp, name=slide.name)
+    settings = settings or SegmentSettings()
+    whole = Region.of(slide.shape_yx)
+    wanted = (region or whole).intersection(whole)
+    if wanted is None:
+        raise BadImageError(
+            f"The region {region} lies outside {slide.name}, which has "
+            f"{whole.height} × {whole.width} pixels."
+        )
+    _check_size(slide.name, wanted)
+    grid = WorkingGrid.of(model, slide.shape_yx, mpp)
+    tiles = plan_tiles(
+        grid.cells_yx,
+        tile_px=grid.tile_cells,
+        overlap_px=int(settings.overlap * grid.tile_cells),
+        region=grid.cells_of(wanted),
+        first=None if first is None else grid.cells_of(first.intersection(whole) or whole),
+    )
+    plan = SegmentPlan(wanted, grid, tuple(tiles), warning)
+    needed = 4 * (len(model.classes) + 2) * plan.cover.height * plan.cover.width
+    if needed > LARGEST_BYTES:
+        raise _too_large(
+            slide.name, wanted, f"{needed / 2**30:.1f} GiB would be needed at {model.config.mpp:g} "
+            f"µm per pixel, and at most {LARGEST_BYTES / 2**30:g} are taken"
+        )  # fmt: skip
+    return plan
+
+
+def _check_size(name: str, region: Region) -> None:
+    if region.height * region.width > LARGEST_PX:
+        raise _too_large(
+            name, region, f"at most {LARGEST_PX / 1e6:.0f} million pixels are segmented at once"
+        )
+
+
+def _too_large(name: str, region: Region, why: str) -> BadImageError:
+    return BadImageError(
+        f"{region.height} × {region.width} pixels of {name} are too many to hold in memory: {why}. "
+        "Choose a region (--region Y0,X0,Y1,X1, or a rectangle in a shapes layer), and do one "
+        "after the other; or give a coarser copy of the image, with its pixel size."
+    )
+
+
+def _segmented(
+    model: PathSam,
+    slide: TileSource,
+    plan: SegmentPlan,
+    settings: SegmentSettings,
+    cache: EmbeddingCache | None,
+) -> Iterator[ClassTile]:
+    blend = Blend(len(model.classes) + 1, plan.cover)
+    ids = np.array([0, *(info.id for info in model.classes)], np.uint8)
+    times: deque[float] = deque(maxlen=TIMED_TILES)
+    for done, tile in enumerate(plan.tiles, start=1):
+        started = perf_counter()
+        embedding, encoded = tile_embedding(
+            model, slide, plan.grid, tile.region, cache=cache, for_prompts=settings.for_prompts
+        )
+        logits = model.decode_classes(embedding).logits
+        size = plan.grid.encoded_cells(tile.region)
+        if logits.shape[-2:] != size:
+            logits = functional.interpolate(logits[None], size, mode="bilinear")[0]
+        blend.add(tile, logits[:, : tile.region.height, : tile.region.width].float().cpu())
+        # One cell more each way: there the new tile changed what lies between the cells.
+        seen = _grown(tile.region, 1).intersection(plan.cover)
+        assert seen is not None
+        shown = plan.grid.level0_of(seen).intersection(plan.region)
+        assert shown is not None  # every tile was planned for some of the region
+        class_map = blend.class_map(plan.grid, shown, ids, settings.threshold)
+        probabilities = blend.mean(tile.region).softmax(0)
+        times.append(perf_counter() - started)
+        yield ClassTile(
+            region=shown,
+            class_map=class_map,
+            cells=tile.region,
+            cell_yx=plan.grid.cell_level0_yx,
+            probabilities=probabilities.half().numpy() if settings.keep_probabilities else None,
+            uncertainty=(1 - probabilities.amax(0)).half().numpy(),
+            done=done,
+            total=len(plan.tiles),
+            seconds_left=float(np.mean(times)) * (len(plan.tiles) - done),
+            encoded=encoded,
+            warning=plan.warning,
+        )
+
+
+def tile_embedding(
+    model: PathSam,
+    slide: TileSource,
+    grid: WorkingGrid,
+    cells: Region,
+    *,
+    cache: EmbeddingCache | None = None,
+    for_prompts: bool = False,
+) -> tuple[ImageEmbedding, bool]:
+    """The embedding of a tile of cells, and whether it had to be made."""
+    region, shape_yx, full_yx = grid.pixels_of(cells)
+    pixels = filled_up(np.asarray(slide.read_resampled(region, shape_yx)), full_yx)
+    octaves = None if for_prompts else 1
+    made = []
+
+    def encode() -> ImageEmbedding:
+        made.append(True)
+        return model.encode(pixels, mpp=model.config.mpp, octaves=octaves)
+
+    # Without a cache too: an embedding is rounded when it is made, kept or not.
+    cache = cache if cache is not None else EmbeddingCache(memory_bytes=0)
+    about = {"input_yx": model.input_yx(full_yx), "octaves": octaves}
+    key = cache.key(pixels, model_identity(model), about)
+    return cache.get_or_encode(key, encode, device=model.device), bool(made)
+
+
+def filled_up(pixels: NDArray[np.uint8], shape_yx: tuple[int, int]) -> NDArray[np.uint8]:
+    """``(h, w, 3)`` with its mirror image below and to the right, up to this shape."""
+    pads = [(0, n - have) for n, have in zip(shape_yx, pixels.shape[:2], strict=True)]
+    if not any(after for _, after in pads):
+        return pixels
+    return np.pad(pixels, [*pads, (0, 0)], mode="reflect")
+
+
+def _grown(cells: Region, by: int) -> Region:
+    return Region(cells.y - by, cells.x - by, cells.height + 2 * by, cells.width + 2 * by)
+
+
+class Blend:
+    """The weighted mean of what overlapping tiles say, on the cells they cover together."""
+
+    def __init__(self, n_channels: int, cover: Region) -> None:
+        self._cover = cover
+        self._sum = torch.zeros(n_channels, *cover.shape_yx)
+        self._weight = torch.zeros(*cover.shape_yx)
+
+    def add(self, tile: Tile, logits: Tensor) -> None:
+        """``(K, h, w)`` of a tile; the order of tiles does not matter."""
+        weights = torch.from_numpy(tile.weights())
+        rows, columns = self._index(tile.region)
+        self._sum[:, rows, columns] += logits * weights
+        self._weight[rows, columns] += weights
+
+    def mean(self, cells: Region) -> Tensor:
+        """``(K, h, w)`` logits of cells that tiles have covered."""
+        rows, columns = self._index(cells)
+        return self._sum[:, rows, columns] / self._weight[rows, columns]
+
+    def class_map(
+        self, grid: WorkingGrid, region: Region, ids: NDArray[np.uint8], threshold: float
+    ) -> NDArray[np.uint8]:
+        """``(h, w)`` class ids of a level-0 region, from logits bilinear between the cells."""
+        cells = _grown(grid.cells_of(region), 2).intersection(self._cover)
+        assert cells is not None
+        logits = self._known(cells)
+        (sy, sx), (height, width) = grid.cell_level0_yx, region.shape_yx
+        ys = (torch.arange(height, dtype=torch.float64) + region.y + 0.5) / sy - 0.5 - cells.y
+        xs = (torch.arange(width, dtype=torch.float64) + region.x + 0.5) / sx - 0.5 - cells.x
+        out = np.empty((height, width), np.uint8)
+        rows = max(1, BAND_VALUES // (len(logits) * width))
+        for top in range(0, height, rows):
+            band = _bilinear(_bilinear(logits, ys[top : top + rows], 1), xs, 2)
+            best, channel = band.max(0)
+            found = ids[channel.numpy()]
+            if threshold > 0:
+                sure = 1 / (band - best).exp_().sum(0) >= threshold
+                found[~sure.numpy()] = UNSURE
+            out[top : top + rows] = found
+        return out
+
+    def _known(self, cells: Region) -> Tensor:
+        """Their logits; those no tile has covered yet are given their nearest neighbour's."""
+        rows, columns = self._index(cells)
+        weight = self._weight[rows, columns]
+        logits = self._sum[:, rows, columns] / weight.clamp(min=1e-12)
+        if bool((weight > 0).all()):
+            return logits
+        from scipy import ndimage
+
+        nearest = ndimage.distance_transform_edt(
+            (weight == 0).numpy(), return_distances=False, return_indices=True
+        )
+        y, x = torch.from_numpy(nearest).long()
+        return logits[:, y, x]
+
+    def _index(self, cells: Region) -> tuple[slice, slice]:
+        y, x = cells.y - self._cover.y, cells.x - self._cover.x
+        return slice(y, y + cells.height), slice(x, x + cells.width)
+
+
+def _bilinear(values: Tensor, at: Tensor, axis: int) -> Tensor:
+    """``values`` between its samples along one axis; beyond the last ones they stay."""
+    at = at.clamp(0, values.shape[axis] - 1)
+    low = at.floor().long()
+    share = (at - low).float()
+    share = share[:, None] if axis == 1 else share
+    high = (low + 1).clamp(max=values.shape[axis] - 1)
+    return torch.lerp(values.index_select(axis, low), values.index_select(axis, high), share)
+
+
+def finish(class_map: NDArray[np.uint8], settings: SegmentSettings) -> NDArray[np.uint8]:
+    """The whole region after its last tile: without small areas, small holes filled."""
+    tidy = drop_specks(class_map, settings.smallest_px) if settings.smallest_px > 1 else class_map
+    return fill_enclosed(tidy, settings.fill_holes_px) if settings.fill_holes_px > 0 else tidy
+
+
+class PixelSizeWarning(UserWarning):
+    """The image's pixel size is not one the model was made for."""
+
+
+def segment_classes(
+    model: PathSam,
+    image: NDArray[np.uint8] | TileSource,
+    mpp: float | None = None,
+    *,
+    region: Region | None = None,
+    threshold: float = 0.0,
+    smallest_px: int = 0,
+    fill_holes_px: int = 0,
+    cache: EmbeddingCache | None = None,
+) -> NDArray[np.uint8]:
+    """The class of every pixel of an image, or of a region of it.
+
+    Parameters
+    ----------
+    model
+        Knows classes (``load_model("pathsam-nano:glands")``).
+    image
+        ``(H, W, 3)`` uint8, or a slide.
+    mpp
+        Microns per pixel of the image; overrides a slide's own. Needed for an array.
+    region
+        Level-0 pixels to segment; by default all.
+    threshold, smallest_px, fill_holes_px
+        See :class:`SegmentSettings`.
+    cache
+        Embeddings of other runs.
+
+    Returns
+    -------
+    ``(H, W)`` uint8, ids of ``model.classes``; 0 is background, 255 "unsure". Warns with
+    :class:`PixelSizeWarning` where the model is not at home.
+    """
+    slide = ArraySlide(image, mpp=mpp) if isinstance(image, np.ndarray) else image
+    settings = SegmentSettings(threshold, smallest_px, fill_holes_px)
+    mpp = mpp or getattr(slide, "mpp", None)
+    plan = plan_segmenting(model, slide, mpp=mpp, region=region, settings=settings)
+    if plan.warning is not None:
+        warnings.warn(str(plan.warning), PixelSizeWarning, stacklevel=2)
+    class_map = np.zeros(plan.region.shape_yx, np.uint8)
+    for tile in _segmented(model, slide, plan, settings, cache):
+        paint(class_map, plan.region, tile)
+    return finish(class_map, settings)
+
+
+def paint(class_map: NDArray[np.uint8], region: Region, tile: ClassTile) -> None:
+    """Write a tile into the class map of a level-0 region, in place."""
+    y, x = tile.region.y - region.y, tile.region.x - region.x
+    class_map[y : y + tile.region.height, x : x + tile.region.width] = tile.class_map

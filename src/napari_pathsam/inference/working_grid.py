@@ -1,0 +1,164 @@
+"""The frame a class map is made in: the image at the model's pixel size, and the network's cells.
+
+Three frames meet here. *Level-0 pixels* are the image's own. *Working pixels* are those of the
+image at the model's pixel size. *Cells* are what the network answers in, one for four of its
+pixels, counted from the image's corner: all tiles lie on them, so their answers add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.geometry import Region
+
+if TYPE_CHECKING:
+    from napari_pathsam.models.pathsam import PathSam
+
+CELL = 4
+"""Network pixels per cell of the class logits."""
+STEP = 8
+"""Cells per step of the network's input sizes (32 pixels)."""
+
+
+@dataclass(frozen=True)
+class MppWarning:
+    """The image's pixel size is not one the model was made for; ``str()`` is for people."""
+
+    model: str
+    mpp: float
+    mpp_range: tuple[float, float]
+
+    def __str__(self) -> str:
+        low, high = self.mpp_range
+        coarse = self.mpp > high
+        return (
+            f"The image has {self.mpp:.3g} µm per pixel, and {self.model} is at home between "
+            f"{low:g} and {high:g}: the image is {'coarser' if coarse else 'finer'} than what it "
+            f"was made for"
+            + (", and details it looks for may be missing. " if coarse else ". ")
+            + "Check the pixel size, and look at the result with care."
+        )
+
+
+def checked_mpp(model: PathSam, mpp: float | None, *, name: str) -> tuple[float, MppWarning | None]:
+    """The image's pixel size, and a warning where the model is not at home.
+
+    Raises
+    ------
+    BadImageError
+        The pixel size is unknown, or not a size.
+    """
+    wanted, known = model.config.mpp, model.config.mpp_range
+    if mpp is None:
+        raise BadImageError(
+            f"The pixel size of {name} is not known, and {model.name} works at {wanted:g} µm per "
+            "pixel. Give it (mpp=…, --mpp, or the field in the dock); "
+            f"{wanted:g} takes the pixels as they are."
+        )
+    if not 0.001 <= mpp <= 1000:
+        raise BadImageError(f"{mpp:g} µm per pixel is no pixel size; 0.1 to 2 are usual.")
+    outside = known is not None and not known[0] / 1.02 <= mpp <= known[1] * 1.02
+    return mpp, MppWarning(model.name, mpp, known) if known and outside else None
+
+
+@dataclass(frozen=True)
+class WorkingGrid:
+    """How an image of ``shape_yx`` level-0 pixels lies on the network's cells.
+
+    Attributes
+    ----------
+    shape_yx
+        Level-0 rows and columns of the image.
+    working_yx
+        The same in working pixels.
+    cell_px
+        Working pixels per cell.
+    tile_cells
+        Side of a tile in cells.
+    square
+        Whether the network wants whole square tiles, whatever the image.
+    """
+
+    shape_yx: tuple[int, int]
+    working_yx: tuple[int, int]
+    cell_px: float
+    tile_cells: int
+    square: bool
+
+    @classmethod
+    def of(cls, model: PathSam, shape_yx: tuple[int, int], mpp: float) -> WorkingGrid:
+        """The grid of a model on an image of this pixel size in µm."""
+        config = model.config
+        height, width = (max(1, round(n * mpp / config.mpp)) for n in shape_yx)
+        steps = max(1, round(model.tile_px * config.enlarge / CELL / STEP))
+        return cls(
+            shape_yx=shape_yx,
+            working_yx=(height, width),
+            cell_px=CELL / config.enlarge,
+            tile_cells=steps * STEP,
+            square=model.base.config.fixed_canvas,
+        )
+
+    @property
+    def cells_yx(self) -> tuple[int, int]:
+        """Cells that cover the image; the last ones may reach beyond it."""
+        rows, columns = (-int(-n // self.cell_px) for n in self.working_yx)
+        return (rows, columns)
+
+    @property
+    def cell_level0_yx(self) -> tuple[float, float]:
+        """Level-0 pixels per cell."""
+        rows, columns = (
+            n / w * self.cell_px for n, w in zip(self.shape_yx, self.working_yx, strict=True)
+        )
+        return (rows, columns)
+
+    def cells_of(self, region: Region) -> Region:
+        """The cells that hold a level-0 region."""
+        (sy, sx), (rows, columns) = self.cell_level0_yx, self.cells_yx
+        y, x = int(region.y / sy), int(region.x / sx)
+        bottom = min(rows, -int(-(region.y + region.height) // sy))
+        right = min(columns, -int(-(region.x + region.width) // sx))
+        return Region(y, x, max(1, bottom - y), max(1, right - x))
+
+    def level0_of(self, cells: Region) -> Region:
+        """The level-0 pixels whose centres lie in these cells."""
+        spans = []
+        for start, length, step, n in zip(
+            (cells.y, cells.x), cells.shape_yx, self.cell_level0_yx, self.shape_yx, strict=True
+        ):
+            low = min(round(start * step), n - 1)
+            spans.append((low, max(1, min(round((start + length) * step), n) - low)))
+        (y, height), (x, width) = spans
+        return Region(y, x, height, width)
+
+    def encoded_cells(self, cells: Region) -> tuple[int, int]:
+        """Rows and columns the network is given for a tile: whole steps, or its whole canvas."""
+        if self.square:
+            return (self.tile_cells, self.tile_cells)
+        rows, columns = (-(-n // STEP) * STEP for n in cells.shape_yx)
+        return (rows, columns)
+
+    def pixels_of(self, cells: Region) -> tuple[Region, tuple[int, int], tuple[int, int]]:
+        """What is read for a tile.
+
+        Returns
+        -------
+        The level-0 region, the working pixels it is read at, and the working pixels it is filled
+        up to (:meth:`encoded_cells`).
+        """
+        spans = []
+        for start, length, whole, n in zip(
+            (cells.y, cells.x), cells.shape_yx, self.working_yx, self.shape_yx, strict=True
+        ):
+            low = start * self.cell_px
+            high = min((start + length) * self.cell_px, whole)
+            first = min(round(low * n / whole), n - 1)
+            last = max(first + 1, round(high * n / whole))
+            spans.append((first, last - first, max(1, round(high - low))))
+        (y, height, rows), (x, width, columns) = spans
+        full = [round(n * self.cell_px) for n in self.encoded_cells(cells)]
+        filled = (max(full[0], rows), max(full[1], columns))
+        return Region(y, x, height, width), (rows, columns), filled
