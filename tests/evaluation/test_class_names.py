@@ -32,6 +32,13 @@ def test_a_mapping_comes_first_and_the_star_last():
     assert many.of_model[:4].tolist() == [0, 1, 1, 1]
 
 
+def test_background_may_have_an_id_of_its_own():
+    match = match_classes(ClassTable.of("gland"), ClassTable.of("Background", "glands"))
+    assert match.names == ("background", "glands")
+    assert match.of_label[:3].tolist() == [0, 0, 1]
+    assert match.of_model[1] == 1
+
+
 def test_classes_nobody_predicts_are_told():
     match = match_classes(MODEL, ClassTable.of("mucus", "stroma", "debris"))
     assert match.unknown == ("mucus", "debris")

@@ -43,17 +43,19 @@ def match_classes(
 ) -> ClassMatch:
     """Match a model's classes to those of labels.
 
-    A mapping ``{model's class: labels' class}`` comes first, ``"*"`` stands for all the others, and
-    ``"background"`` for no class. Without one, classes of the same name belong together (case,
-    dashes and underscores aside), and so do the only class here and the only class there. What is
-    left of the model's classes counts as background.
+    A mapping ``{model's class: labels' class}`` comes first; ``"*"`` stands for all the others, and
+    ``"background"`` for no class, also where the labels have an id for it. Without a mapping,
+    classes of the same name belong together (case, dashes and underscores aside), and so do the
+    only class here and the only class there. What is left of the model's classes counts as
+    background.
 
     Raises
     ------
     BadFileError
         The mapping names a class that is not there, or nothing of the model counts as any class.
     """
-    position = {_plain(name): i for i, name in enumerate((BACKGROUND, *labels.names))}
+    names = (BACKGROUND, *(n for n in labels.names if _plain(n) != BACKGROUND))
+    position = {_plain(name): i for i, name in enumerate(names)}
     wanted = _checked(mapping or {}, model, labels)
     of_model = np.zeros(256, np.uint8)
     for info in model:
@@ -64,7 +66,7 @@ def match_classes(
             of_model[info.id] = position[name]
         elif REST in wanted:
             of_model[info.id] = position[wanted[REST]]
-        elif len(model) == len(labels) == 1:
+        elif len(model) == len(names) - 1 == 1:
             of_model[info.id] = 1
     if not of_model.any():
         raise BadFileError(
@@ -74,10 +76,10 @@ def match_classes(
         )
     of_label = np.full(256, -1, np.int16)
     of_label[0] = 0
-    for i, info in enumerate(labels, start=1):
-        of_label[info.id] = i
-    unknown = tuple(n for i, n in enumerate(labels.names, start=1) if i not in of_model)
-    return ClassMatch((BACKGROUND, *labels.names), of_label, of_model, unknown)
+    for info in labels:
+        of_label[info.id] = position[_plain(info.name)]
+    unknown = tuple(n for i, n in enumerate(names) if i > 0 and i not in of_model)
+    return ClassMatch(names, of_label, of_model, unknown)
 
 
 def _checked(mapping: Mapping[str, str], model: ClassTable, labels: ClassTable) -> dict[str, str]:
