@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from napari_pathsam.core.errors import BadWeightsError, Cancelled, UnavailableError
-from napari_pathsam.models import checkpoints
+from napari_pathsam.models import checkpoints, hub
 from napari_pathsam.models.catalogue import MODELS, ModelEntry, Url, load_model
+from napari_pathsam.models.ledger import record, recorded
 from napari_pathsam.models.model_file import read_card, save_model
 from napari_pathsam.models.sam2 import Sam2
 
@@ -66,7 +67,7 @@ def server(tiny_checkpoint: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def digest(tiny_checkpoint: Path) -> str:
-    return checkpoints.sha256_of(tiny_checkpoint)
+    return hub.sha256_of(tiny_checkpoint)
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_fetch_verifies_converts_and_keeps_only_the_model_file(
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, theirs[name])
 
-    monkeypatch.setattr(checkpoints, "_download", None)  # the second time asks no network
+    monkeypatch.setattr(hub, "_fetch", None)  # the second time asks no network
     assert checkpoints.fetch(entry_at("missing")) == path
     assert checkpoints.verify("sam2.1-tiny") == path
 
@@ -159,8 +160,8 @@ def test_without_a_published_hash_the_first_one_is_held_to(entry_at, cache, tiny
     assert left_in(cache) == []
     path = checkpoints.fetch(entry_at("good", None))
     path.unlink()
-    content = checkpoints._recorded()
-    checkpoints._record(entry_at("tampered").weights.url, content[entry_at("good").weights.url])
+    content = recorded()
+    record(entry_at("tampered").weights.url, content[entry_at("good").weights.url])
     with pytest.raises(BadWeightsError, match="not the published file"):
         checkpoints.fetch(entry_at("tampered", None))
 
@@ -182,7 +183,7 @@ def test_space_that_runs_out_on_the_way_leaves_nothing(entry_at, cache, monkeypa
         if n:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints._Meter, "update", update)
+    monkeypatch.setattr(hub.Wanted, "update", update)
     with pytest.raises(UnavailableError, match="No space left"):
         checkpoints.fetch(entry_at("good"))
     assert left_in(cache) == []

@@ -7,13 +7,8 @@ is written, and checked each time it is loaded.
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
-import os
 import pickle
 import re
-import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,21 +17,23 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_pathsam.core.errors import BadWeightsError, Cancelled, UnavailableError
+from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.models import sam
+from napari_pathsam.models.hub import Progress, Wanted, downloaded, sha256_of
+from napari_pathsam.models.ledger import cache_dir, check_recorded, record, recorded
 from napari_pathsam.models.model_file import (
     ModelCard,
-    cannot_write,
     check_layout,
     load_model_file,
     read_card,
-    replacing,
     save_model,
 )
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import SAM2_CONFIGS, HieraConfig, Sam2Config
+from napari_pathsam.models.sources import HubFile, Url
 
 if TYPE_CHECKING:
-    from napari_pathsam.models.catalogue import ModelEntry, Url
+    from napari_pathsam.models.catalogue import ModelEntry
 
 __all__ = [
     "ModelCard",
@@ -58,16 +55,6 @@ VIDEO_PARTS = (
     "no_obj_embed_spatial", "obj_ptr_proj.", "obj_ptr_tpos_proj.", "mask_downsample.",
 )  # fmt: skip
 ONLY_IN_2_1 = "no_obj_embed_spatial"
-SIZE_TOLERANCE = 0.02  # of sizes that follow from the number of weights
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-
-
-def cache_dir() -> Path:
-    """Where fetched and imported models are kept; NAPARI_PATHSAM_CACHE overrides it."""
-    from platformdirs import user_cache_dir
-
-    base = os.environ.get("NAPARI_PATHSAM_CACHE") or user_cache_dir("napari-pathsam", False)
-    return Path(base) / "models"
 
 
 def cached_path(name: str) -> Path:
@@ -87,7 +74,7 @@ def imported_models() -> tuple[str, ...]:
 
 def load_cached(path: Path) -> Sam2:
     """A model from the cache, after its SHA-256 was compared with the recorded one."""
-    _verify_recorded(path)
+    check_recorded(path)
     return load_model_file(path)[0]
 
 
@@ -107,7 +94,7 @@ def verify(name: str) -> Path:
 def fetch(
     entry: ModelEntry,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Path:
     """Download a model's weights once, verify them and keep them as a model file.
@@ -126,158 +113,23 @@ def fetch(
     Cancelled, UnavailableError, BadWeightsError
         Stopped by the user; no network, space or permission; not the file it should be.
     """
-    from napari_pathsam.models.catalogue import Packaged
-
-    if isinstance(entry.weights, Packaged):
-        return entry.weights.path
+    source = entry.weights
+    if not isinstance(source, Url | HubFile):
+        return source.path
     path = cached_path(entry.name)
     if path.is_file():
         try:
-            _verify_recorded(path)
+            check_recorded(path)
             return path
         except BadWeightsError:
             path.unlink()  # damaged since it was written: fetch it again
-    _check_room(entry)
-    checkpoint = _download(entry, entry.weights, _Meter(entry, progress, cancelled))
-    try:
-        _check_size(checkpoint, entry)
-        digest = sha256_of(checkpoint)
-        _import_meta(checkpoint, entry.name, digest, entry.weights.url, SAM2_CONFIGS[entry.name])
-        if entry.weights.sha256 is None:
-            _record(entry.weights.url, digest)
-    finally:
-        checkpoint.unlink(missing_ok=True)
+    known = source.sha256 or recorded().get(source.url)
+    wanted = Wanted(entry.name, source, known, progress, cancelled)
+    with downloaded(wanted, cache_dir()) as (checkpoint, digest):
+        _import_meta(checkpoint, entry.name, digest, source.url, SAM2_CONFIGS[entry.name])
+        if source.sha256 is None:
+            record(source.url, digest)
     return path
-
-
-class _Meter:
-    """Pooch's progress object: passes progress on, and stops a download by raising."""
-
-    def __init__(
-        self,
-        entry: ModelEntry,
-        progress: Callable[[int, int], None] | None,
-        cancelled: Callable[[], bool] | None,
-    ) -> None:
-        self.entry, self.progress, self.cancelled = entry, progress, cancelled
-        self.total, self.done = entry.size, 0
-
-    def update(self, n: int) -> None:
-        if self.cancelled and self.cancelled():
-            raise Cancelled(f"Fetching {self.entry.name} was cancelled; nothing was kept.")
-        self.done += n
-        if self.done > 1.1 * self.entry.size + 2**21:
-            raise BadWeightsError(
-                f"The server sends more than the {self.entry.size_text} that {self.entry.name} "
-                "has; the download was stopped and nothing was kept. Try another network."
-            )
-        if self.progress:
-            expected = self.total or self.entry.size
-            self.progress(min(self.done, expected), expected)
-
-    def reset(self) -> None:
-        self.done = 0
-
-    def close(self) -> None:
-        pass
-
-
-def _download(entry: ModelEntry, source: Url, meter: _Meter) -> Path:
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-    known = source.sha256 or _recorded().get(source.url)
-    meter.update(0)  # a cancel that came first needs no connection
-    try:
-        return Path(
-            pooch.retrieve(
-                source.url,
-                known_hash=f"sha256:{known}" if known else None,
-                fname=source.url.rsplit("/", 1)[-1],
-                path=cache_dir(),
-                downloader=pooch.HTTPDownloader(progressbar=meter, chunk_size=2**20, timeout=30),
-            )
-        )
-    except BadWeightsError:
-        raise
-    except ValueError as error:
-        raise BadWeightsError(
-            f"What {source.url} sent is not the published file of {entry.name}: its SHA-256 is "
-            "another one. It was thrown away. Try again, or from another network."
-        ) from error
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise cannot_write(cache_dir(), error) from error
-        raise UnavailableError(
-            f"{entry.name} could not be fetched from {source.url}: {error}. Check the network, or "
-            "get the file elsewhere and give it to `pathsam models import FILE`."
-        ) from error
-
-
-def _check_room(entry: ModelEntry) -> None:
-    """The checkpoint and the model file made from it both lie in the cache for a moment."""
-    folder = cache_dir()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    free, needed = shutil.disk_usage(folder).free, 2 * entry.size
-    if free < needed:
-        raise UnavailableError(
-            f"Fetching {entry.name} needs {needed / 1e6:.0f} MB in {folder}, where "
-            f"{free / 1e6:.0f} MB are free. Free some space, or name another folder in the "
-            "variable NAPARI_PATHSAM_CACHE."
-        )
-
-
-def _check_size(path: Path, entry: ModelEntry) -> None:
-    assert not isinstance(entry.weights, str)
-    size = path.stat().st_size
-    exact = getattr(entry.weights, "exact_size", False)
-    allowed = 0 if exact else SIZE_TOLERANCE * entry.size
-    if abs(size - entry.size) > allowed:
-        raise BadWeightsError(
-            f"What was fetched for {entry.name} has {size:,} bytes instead of "
-            f"{'' if exact else 'about '}{entry.size:,}. It was thrown away. Try again."
-        )
-
-
-# --- recorded hashes -----------------------------------------------------------------------------
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _recorded() -> dict[str, str]:
-    """SHA-256 by file name, or by URL where nobody published one."""
-    try:
-        found = json.loads((cache_dir() / "sha256.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _record(key: str, digest: str) -> None:
-    known = {**_recorded(), key: digest}
-    with replacing(cache_dir() / "sha256.json") as new:
-        new.write_text(json.dumps(known, indent=1, sort_keys=True), "utf-8")
-
-
-def _verify_recorded(path: Path) -> None:
-    if not path.is_file():
-        raise UnavailableError(
-            f"{path.stem} was not fetched yet; `pathsam models fetch {path.stem}` does it."
-        )
-    known = _recorded().get(path.name)
-    if known is not None and sha256_of(path) != known:
-        raise BadWeightsError(
-            f"{path} has changed since it was written: its SHA-256 is not the recorded one. It "
-            f"was not loaded. `pathsam models fetch {path.stem}` or `pathsam models import` "
-            "replaces it."
-        )
 
 
 # --- importing -----------------------------------------------------------------------------------
@@ -298,7 +150,7 @@ def import_checkpoint(path: str | Path) -> str:
     BadWeightsError
         The file is damaged, of another model, or wants to execute code; nothing was changed.
     """
-    from napari_pathsam.models.catalogue import MODELS, Url
+    from napari_pathsam.models.catalogue import MODELS
 
     path = Path(path).expanduser()
     if not path.is_file():
@@ -312,7 +164,7 @@ def import_checkpoint(path: str | Path) -> str:
         return name
     digest = sha256_of(path)
     for entry in MODELS.values():
-        if isinstance(entry.weights, Url) and entry.weights.sha256 == digest:
+        if isinstance(entry.weights, Url | HubFile) and entry.weights.sha256 == digest:
             _import_meta(path, entry.name, digest, entry.weights.url, SAM2_CONFIGS[entry.name])
             return entry.name
     name = _free_name(path.stem)
@@ -332,17 +184,22 @@ def _import_meta(
     path: Path, name: str, digest: str, source: str, config: Sam2Config | None
 ) -> None:
     """Meta's checkpoint → a model file in the cache under ``name``."""
+    from napari_pathsam.models.catalogue import MODELS
+
     state = read_meta_checkpoint(path)
     recognised = recognise(path, state)
-    if config is not None and recognised.name != config.name:
+    if config is not None and recognised.trunk != config.trunk:
         raise _foreign(path, f"it is {recognised.name}, not {config.name}")
+    recognised = config or recognised  # MedSAM2 has the shapes of SAM 2.1 tiny
     model = Sam2(recognised.model_copy(update={"name": name}))
     wanted = {key: tuple(t.shape) for key, t in model.state_dict().items()}
+    if recognised.is_sam1:
+        state = sam.renamed(state)
     for_images = {key: t for key, t in state.items() if not key.startswith(VIDEO_PARTS)}
     check_layout(path, wanted, {key: tuple(t.shape) for key, t in for_images.items()})
     model.load_state_dict(for_images)
     card = {
-        "licence": "Apache-2.0",
+        "licence": MODELS[recognised.name].licence,
         "base": [{"name": recognised.name, "sha256": digest}],
         "provenance": {"source": source, "converted_from": "Meta's checkpoint layout"},
     }
@@ -352,11 +209,11 @@ def _import_meta(
 def _keep(name: str, model: Sam2, card: dict) -> None:
     path = cached_path(name)
     save_model(path, model, card)
-    _record(path.name, sha256_of(path))
+    record(path, sha256_of(path))
 
 
 def read_meta_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of ``{"model": state_dict}``; nothing in the file is executed."""
+    """The tensors of ``{"model": state_dict}`` or a plain one; nothing in it is executed."""
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(item.file_size for item in archive.infolist())
@@ -370,17 +227,21 @@ def read_meta_checkpoint(path: Path) -> dict[str, Tensor]:
     except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _foreign(path, f"it is damaged, truncated or of another kind ({why})") from error
-    state = found.get("model") if isinstance(found, dict) else None
+    state = found.get("model", found) if isinstance(found, dict) else None  # SAM 1: no "model"
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(t, Tensor) and t.is_floating_point()
         for key, t in state.items()
     ):
-        raise _foreign(path, 'it has no table of tensors under the name "model"')
+        raise _foreign(path, 'it has no table of tensors, with or without the name "model"')
     return state
 
 
 def recognise(path: Path, state: dict[str, Tensor]) -> Sam2Config:
-    """Which SAM 2.1 these tensors are, by the width and the depth of the trunk."""
+    """Which SAM these tensors are, by the width and the depth of the trunk."""
+    if sam.PATCHES in state:
+        if sam.vit_size(state) != (768, 12):
+            raise _foreign(path, "it is a SAM 1 of another size than ViT-B")
+        return SAM2_CONFIGS["sam-vit-b"]
     patch = state.get("image_encoder.trunk.patch_embed.proj.weight")
     block = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
     depth = len({m[1] for key in state if (m := block.match(key))})
@@ -398,6 +259,7 @@ def recognise(path: Path, state: dict[str, Tensor]) -> Sam2Config:
 
 def _foreign(path: Path, why: str) -> BadWeightsError:
     return BadWeightsError(
-        f"{path} was not imported: {why}. Wanted is one of Meta's released SAM 2.1 checkpoints "
-        "(.pt, tiny to large) or a .safetensors model file of this package. Nothing was changed."
+        f"{path} was not imported: {why}. Wanted is one of Meta's released checkpoints of "
+        "SAM 2.1 (.pt, tiny to large) or SAM ViT-B (.pth), a fine-tune of one, or a .safetensors "
+        "model file of this package. Nothing was changed."
     )

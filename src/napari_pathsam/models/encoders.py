@@ -13,14 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_pathsam.core.errors import BadWeightsError
+from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.models.encoder_list import ENCODERS
 from napari_pathsam.models.encoder_spec import EncoderSpec, Layout, VitArgs
 
 __all__ = [
+    "ENCODERS",
     "EncoderSpec",
     "Layout",
     "PathologyEncoder",
     "VitArgs",
+    "find_encoder",
+    "load_encoder",
     "random_encoder",
 ]
 
@@ -39,10 +43,11 @@ class PathologyEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: EncoderSpec) -> None:
+    def __init__(self, spec: EncoderSpec, net: Any = None) -> None:
         super().__init__()
         self.spec = spec
-        self.net = _network(spec)
+        self.net = build_network(spec) if net is None else net
+        self.weights_sha256: str | None = None  # of the published file, once that is loaded
         mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
         self.register_buffer("mean", mean[:, None, None], persistent=False)
         self.register_buffer("std", std[:, None, None], persistent=False)
@@ -96,7 +101,8 @@ def _starts(cells: int, window: int) -> list[int]:
     return [*range(0, cells - window, window), max(0, cells - window)]
 
 
-def _network(spec: EncoderSpec) -> Any:
+def build_network(spec: EncoderSpec) -> Any:
+    """A network of timm's, with random weights, as the specification says."""
     import timm
 
     layers: Any = timm.layers
@@ -129,6 +135,39 @@ def _refused(spec: EncoderSpec, why: str) -> BadWeightsError:
         f"The encoder {spec.name} cannot be used: {why}. Nothing was loaded. Correct its "
         "specification, or take one of `pathsam models list`."
     )
+
+
+def find_encoder(name: str) -> EncoderSpec:
+    """The encoder of this name, of the catalogue or imported; UnavailableError lists them all."""
+    from napari_pathsam.models.encoder_files import imported_encoders
+
+    if name in ENCODERS:
+        return ENCODERS[name]
+    imported = imported_encoders()
+    if name not in imported:
+        there = ", ".join(dict.fromkeys((*ENCODERS, *imported)))
+        raise UnavailableError(
+            f"No pathology encoder is called {name!r}. There are: {there}. `pathsam models import "
+            "FILE --spec SPEC.json` adds any other one that timm can build."
+        )
+    return imported[name]
+
+
+def load_encoder(name_or_spec: str | EncoderSpec, device: str = "auto") -> PathologyEncoder:
+    """An encoder ready to use: frozen, in eval mode, in float32, on ``device``.
+
+    Raises
+    ------
+    BadWeightsError
+        A tensor of the network is missing from the file, or one in the file does not belong.
+    UnavailableError
+        There is no such encoder, or its weights are not here: nothing is downloaded.
+    """
+    from napari_pathsam.models.catalogue import pick_device
+    from napari_pathsam.models.encoder_files import open_encoder
+
+    spec = find_encoder(name_or_spec) if isinstance(name_or_spec, str) else name_or_spec
+    return open_encoder(spec).to(pick_device(device))
 
 
 def random_encoder(

@@ -11,7 +11,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # Names that cannot leave the folder or the repository they are looked up in.
 FileName = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=200)]
 FilePath = Annotated[str, Field(pattern=r"^\w[\w.+-]*(/\w[\w.+-]*)*$", max_length=200)]
-Bytes = Annotated[int, Field(ge=1, le=40_000_000_000)]
+Bytes = Annotated[int, Field(ge=1)]
 
 
 class Packaged(BaseModel):
@@ -78,3 +78,11 @@ class LocalFile(BaseModel):
 
 Remote = Url | HubFile
 Source = Annotated[Packaged | Url | HubFile | LocalFile, Field(discriminator="kind")]
+
+
+def size_text(source: Remote) -> str:
+    """``156 MB`` or ``4.5 GB``, with ≈ where only the number of weights is known."""
+    about = "" if source.exact_size else "≈ "
+    if source.size >= 1e9:
+        return f"{about}{source.size / 1e9:.1f} GB"
+    return f"{about}{source.size / 1e6:.0f} MB"

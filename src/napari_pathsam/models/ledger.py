@@ -1,0 +1,54 @@
+"""The cache of weights, and the SHA-256 of every file in it, recorded when it was written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.models.hub import sha256_of
+from napari_pathsam.models.model_file import replacing
+
+
+def cache_dir() -> Path:
+    """Where fetched and imported models are kept; NAPARI_PATHSAM_CACHE overrides it."""
+    from platformdirs import user_cache_dir
+
+    base = os.environ.get("NAPARI_PATHSAM_CACHE") or user_cache_dir("napari-pathsam", False)
+    return Path(base) / "models"
+
+
+def recorded() -> dict[str, str]:
+    """SHA-256 by the file's place in the cache, or by URL where nobody published one."""
+    try:
+        found = json.loads((cache_dir() / "sha256.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def record(what: Path | str, digest: str) -> None:
+    """Keep the SHA-256 of a file of the cache, or of what a URL sent."""
+    known = {**recorded(), _key(what): digest}
+    with replacing(cache_dir() / "sha256.json") as new:
+        new.write_text(json.dumps(known, indent=1, sort_keys=True), "utf-8")
+
+
+def check_recorded(path: Path) -> None:
+    """The file is there, and is still what was written."""
+    if not path.is_file():
+        raise UnavailableError(
+            f"{path.stem} was not fetched yet; `pathsam models fetch {path.stem}` does it."
+        )
+    known = recorded().get(_key(path))
+    if known is not None and sha256_of(path) != known:
+        raise BadWeightsError(
+            f"{path} has changed since it was written: its SHA-256 is not the recorded one. It "
+            f"was not loaded. `pathsam models fetch {path.stem}` or `pathsam models import` "
+            "replaces it."
+        )
+
+
+def _key(what: Path | str) -> str:
+    return what if isinstance(what, str) else what.relative_to(cache_dir()).as_posix()
