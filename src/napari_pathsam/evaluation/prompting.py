@@ -27,7 +27,7 @@ from napari_pathsam.inference.segment import encode_at
 from napari_pathsam.inference.simulation import Interaction, annotate, mask_iou
 
 if TYPE_CHECKING:
-    from napari_pathsam.models.sam2 import Sam2
+    from napari_pathsam.models.promptable import Promptable
 
 
 class PromptSettings(BaseModel):
@@ -35,6 +35,8 @@ class PromptSettings(BaseModel):
 
     ``clicks`` are the numbers of clicks after which the IoU is reported. ``at_mpp`` resamples
     every image to this pixel size before it is encoded; masks are compared at the labels' size.
+    Answers that cover more than ``largest_share`` of the image are dropped: 0.5 is the
+    post-processing of the SAM-Path and Path-SAM2 papers, None keeps all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +44,7 @@ class PromptSettings(BaseModel):
     clicks: tuple[int, ...] = Field((1, 2, 3, 4, 5), min_length=1)
     smallest_px: int = Field(SMALLEST_OBJECT_PX, ge=1)
     at_mpp: float | None = Field(None, gt=0)
+    largest_share: float | None = Field(None, gt=0, le=1)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class ImageScore:
 
 
 def evaluate_prompts(
-    model: Sam2, samples: Sequence[Sample], settings: PromptSettings | None = None
+    model: Promptable, samples: Sequence[Sample], settings: PromptSettings | None = None
 ) -> Iterator[ImageScore]:
     """Click at every object of every sample; yields one score an image.
 
@@ -81,7 +84,15 @@ def evaluate_prompts(
         encode_seconds = perf_counter() - started
         interactions, ellipses = [], []
         for _, target in iter_objects(objects, smallest_px=settings.smallest_px):
-            interactions.append(annotate(model, embedding, target, clicks=max(settings.clicks)))
+            interactions.append(
+                annotate(
+                    model,
+                    embedding,
+                    target,
+                    clicks=max(settings.clicks),
+                    largest_share=settings.largest_share,
+                )
+            )
             ellipses.append(mask_iou(ellipse_in_box(tight_box(target), target.shape), target))
         yield ImageScore(
             name=sample.name,

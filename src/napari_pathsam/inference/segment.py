@@ -15,6 +15,7 @@ from napari_pathsam.io.slides import ArraySlide, Slide
 
 if TYPE_CHECKING:
     from napari_pathsam.models.embedding import ImageEmbedding
+    from napari_pathsam.models.promptable import Promptable
     from napari_pathsam.models.sam2 import Sam2
 
 ROOM = 1.25
@@ -108,7 +109,7 @@ def field_round(
 
 
 def encode_at(
-    model: Sam2,
+    model: Promptable,
     image: NDArray[np.uint8],
     *,
     mpp: float | None,

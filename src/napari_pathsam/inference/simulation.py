@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from napari_pathsam.core.prompts import Prompts, innermost_point, next_click, tight_box
 
 if TYPE_CHECKING:
-    from napari_pathsam.models.embedding import ImageEmbedding
-    from napari_pathsam.models.sam2 import Sam2
+    from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
+    from napari_pathsam.models.promptable import Promptable
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,46 @@ class Turn:
 
 
 def clicking(
-    model: Sam2, embedding: ImageEmbedding, target: NDArray[np.bool_], *, clicks: int
+    model: Promptable,
+    embedding: ImageEmbedding,
+    target: NDArray[np.bool_],
+    *,
+    clicks: int,
+    largest_share: float | None = None,
 ) -> Iterator[Turn]:
-    """Click at one object until the clicks are spent or nothing is wrong any more."""
+    """Click at one object until the clicks are spent or nothing is wrong any more.
+
+    ``largest_share`` is that of :func:`small_enough`.
+    """
     prompts = Prompts().with_point(*innermost_point(target))
     previous = None
     for left in range(clicks - 1, -1, -1):
         started = perf_counter()
-        previous = model.decode_prompts(embedding, prompts, previous=previous)
-        mask = previous.mask
+        answer = model.decode_prompts(embedding, prompts, previous=previous)
+        previous, mask = small_enough(answer, largest_share)
         yield Turn(prompts, mask, previous.score, perf_counter() - started)
         click = next_click(target, mask) if left else None
         if click is None:
             return
         prompts = prompts.with_point(*click[0], positive=click[1])
+
+
+def small_enough(
+    answer: PromptedMask, largest_share: float | None
+) -> tuple[PromptedMask, NDArray[np.bool_]]:
+    """The most trusted mask that covers at most this share of the image, in front; and that mask.
+
+    The post-processing of the SAM-Path and Path-SAM2 papers is 0.5. An empty mask where all are
+    larger. None: the answer as it is.
+    """
+    if largest_share is None:
+        return answer, answer.mask
+    rest = [int(i) for i in np.argsort(-answer.predicted_iou, kind="stable") if i != answer.best]
+    for index in (answer.best, *rest):
+        mask = answer.mask_at(index)
+        if mask.mean() <= largest_share:
+            return answer.with_best(index), mask
+    return answer, np.zeros(answer.shape_yx, bool)
 
 
 def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
@@ -64,16 +90,23 @@ def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 
 def annotate(
-    model: Sam2, embedding: ImageEmbedding, target: NDArray[np.bool_], *, clicks: int = 5
+    model: Promptable,
+    embedding: ImageEmbedding,
+    target: NDArray[np.bool_],
+    *,
+    clicks: int = 5,
+    largest_share: float | None = None,
 ) -> Interaction:
     """Click at one object until the clicks are spent, then box it afresh.
 
     The first click falls on the object's innermost point, each next one on that of the largest
     error, and the previous answer is fed back (:mod:`napari_pathsam.core.prompts`). When nothing
-    is wrong any more the remaining clicks keep the score.
+    is wrong any more the remaining clicks keep the score. ``largest_share`` is that of
+    :func:`small_enough`.
     """
-    turns = list(clicking(model, embedding, target, clicks=clicks))
+    turns = list(clicking(model, embedding, target, clicks=clicks, largest_share=largest_share))
     ious = [mask_iou(turn.mask, target) for turn in turns]
     ious += ious[-1:] * (clicks - len(ious))
     boxed = model.decode_prompts(embedding, Prompts(box=tight_box(target)))
-    return Interaction(tuple(ious), mask_iou(boxed.mask, target), tuple(t.seconds for t in turns))
+    _, in_box = small_enough(boxed, largest_share)
+    return Interaction(tuple(ious), mask_iou(in_box, target), tuple(t.seconds for t in turns))

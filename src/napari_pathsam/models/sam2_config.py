@@ -57,7 +57,8 @@ class Sam2Config(BaseModel):
     ``field_px`` is the side of the canvas in which positions are encoded and the longest side an
     image is encoded at. With ``fixed_canvas`` every image is stretched to it (as SAM 2 does), or,
     with ``pad``, fitted into it and the rest is zeros (SAM 1); otherwise an image keeps its own
-    size, rounded to the trunk's stride, which costs less and keeps the pixel size. With ``prompt_map`` clicks and boxes are also drawn into the mask prompt
+    size, rounded to the trunk's stride, which costs less and keeps the pixel size. With
+    ``prompt_map`` clicks and boxes are also drawn into the mask prompt
     (:mod:`napari_pathsam.models.prompt_map`). The image is encoded in so many ``octaves``: at full
     size, at half, at a quarter … (:mod:`napari_pathsam.models.octaves`). With ``one_piece`` answers
     are tidied (:mod:`napari_pathsam.models.tidy`). ``mpp_range`` is where the model is at home,
