@@ -27,44 +27,75 @@ class ChannelNorm(nn.Module):
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class Addition(nn.Module):
+    """What is learned beside SAM's neck; adds nothing until it is trained.
+
+    ``reach`` is the side of the first convolution. Each input is layer-normed by itself: encoders
+    differ in scale.
+    """
+
+    def __init__(self, channels: Sequence[int], hidden: int, out: int, *, reach: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(ChannelNorm(n, affine=False) for n in channels)
+        self.mix = nn.Conv2d(sum(channels), hidden, reach, padding=reach // 2)
+        self.add = nn.Conv2d(hidden, out, 4 - reach, padding=(4 - reach) // 2)
+        nn.init.zeros_(self.add.weight)
+        if self.add.bias is not None:
+            nn.init.zeros_(self.add.bias)
+
+    def forward(self, parts: Sequence[Tensor]) -> Tensor:
+        normed = [norm(part) for norm, part in zip(self.norms, parts, strict=True)]
+        added: Tensor = self.add(functional.gelu(self.mix(torch.cat(normed, dim=1))))
+        return added
+
+
 class NeckAlignment(nn.Module):
-    """Starts as SAM's own neck, to the bit; pathology features come in through a branch from zero.
+    """Starts as SAM's own neck, to the bit; what the encoders say beside it is added.
 
     With ``high_res`` it makes the two finer levels as well; otherwise SAM's frozen ones are used.
+    ``levels`` are those of the trunk that it reads.
     """
 
     def __init__(self, sam: Sam2, pathology_channels: int | None, *, high_res: bool) -> None:
         super().__init__()
         self.neck = sam.neck_copy(high_res=high_res)
-        self.pathology = None
-        if pathology_channels is not None:
-            width = sam.config.width
-            last = nn.Conv2d(width, width, 3, padding=1, bias=False)
-            nn.init.zeros_(last.weight)
-            self.pathology = nn.Sequential(
-                ChannelNorm(pathology_channels, affine=False),
-                nn.Conv2d(pathology_channels, width, 1, bias=False),
-                ChannelNorm(width),
-                last,
-            )
+        n_levels = len(sam.trunk_channels)
+        deepest = tuple(range(n_levels))[-2:]
+        self.levels = tuple(range(n_levels)) if high_res else deepest
+        self.makes_high_res = high_res
+        self.deepest = deepest
+        width = sam.config.width
+        channels = [sam.trunk_channels[level] for level in deepest]
+        channels += [] if pathology_channels is None else [pathology_channels]
+        self.addition = Addition(channels, width, width, reach=1)
+        finer = zip(sam.trunk_channels, (width // 8, width // 4), strict=False)
+        self.finer_additions = nn.ModuleList(
+            Addition([n], 2 * out, out, reach=3) for n, out in (finer if high_res else ())
+        )
 
     def forward(self, embedding: ImageEmbedding) -> Aligned:
         image_embed, high_res = self.neck(list(embedding.trunk))
-        if self.pathology is not None:
-            assert embedding.pathology is not None
-            image_embed = image_embed + self.pathology(embedding.pathology)
-        return image_embed, high_res or embedding.high_res
+        parts = [on_grid(embedding.trunk[n], image_embed.shape[-2:]) for n in self.deepest]
+        if embedding.pathology is not None:
+            parts.append(embedding.pathology)
+        image_embed = image_embed + self.addition(parts)
+        if not high_res:
+            return image_embed, embedding.high_res
+        finer = zip(high_res, self.finer_additions, embedding.trunk, strict=False)
+        return image_embed, tuple(level + added([trunk]) for level, added, trunk in finer)
 
 
 class FreshAlignment(nn.Module):
     """SAM-Path's: everything side by side on the stride-16 grid, then SAM's neck from scratch.
 
+    Without ``levels`` it reads the pathology features alone.
     Source: Zhang et al., SAM-Path (2023), arXiv 2307.09570.
     """
 
     def __init__(self, channels: int, width: int, levels: Sequence[int]) -> None:
         super().__init__()
         self.levels = tuple(levels)
+        self.makes_high_res = False
         self.layers = nn.Sequential(
             nn.Conv2d(channels, width, 1, bias=False),
             ChannelNorm(width),
@@ -91,8 +122,11 @@ def on_grid(features: Tensor, grid_yx: Sequence[int]) -> Tensor:
 def build_alignment(config: PathSamConfig, sam: Sam2) -> NeckAlignment | FreshAlignment:
     """The alignment a configuration asks for."""
     pathology = None if config.encoder is None else config.encoder.embed_dim
-    if config.alignment == "neck":
-        return NeckAlignment(sam, pathology, high_res=config.align_high_res and config.high_res)
+    if config.alignment == "neck" and config.sam_encoder:
+        finer = config.align_high_res and config.high_res and not sam.config.is_sam1
+        return NeckAlignment(sam, pathology, high_res=finer)
     levels = config.levels if config.sam_encoder else ()
+    if levels and sam.config.is_sam1:
+        levels = (0,)  # its trunk has one level
     channels = sum(sam.trunk_channels[level] for level in levels) + (pathology or 0)
     return FreshAlignment(channels, sam.config.width, levels)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadWeightsError
 from napari_pathsam.core.prompts import Prompts
-from napari_pathsam.models.alignment import build_alignment
+from napari_pathsam.models.alignment import Aligned, build_alignment
 from napari_pathsam.models.class_prompts import ClassDecoder, ClassPrompts
 from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
 from napari_pathsam.models.encoders import PathologyEncoder
@@ -58,9 +58,7 @@ class ClassLogits:
 
     def logits_at(self, shape_yx: tuple[int, int] | None = None) -> Tensor:
         """``(K, H, W)``, bilinear; by default at the encoded image's own pixels."""
-        size = shape_yx or self.shape_yx
-        up = functional.interpolate(self.logits[None], size, mode="bilinear", align_corners=False)
-        return up[0]
+        return logits_at(self.logits, shape_yx or self.shape_yx)
 
     def probabilities(self, shape_yx: tuple[int, int] | None = None) -> Tensor:
         """Softmax over the classes, ``(K, H, W)``."""
@@ -174,11 +172,16 @@ class PathSam(nn.Module):
 
     def encode_batch(self, pixels: Tensor) -> ImageEmbedding:
         """``(B, 3, h, w)`` in 0 … 1 at network size → one embedding of B images, for training."""
-        image_embed, high_res, trunk = self.base.encode_pixels(self.base.normalise(pixels))
+        grid = (pixels.shape[-2] // 16, pixels.shape[-1] // 16)
+        if self.config.sam_encoder:
+            found = self.base.encode_pixels(self.base.normalise(pixels))
+        else:  # only the shape of an image embedding
+            found = (pixels.new_empty(len(pixels), 0, *grid), (), [])
+        image_embed, high_res, trunk = found
         pathology = None
         if self.pathology is not None:
             with torch.no_grad():
-                pathology = self.pathology(pixels, (image_embed.shape[-2], image_embed.shape[-1]))
+                pathology = self.pathology(pixels, grid)
         size = (pixels.shape[-2], pixels.shape[-1])
         return ImageEmbedding(
             image_embed=image_embed,
@@ -193,20 +196,37 @@ class PathSam(nn.Module):
 
     # --- classes ------------------------------------------------------------------------------
 
-    def class_logits(
-        self, embedding: ImageEmbedding, *, window_yx: tuple[int, int] = (0, 0)
+    def align(self, embedding: ImageEmbedding) -> Aligned:
+        """Embedding of B images → what the decoder reads. Differentiable."""
+        image_embed, high_res = self.alignment(embedding)
+        return image_embed, high_res if self.reads_high_res else ()
+
+    @property
+    def reads_high_res(self) -> bool:
+        """Whether the decoder sees the two finer levels."""
+        return self.config.high_res and self.config.sam_encoder
+
+    def decode_aligned(
+        self,
+        image_embed: Tensor,
+        high_res: tuple[Tensor, ...],
+        *,
+        window_yx: tuple[int, int] = (0, 0),
     ) -> tuple[Tensor, Tensor]:
-        """Embedding of B images → ``(B, K, 4h, 4w)`` logits, ``(B, K)`` IoU. Differentiable.
+        """From :meth:`align` to ``(B, K, 4h, 4w)`` logits and ``(B, K)`` IoU. Differentiable.
 
         ``window_yx`` says where on the canvas of positions the images lie, in cells.
         """
-        image_embed, high_res = self.alignment(embedding)
-        if not (self.config.high_res and self.config.sam_encoder):
-            high_res = ()
         grid = (image_embed.shape[-2], image_embed.shape[-1])
         positions = self.base.dense_positions(grid, window_yx)
         logits, iou = self.decoder(self.head, image_embed, high_res, positions)
         return logits, iou
+
+    def class_logits(
+        self, embedding: ImageEmbedding, *, window_yx: tuple[int, int] = (0, 0)
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`align`, then :meth:`decode_aligned`."""
+        return self.decode_aligned(*self.align(embedding), window_yx=window_yx)
 
     @torch.inference_mode()
     def decode_classes(self, embedding: ImageEmbedding) -> ClassLogits:
@@ -242,6 +262,12 @@ class PathSam(nn.Module):
     ) -> list[PromptedMask]:
         """The base model's answers (:meth:`Sam2.decode_many`)."""
         return self.base.decode_many(embedding, prompts, whole=whole)
+
+
+def logits_at(logits: Tensor, shape_yx: tuple[int, int]) -> Tensor:
+    """``(K, h, w)`` → ``(K, H, W)``, bilinear."""
+    up = functional.interpolate(logits[None], shape_yx, mode="bilinear", align_corners=False)
+    return up[0]
 
 
 def part_of(name: str) -> Part | None:

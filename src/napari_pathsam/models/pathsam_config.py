@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_pathsam.models.encoders import EncoderSpec
 from napari_pathsam.models.kan import KanConfig
@@ -25,7 +25,8 @@ class PathSamConfig(BaseModel):
     base
         Catalogue name of the promptable model whose image encoder and mask decoder are used.
     sam_encoder
-        False leaves SAM's image encoder out: only the pathology encoder sees the image.
+        False leaves SAM's image encoder out: only the pathology encoder sees the image, through a
+        ``fresh`` alignment, and the decoder sees no finer levels.
     encoder
         The pathology encoder beside it, or None ("fine-tuned SAM").
     alignment
@@ -69,6 +70,14 @@ class PathSamConfig(BaseModel):
     enlarge: Annotated[float, Field(ge=0.25, le=8)] = 1.0
     tissue: str = ""
     stain: str = "H&E"
+
+    @model_validator(mode="after")
+    def _sees_something(self) -> Self:
+        if not self.sam_encoder and self.encoder is None:
+            raise ValueError("without SAM's image encoder a pathology encoder is needed")
+        if self.alignment == "fresh" and self.sam_encoder and not self.levels:
+            raise ValueError("a fresh alignment reads at least one level of the trunk")
+        return self
 
 
 # The papers' networks as far as they say; systems differ from `recommended` only in these.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,22 +31,41 @@ class AugmentConfig(BaseModel):
     free_rotation: float = 0.4
 
 
-def jitter_stain(
-    image: NDArray[np.uint8], rng: np.random.Generator, *, stain: float, brightness: float
-) -> NDArray[np.uint8]:
-    """Scale the amount of each stain by 1 ± ``stain`` in optical density, ``(H, W, 3)`` uint8.
+@dataclass(frozen=True)
+class StainMixing:
+    """A change of colours in optical density: ``(3, 3)`` matrix, ``(3,)`` shift, and a gain."""
+
+    matrix: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    gain: float
+
+
+def draw_stain(rng: np.random.Generator, *, stain: float, brightness: float) -> StainMixing:
+    """Scale the amount of each stain by 1 ± ``stain`` in optical density.
 
     Source: Tellez et al., Med. Image Anal. 58 (2019), HED augmentation.
     """
     amount = rng.uniform(1 - stain, 1 + stain, 3)
     shift = rng.uniform(-stain, stain, 3) * 0.1
-    mixing = _HED_INVERSE @ np.diag(amount) @ _HED
+    matrix = (_HED_INVERSE @ np.diag(amount) @ _HED).astype(np.float32)
     gain = 1 + rng.uniform(-brightness, brightness)
+    return StainMixing(matrix, (shift @ _HED).astype(np.float32), float(gain))
+
+
+def stained(image: NDArray[np.uint8], mixing: StainMixing) -> NDArray[np.uint8]:
+    """``(H, W, 3)`` uint8 in other colours."""
     density = -np.log((image.astype(np.float32) + 1) / 256)
-    density = density @ mixing.astype(np.float32) + (shift @ _HED).astype(np.float32)
-    jittered = gain * 256 * np.exp(-density) - 1
+    density = density @ mixing.matrix + mixing.shift
+    jittered = mixing.gain * 256 * np.exp(-density) - 1
     result: NDArray[np.uint8] = np.clip(jittered, 0, 255).astype(np.uint8)
     return result
+
+
+def jitter_stain(
+    image: NDArray[np.uint8], rng: np.random.Generator, *, stain: float, brightness: float
+) -> NDArray[np.uint8]:
+    """:func:`draw_stain`, then :func:`stained`."""
+    return stained(image, draw_stain(rng, stain=stain, brightness=brightness))
 
 
 def jitter_sharpness(
@@ -104,14 +125,23 @@ def cut(
 
     Returns ``(1, 3, P, P)`` float in 0 … 255 and ``(n, P, P)``; outside is glass and 0.
     """
-    size = [1, 3, patch_px, patch_px]
-    grid = functional.affine_grid(theta, size, align_corners=False)
+    return cut_image(image, theta, patch_px), cut_labels(labels, theta, patch_px)
+
+
+def cut_image(image: NDArray[np.uint8], theta: torch.Tensor, patch_px: int) -> torch.Tensor:
+    """``(H, W, 3)`` uint8 → ``(1, 3, P, P)`` float in 0 … 255; outside is glass."""
+    grid = functional.affine_grid(theta, [1, 3, patch_px, patch_px], align_corners=False)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() - GLASS
     shrink = float(theta[0, :, :2].norm(dim=1).max()) * max(image.shape[:2]) / patch_px
     if shrink > 1.5:  # blur first, or thin structures alias
         k = int(shrink + 0.5) // 2 * 2 + 1
         pixels = functional.avg_pool2d(pixels, k, stride=1, padding=k // 2)
-    patch = functional.grid_sample(pixels, grid, mode="bilinear", align_corners=False) + GLASS
+    return functional.grid_sample(pixels, grid, mode="bilinear", align_corners=False) + GLASS
+
+
+def cut_labels(labels: NDArray[np.int32], theta: torch.Tensor, patch_px: int) -> NDArray[np.int32]:
+    """``(n, H, W)`` ids → ``(n, P, P)``; outside is 0."""
+    grid = functional.affine_grid(theta, [1, 3, patch_px, patch_px], align_corners=False)
     ids = torch.from_numpy(labels)[None].float()  # exact up to 2^24 ids
-    cut_ids = functional.grid_sample(ids, grid, mode="nearest", align_corners=False)
-    return patch, cut_ids[0].numpy().astype(np.int32)
+    found = functional.grid_sample(ids, grid, mode="nearest", align_corners=False)
+    return found[0].numpy().astype(np.int32)

@@ -18,10 +18,13 @@ from napari_pathsam.datasets.base import Sample
 from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.training.augment import (
     AugmentConfig,
-    cut,
+    StainMixing,
+    cut_image,
+    cut_labels,
+    draw_stain,
     jitter_sharpness,
-    jitter_stain,
     random_affine,
+    stained,
 )
 
 IGNORE = -1
@@ -141,6 +144,22 @@ def load_images(
     return found
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A patch before its pixels are made.
+
+    ``sources`` are the images it is cut from (four: a mosaic), ``theta`` the cut, ``mixing`` the
+    colours; ``attempt`` counts the cuts that held no label before; ``target`` is ``(P, P)`` int64.
+    """
+
+    sources: tuple[int, ...]
+    mixing: StainMixing
+    theta: Tensor
+    attempt: int
+    target: Tensor
+    rng: np.random.Generator
+
+
 class PatchMaker:
     """Draws patch ``(image, variant)``; the same pair gives the same patch, always.
 
@@ -165,32 +184,47 @@ class PatchMaker:
     def __len__(self) -> int:
         return len(self.images)
 
-    def patch(self, index: int, variant: int) -> tuple[Tensor, Tensor]:
-        """``(1, 3, P, P)`` in 0 … 1 and ``(P, P)`` int64 targets, P network pixels a side."""
+    def place(self, index: int, variant: int) -> Placed:
+        """Where a patch is cut and how it is coloured: everything but its pixels."""
         rng = np.random.default_rng([self.seed, index, variant])
-        one = self.images[index]
+        sources = [index]
         if rng.random() < self.mosaic:
-            others = [self.images[int(i)] for i in rng.integers(len(self.images), size=3)]
-            one = mosaic_of([one, *others], self.patch_px)
-        image = jitter_stain(
-            one.image, rng, stain=self.augment.stain, brightness=self.augment.brightness
-        )
+            sources += [int(i) for i in rng.integers(len(self.images), size=3)]
+        mixing = draw_stain(rng, stain=self.augment.stain, brightness=self.augment.brightness)
+        target = self._source(sources).target
         low, high = np.log(self.scale)
         # Outside of the image comes back as 0: labels are moved up so that it means "ignore".
-        moved = (one.target.astype(np.int32) + 1)[None]
-        for _ in range(TRIES):
+        moved = (target.astype(np.int32) + 1)[None]
+        for attempt in range(TRIES):  # noqa: B007
             zoom = float(np.exp(rng.uniform(low, high))) * self.network_px / self.patch_px
-            theta = random_affine(rng, one.target.shape, self.network_px, zoom, self.augment)
-            pixels, labels = cut(image, moved, theta, self.network_px)
+            theta = random_affine(rng, target.shape, self.network_px, zoom, self.augment)
+            labels = cut_labels(moved, theta, self.network_px)[0]
             if labels.any():
                 break
+        found = torch.from_numpy(labels.astype(np.int64) - 1)
+        return Placed(tuple(sources), mixing, theta, attempt, found, rng)
+
+    def patch(self, index: int, variant: int) -> tuple[Tensor, Tensor]:
+        """``(1, 3, P, P)`` in 0 … 1 and ``(P, P)`` int64 targets, P network pixels a side."""
+        placed = self.place(index, variant)
+        return self.pixels(placed), placed.target
+
+    def pixels(self, placed: Placed) -> Tensor:
+        """``(1, 3, P, P)`` in 0 … 1. Once for each :meth:`place`: noise goes on from there."""
+        image = stained(self._source(placed.sources).image, placed.mixing)
+        pixels = cut_image(image, placed.theta, self.network_px)
+        augment = self.augment
         pixels = jitter_sharpness(
-            pixels, rng, sharpness=self.augment.sharpness, noise=self.augment.noise
+            pixels, placed.rng, sharpness=augment.sharpness, noise=augment.noise
         )
-        return pixels / 255, torch.from_numpy(labels[0].astype(np.int64) - 1)
+        return pixels / 255
+
+    def _source(self, sources: Sequence[int]) -> TrainingImage:
+        one, *others = (self.images[i] for i in sources)
+        return mosaic_of([one, *others], self.patch_px) if others else one
 
     def settings(self) -> str:
-        """Everything but the image that a variant depends on: part of a cache key."""
+        """Everything but the images that a variant depends on: part of a cache key."""
         return repr(
             (self.augment, self.patch_px, self.network_px, self.scale, self.mosaic, self.seed)
         )

@@ -1,15 +1,15 @@
-"""Teach a PathSam its classes: a loop that yields a report after every epoch.
+"""Teach a PathSam its classes: a loop that yields where it stands.
 
 Encoders are frozen, so each augmented variant of an image is encoded once, when it is first needed,
-and its embedding kept; what is trained sees embeddings only.
+and its embedding kept (:mod:`class_features`); what is trained sees embeddings only.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_pathsam.core.metrics import (
-    Counts,
-    confusion,
-    dice_per_class,
-    foreground,
-    iou_per_class,
-)
+from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.core.metrics import Counts, confusion
 from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.head_file import trained_names
 from napari_pathsam.models.kan import regulariser
-from napari_pathsam.models.pathsam import PathSam, part_of
+from napari_pathsam.models.pathsam import PathSam, logits_at, part_of
 from napari_pathsam.training.class_config import TrainConfig
 from napari_pathsam.training.class_data import (
     PatchMaker,
@@ -35,96 +30,25 @@ from napari_pathsam.training.class_data import (
     logits_at_stride,
     thinned,
 )
-from napari_pathsam.training.losses import class_loss, class_sums
+from napari_pathsam.training.class_features import Features
+from napari_pathsam.training.class_report import Clock, EpochReport, StepReport, Validation
+from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
+from napari_pathsam.training.processes import Processes
 
 if TYPE_CHECKING:
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
 
-
-@dataclass(frozen=True)
-class Validation:
-    """Scores from counts pooled over the validation images."""
-
-    counts: Counts
-
-    @property
-    def dice(self) -> float:
-        """Foreground against background."""
-        return float(dice_per_class(foreground(self.counts))[1])
-
-    @property
-    def iou(self) -> float:
-        return float(iou_per_class(foreground(self.counts))[1])
-
-    @property
-    def macro_dice(self) -> float:
-        """Mean over the classes that are there, background left out."""
-        each = dice_per_class(self.counts)[1:]
-        return float(np.nanmean(each)) if np.isfinite(each).any() else math.nan
-
-    @property
-    def score(self) -> float:
-        """What training stops on: mean Dice of the classes."""
-        return self.macro_dice
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """Where training stands after an epoch.
-
-    ``validation`` is None between validations; ``encoded`` counts the patches that had to be
-    encoded anew; ``stopped`` says that the score has not risen for too long.
-    """
-
-    epoch: int
-    epochs: int
-    loss: float
-    seconds: float
-    seconds_left: float
-    encoded: int
-    validation: Validation | None = None
-    best_score: float = math.nan
-    stopped: bool = False
-
-
-def needed(model: PathSam, parts: Sequence[str]) -> frozenset[str]:
-    """Which tensors of an embedding training these parts reads."""
-    config = model.config
-    wanted = set()
-    neck = config.alignment == "neck"
-    if "alignment" in parts or not neck or model.pathology is not None:
-        wanted |= {"trunk"} if config.sam_encoder else set()
-        wanted |= {"pathology"} if model.pathology is not None else set()
-    own_high_res = neck and config.align_high_res and "alignment" in parts
-    if config.high_res and config.sam_encoder and not own_high_res:
-        wanted.add("high_res")
-    return frozenset(wanted | {"image_embed"})
-
-
-def stacked(embeddings: Sequence[ImageEmbedding]) -> ImageEmbedding:
-    """Embeddings of equal size as one of a batch."""
-    first = embeddings[0]
-    pathology = None
-    if first.pathology is not None:
-        pathology = torch.cat([e.pathology for e in embeddings if e.pathology is not None])
-    return replace(
-        first,
-        image_embed=torch.cat([e.image_embed for e in embeddings]),
-        high_res=tuple(
-            torch.cat(level) for level in zip(*(e.high_res for e in embeddings), strict=True)
-        ),
-        trunk=_level_by_level([e.trunk for e in embeddings]),
-        pathology=pathology,
-        coarser=(),
-    )
-
-
-def _level_by_level(images: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
-    return tuple(torch.cat(level) for level in zip(*images, strict=True))
+ALONE = Processes()
 
 
 class ClassTrainer:
-    """A model in training with its optimiser, averaged copy and best weights so far."""
+    """A model in training with its optimiser, averaged copy and best weights so far.
+
+    Raises
+    ------
+    ValueError
+        A training patch is larger than a field of the model.
+    """
 
     def __init__(
         self,
@@ -134,23 +58,23 @@ class ClassTrainer:
         config: TrainConfig,
         *,
         cache: EmbeddingCache | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        self.model, self.config, self.cache = model, config, cache
+        self.model, self.config, self.processes = model, config, processes
         self.validation = validation
-        network_px = max(32, round(config.patch_px * model.config.enlarge / 32) * 32)
-        if model.base.config.fixed_canvas:
-            network_px = model.base.config.field_px
         self.maker = PatchMaker(
             images,
             config.augment,
             patch_px=config.patch_px,
-            network_px=network_px,
+            network_px=_network_px(model, config.patch_px),
             scale=config.scale,
             mosaic=config.mosaic,
             seed=config.seed,
         )
+        self.features = Features(model, self.maker, config, cache)
         model.train_only(config.parts)
         self.trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        processes.copy_from_first(p.data for p in self.trained.values())
         encoder = [p for n, p in self.trained.items() if part_of(n) == "encoder"]
         rest = [p for n, p in self.trained.items() if part_of(n) != "encoder"]
         groups = [{"params": rest, "lr": config.lr, "top": config.lr}]
@@ -160,29 +84,24 @@ class ClassTrainer:
         self.average = {n: p.detach().clone() for n, p in self.trained.items()}
         self.best: dict[str, Tensor] | None = None
         self.best_score, self.since_best = -math.inf, 0
-        self.epoch, self.step, self.encoded = 0, 0, 0
+        self.epoch, self.step = 0, 0
+
+    @property
+    def encoded(self) -> int:
+        """How many patches and validation images were encoded so far."""
+        return self.features.encoded
 
     @property
     def steps_per_epoch(self) -> int:
         return max(1, math.ceil(len(self.maker) / self.config.batch))
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the score has not risen for too long."""
+        patience = self.config.patience
+        return patience is not None and self.since_best >= patience
+
     # --- one step -----------------------------------------------------------------------------
-
-    def _embedding(self, items: Sequence[tuple[int, int]]) -> tuple[ImageEmbedding, Tensor]:
-        """Embedding and targets of patches; kept ones are not encoded again."""
-        if self.cache is None or self.config.variants is None or "encoder" in self.config.parts:
-            patches = [self.maker.patch(*item) for item in items]
-            self.encoded += len(items)
-            pixels = torch.cat([p for p, _ in patches]).to(self.model.device)
-            with torch.set_grad_enabled("encoder" in self.config.parts):
-                embedding = self.model.encode_batch(pixels)
-            return embedding, torch.stack([t for _, t in patches]).to(self.model.device)
-        found = [self._kept(*item) for item in items]
-        targets = torch.stack([t for _, t in found]).to(self.model.device)
-        return stacked([e for e, _ in found]), targets
-
-    def _kept(self, index: int, variant: int) -> tuple[ImageEmbedding, Tensor]:
-        raise NotImplementedError
 
     def _rate(self) -> float:
         """Linear warm-up, then a cosine to nothing."""
@@ -190,44 +109,56 @@ class ClassTrainer:
         rise = min(1.0, (self.step + 1) / max(1, self.config.warmup))
         return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / total)))
 
-    def _loss(self, items: Sequence[tuple[int, int]], rng: np.random.Generator) -> Tensor:
-        config = self.config
-        embedding, target = self._embedding(items)
-        logits, iou = self.model.class_logits(embedding, window_yx=self._window(embedding, rng))
+    def _sums(self, items: Sequence[tuple[int, int]], rng: np.random.Generator) -> ClassSums:
+        """What the loss is made of, for this process's share of a batch."""
+        config, window = self.config, self._window(rng)
+        if not items:  # fewer patches than processes
+            return ClassSums.of_nothing(len(self.model.classes) + 1, self.model.device)
+        embedding, target = self.features.batch(items)
+        logits, iou = self.features.reads.logits(self.model, embedding, window)
         logits = logits_at_stride(logits.float(), config.stride)
-        sums = class_sums(logits, iou, thinned(target, config.stride), gamma=config.loss.gamma)
+        return class_sums(logits, iou, thinned(target, config.stride), gamma=config.loss.gamma)
+
+    def _window(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Where on the canvas of positions the patches lie: fields may be larger than patches."""
+        room = max(0, (self.model.base.config.field_px - self.maker.network_px) // 16)
+        return (int(rng.integers(room + 1)), int(rng.integers(room + 1)))
+
+    def loss_of(self, items: Sequence[tuple[int, int]]) -> Tensor:
+        """Loss of a batch of ``(image, variant)`` patches, and its gradients in the parameters."""
+        config, processes = self.config, self.processes
+        rng = np.random.default_rng([config.seed, 7, self.step])
+        device = self.model.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=config.mixed_precision):
+            sums = self._sums(processes.share(items), rng)
         loss = class_loss(
             sums,
             alpha=config.loss.alpha,
             beta=config.loss.beta,
             over_classes=config.loss.over_classes,
             dice_over=config.loss.dice_over,
+            gather=processes.summed,
         )
+        self.optimizer.zero_grad(set_to_none=True)
+        penalty = loss.new_zeros(())
         if config.kan_l1 or config.kan_entropy:
-            loss = loss + regulariser(self.model.head, l1=config.kan_l1, entropy=config.kan_entropy)
-        return loss
-
-    def _window(self, embedding: ImageEmbedding, rng: np.random.Generator) -> tuple[int, int]:
-        """Where on the canvas of positions the patch lies: fields may be larger than patches."""
-        grid = embedding.image_embed.shape[-2:]
-        room = [self.model.base.config.field_px // 16 - n for n in grid]
-        return (int(rng.integers(max(0, room[0]) + 1)), int(rng.integers(max(0, room[1]) + 1)))
+            penalty = regulariser(self.model.head, l1=config.kan_l1, entropy=config.kan_entropy)
+        mine = loss + penalty / processes.size
+        if mine.requires_grad:
+            mine.backward()  # type: ignore[no-untyped-call]
+        processes.add_gradients(self.trained.values())
+        return (loss + penalty).detach()
 
     def train_step(self, items: Sequence[tuple[int, int]]) -> float:
         """One optimiser step on these ``(image, variant)`` patches."""
-        rng = np.random.default_rng([self.config.seed, 7, self.step])
         for group in self.optimizer.param_groups:
             group["lr"] = group["top"] * self._rate()
-        device = self.model.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.config.mixed_precision):
-            loss = self._loss(items, rng)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self.loss_of(items)
         nn.utils.clip_grad_norm_(list(self.trained.values()), self.config.clip)
         self.optimizer.step()
         self.step += 1
         self._average()
-        return float(loss.detach())
+        return float(loss)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -263,7 +194,10 @@ class ClassTrainer:
         now = {n: p.detach().clone() for n, p in self.trained.items()}
         self._put(self.average)
         self.model.eval()
-        validation = Validation(count_images(self.model, self.validation))
+        share = self.processes.share(self.validation)
+        counts = torch.from_numpy(count_images(self.model, share, features=self.features))
+        counts = self.processes.summed(counts.to(self.model.device)).cpu()
+        validation = Validation(counts.numpy())
         if validation.score > self.best_score:
             self.best_score, self.since_best = validation.score, 0
             self.best = {n: p.detach().clone() for n, p in self.trained.items()}
@@ -297,24 +231,62 @@ class ClassTrainer:
             "epoch": self.epoch,
             "step": self.step,
             "config": self.config.model_dump_json(),
+            "images": [image.name for image in self.maker.images],
         }
         unfinished = path.with_suffix(".partial")
         torch.save(state, unfinished)
         unfinished.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Go on from :meth:`save`: the same steps as a run that was never stopped."""
-        state = torch.load(path, weights_only=True, map_location=self.model.device)
-        self.model.load_state_dict(state["model"], strict=False)
-        self.average, self.best = state["average"], state["best"]
-        self.best_score, self.since_best = state["best_score"], state["since_best"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.step = int(state["epoch"]), int(state["step"])
+        """Go on from :meth:`save`: the same steps as a run that was never stopped.
+
+        Raises
+        ------
+        BadFileError
+            It is no saved state, or one of other images or another model.
+        """
+        try:
+            state = torch.load(path, weights_only=True, map_location=self.model.device)
+            names = [image.name for image in self.maker.images]
+            if state.get("images", names) != names:
+                raise ValueError("it trained on other images")
+            found = {n: tuple(t.shape) for n, t in state["average"].items()}
+            if found != {n: tuple(t.shape) for n, t in self.trained.items()}:
+                raise ValueError("it trained another model, or other parts of it")
+            self.model.load_state_dict(state["model"], strict=False)
+            self.average, self.best = state["average"], state["best"]
+            self.best_score, self.since_best = state["best_score"], state["since_best"]
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.epoch, self.step = int(state["epoch"]), int(state["step"])
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError,
+                UnpicklingError) as error:  # fmt: skip
+            raise BadFileError(
+                f"Training cannot go on from {path}: {error}. Remove it, or leave out --resume, "
+                "to start anew."
+            ) from error
+
+
+def _network_px(model: PathSam, patch_px: int) -> int:
+    """Network pixels of a patch's side."""
+    field_px = model.base.config.field_px
+    if patch_px > model.tile_px:
+        raise ValueError(
+            f"patch_px={patch_px} is more than {model.name} sees at once: {model.tile_px} px at "
+            f"{model.config.mpp} µm, {model.config.enlarge} network pixels each"
+        )
+    if model.base.config.fixed_canvas:
+        return field_px
+    return min(field_px, max(32, round(patch_px * model.config.enlarge / 32) * 32))
 
 
 @torch.no_grad()
-def count_images(model: PathSam, images: Sequence[TrainingImage]) -> Counts:
-    """Confusion counts of whole images, in channels; large ones piece by piece."""
+def count_images(
+    model: PathSam, images: Sequence[TrainingImage], *, features: Features | None = None
+) -> Counts:
+    """Confusion counts of whole images, in channels; large ones piece by piece.
+
+    ``features`` keeps what was encoded for the next time.
+    """
     n = len(model.classes) + 1
     counts: Counts = np.zeros((n, n), np.int64)
     for one in images:
@@ -322,12 +294,69 @@ def count_images(model: PathSam, images: Sequence[TrainingImage]) -> Counts:
         for y in range(0, height, model.tile_px):
             for x in range(0, width, model.tile_px):
                 piece = (slice(y, y + model.tile_px), slice(x, x + model.tile_px))
-                found = model.decode_classes(model.encode(one.image[piece], octaves=1))
-                channels = found.logits_at().argmax(dim=0).cpu().numpy()
                 target = one.target[piece]
+                if features is None:
+                    logits, _ = model.class_logits(model.encode(one.image[piece], octaves=1))
+                else:
+                    embedding: ImageEmbedding = features.whole(one.image[piece])
+                    logits, _ = features.reads.logits(model, embedding)
+                channels = logits_at(logits[0].float(), target.shape).argmax(dim=0).cpu().numpy()
                 known = target >= 0
                 counts += confusion(target[known], channels[known], n)
     return counts
+
+
+def fit_steps(
+    model: PathSam,
+    images: Sequence[TrainingImage],
+    validation: Sequence[TrainingImage],
+    config: TrainConfig,
+    *,
+    cache: EmbeddingCache | None = None,
+    resume: Path | None = None,
+    processes: Processes = ALONE,
+) -> Iterator[StepReport]:
+    """Train ``model`` in place; at the end it holds the weights that validated best.
+
+    Closing the generator stops after the step under way; the state of the last whole epoch is in
+    ``resume`` where given, and a later run with the same arguments goes on from there.
+    """
+    trainer = ClassTrainer(model, images, validation, config, cache=cache, processes=processes)
+    if resume is not None and resume.exists():
+        trainer.resume(resume)
+    steps = config.epochs * trainer.steps_per_epoch
+    clock = Clock(trainer.features, config, trainer.steps_per_epoch, len(validation) > 0)
+    while trainer.epoch < config.epochs and not trainer.stopped:
+        started, encoded, losses = perf_counter(), trainer.encoded, []
+        clock.tick()
+        for loss in trainer.train_epoch():
+            losses.append(loss)
+            clock.step(trainer.step)
+            if len(losses) < trainer.steps_per_epoch:
+                yield StepReport(trainer.step, steps, loss, clock.seconds_left(trainer.step))
+        found = None
+        last = trainer.epoch == config.epochs
+        if len(validation) and (trainer.epoch % config.validate_every == 0 or last):
+            found = trainer.validate()
+            clock.validated()
+        if resume is not None:
+            if processes.first:
+                trainer.save(resume)
+            processes.wait()
+        left = 0.0 if trainer.stopped else clock.seconds_left(trainer.step)
+        report = EpochReport(
+            epoch=trainer.epoch,
+            epochs=config.epochs,
+            loss=float(np.mean(losses)),
+            seconds=perf_counter() - started,
+            seconds_left=left,
+            encoded=trainer.encoded - encoded,
+            validation=found,
+            best_score=trainer.best_score,
+            stopped=trainer.stopped,
+        )
+        yield StepReport(trainer.step, steps, losses[-1], left, report)
+    trainer.finish()
 
 
 def fit_classes(
@@ -338,37 +367,11 @@ def fit_classes(
     *,
     cache: EmbeddingCache | None = None,
     resume: Path | None = None,
+    processes: Processes = ALONE,
 ) -> Iterator[EpochReport]:
-    """Train ``model`` in place; at the end it holds the weights that validated best.
-
-    Closing the generator stops after the step under way; the state of the last whole epoch is in
-    ``resume`` where given, and a later run with the same arguments goes on from there.
-    """
-    trainer = ClassTrainer(model, images, validation, config, cache=cache)
-    if resume is not None and resume.exists():
-        trainer.resume(resume)
-    while trainer.epoch < config.epochs:
-        started, encoded = perf_counter(), trainer.encoded
-        loss = float(np.mean(list(trainer.train_epoch())))
-        last = trainer.epoch == config.epochs
-        found = None
-        if len(validation) and (trainer.epoch % config.validate_every == 0 or last):
-            found = trainer.validate()
-        stopped = config.patience is not None and trainer.since_best >= config.patience
-        if resume is not None:
-            trainer.save(resume)
-        seconds = perf_counter() - started
-        yield EpochReport(
-            epoch=trainer.epoch,
-            epochs=config.epochs,
-            loss=loss,
-            seconds=seconds,
-            seconds_left=seconds * (config.epochs - trainer.epoch),
-            encoded=trainer.encoded - encoded,
-            validation=found,
-            best_score=trainer.best_score,
-            stopped=stopped,
-        )
-        if stopped:
-            break
-    trainer.finish()
+    """:func:`fit_steps`, of which only the reports at the ends of epochs."""
+    for report in fit_steps(
+        model, images, validation, config, cache=cache, resume=resume, processes=processes
+    ):
+        if report.epoch is not None:
+            yield report.epoch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +54,12 @@ class ClassSums:
     known: Tensor
     iou_error: Tensor
 
+    @classmethod
+    def of_nothing(cls, n_channels: int, device: torch.device) -> ClassSums:
+        """The sums of no image at all."""
+        none = torch.zeros(0, n_channels, device=device)
+        return cls(none, none, none, none, none[:, 0], none)
+
 
 def class_sums(logits: Tensor, iou: Tensor, target: Tensor, *, gamma: float = 2.0) -> ClassSums:
     """Count what :func:`class_loss` divides.
@@ -97,21 +104,31 @@ def class_loss(
     beta: float,
     over_classes: Literal["sum", "mean"],
     dice_over: Literal["image", "batch"],
+    gather: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """``Σ_k [(1 − α) Dice + α focal + β MSE(IoU)]`` over images with a known pixel.
+
+    ``gather`` adds up a vector over the processes that share the batch; everything is added before
+    anything is divided, so that the loss is that of the whole batch.
 
     Source: Path-SAM2 (Zhang et al. 2024, arXiv 2408.03651), formula of the loss; Dice on the
     softmax, focal on each channel's sigmoid, as released.
     """
-    seen = sums.known > 0
-    n = seen.sum().clamp(min=1)
-    overlap, total = sums.overlap, sums.predicted + sums.wanted
-    if dice_over == "batch":
-        dice = 1 - (2 * overlap.sum(0) + 1) / (total.sum(0) + 1)
-        focal = sums.focal.sum(0) / sums.known.sum().clamp(min=1)
-    else:
+    seen = (sums.known > 0).float()
+    overlap, total, focal = sums.overlap, sums.predicted + sums.wanted, sums.focal
+    if dice_over == "image":
         each = (1 - (2 * overlap + 1) / (total + 1)) * seen[:, None]
-        dice = each.sum(0) / n
-        focal = (sums.focal / sums.known.clamp(min=1)[:, None]).sum(0) / n
-    terms = (1 - alpha) * dice + alpha * focal + beta * sums.iou_error.sum(0) / n
+        rows = [each, focal / sums.known.clamp(min=1)[:, None], sums.iou_error]
+    else:
+        rows = [overlap, total, focal, sums.iou_error]
+    counts = torch.stack([row.sum(dim=0) for row in rows])  # (3 or 4, K)
+    packed = torch.cat([counts.flatten(), torch.stack([seen.sum(), sums.known.sum()])])
+    packed = packed if gather is None else gather(packed)
+    *dices, focal, error = packed[:-2].reshape(counts.shape)
+    n, n_known = packed[-2].clamp(min=1), packed[-1].clamp(min=1)
+    if dice_over == "image":
+        dice, focal = dices[0] / n, focal / n
+    else:
+        dice, focal = 1 - (2 * dices[0] + 1) / (dices[1] + 1), focal / n_known
+    terms = (1 - alpha) * dice + alpha * focal + beta * error / n
     return terms.sum() if over_classes == "sum" else terms.mean()
