@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from napari_pathsam.cli.console import OUT, DeviceOption, ModelOption, MppOption, load, progress
+from napari_pathsam.core.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from napari_pathsam.core.classes import ClassTable
     from napari_pathsam.datasets import LabelKind, Sample
+    from napari_pathsam.evaluation.classes import ClassSettings
     from napari_pathsam.evaluation.prompting import PromptSettings
-    from napari_pathsam.evaluation.report import Report
+    from napari_pathsam.models.pathsam import PathSam
     from napari_pathsam.models.sam2 import Sam2
 
 
 class Task(StrEnum):
     """What is asked of the model."""
 
+    classes = "classes"
     prompts = "prompts"
 
 
@@ -38,25 +42,65 @@ def evaluate(
     ] = None,
     root: Annotated[Path | None, typer.Option("--root", help="The data set's folder.")] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="One of its splits, or all. [its test split]")
+        str | None,
+        typer.Option("--split", help="One of its splits, some with commas, or all. [its test]"),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="What its labels mean, as `datasets info` has it."),
     ] = None,
     images: Annotated[Path | None, typer.Option("--images", help="A folder of images.")] = None,
     labels: Annotated[
         Path | None, typer.Option("--labels", help="Their labels, paired by file name.")
     ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", help="What label ids mean: a CSV id,name,color. [the model's]"),
+    ] = None,
     model: ModelOption = "pathsam-nano",
     task: Annotated[
-        Task, typer.Option("--task", help="prompts: simulated clicks and boxes.")
-    ] = Task.prompts,
+        Task | None,
+        typer.Option(
+            "--task",
+            help="classes: label every pixel; prompts: simulated clicks and boxes. "
+            "[classes, where the model knows any]",
+        ),
+    ] = None,
     mpp: MppOption = None,
     at_mpp: Annotated[
         float | None,
-        typer.Option("--at-mpp", min=0.001, help="Microns per pixel to work at. [the image's]"),
+        typer.Option(
+            "--at-mpp",
+            min=0.001,
+            help="Microns per pixel to work at. [the model's; of prompts, the image's]",
+        ),
     ] = None,
     label_kind: Annotated[
         Kind | None,
         typer.Option("--label-kind", help="What label ids are. [instances where there are many]"),
     ] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", metavar="A=B", help="The model's class A counts as the labels' B; * is any."
+        ),
+    ] = None,
+    ignore: Annotated[
+        int | None,
+        typer.Option("--ignore", min=0, help="Label id that is not counted. [255 of classes]"),
+    ] = None,
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="Label id 0 is unlabelled, not background.")
+    ] = False,
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0, max=1, help="Less likely pixels are unsure.")
+    ] = 0.0,
+    smallest: Annotated[
+        int, typer.Option("--smallest", min=0, help="Areas of fewer pixels go.")
+    ] = 0,
+    holes: Annotated[
+        int, typer.Option("--fill-holes", min=0, help="Holes of fewer pixels are filled.")
+    ] = 0,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Only the first N images.")
     ] = None,
@@ -66,47 +110,88 @@ def evaluate(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a model on a data set or a folder of labelled images."""
+    pairs = _pairs(mapping or [])
     kind: LabelKind | None = None if label_kind is None else label_kind.value
+    named: ClassTable | None = None
     if dataset is not None and root is not None and images is None and labels is None:
-        data, samples = _published(dataset, root, split)
+        if classes is not None:
+            raise typer.BadParameter("a data set knows its classes.", param_hint="--classes")
+        data, samples, named = _published(dataset, root, split, target)
     elif images is not None and labels is not None and dataset is None and root is None:
-        if split not in (None, "all"):
-            raise typer.BadParameter("a folder of images has no splits.", param_hint="--split")
+        for given, option in ((split not in (None, "all"), "--split"), (target, "--target")):
+            if given:
+                raise typer.BadParameter("a folder of images has none.", param_hint=option)
+        named = None if classes is None else _class_table(classes)
         data, samples = _folders(images, labels, kind)
     else:
         raise typer.BadParameter(
             "give either --dataset and --root, or --images and --labels.",
             param_hint="--dataset / --images",
         )
+    from napari_pathsam.cli.evaluate_tables import class_table, prompt_table
     from napari_pathsam.datasets.base import overriding
+    from napari_pathsam.evaluation.classes import ClassSettings
     from napari_pathsam.evaluation.prompting import PromptSettings
     from napari_pathsam.evaluation.report import Report
+    from napari_pathsam.models.pathsam import PathSam
 
     samples = overriding(samples[:limit], mpp=mpp, label_kind=kind)
-    loaded = load(model, device)
-    settings = PromptSettings(at_mpp=at_mpp)
-    metrics = _measure(loaded, samples, settings, f"{model} on {data['dataset']}")
+    loaded: Sam2 | PathSam = load(model, device)
+    what = f"{model} on {data['dataset']}"
+    settings: ClassSettings | PromptSettings
+    if knows := _with_classes(loaded, model, task):
+        settings = ClassSettings(
+            at_mpp=at_mpp,
+            mapping=pairs,
+            ignore_id=ignore,
+            sparse=sparse,
+            threshold=threshold,
+            smallest_px=smallest,
+            fill_holes_px=holes,
+        )
+        if kind is None and images is not None:
+            samples = _ids_are_classes(samples, named or knows.classes)
+        metrics = _classes(knows, samples, settings, named, what)
+    else:
+        settings = PromptSettings(at_mpp=at_mpp)
+        promptable = loaded.base if isinstance(loaded, PathSam) else loaded
+        metrics = _prompts(promptable, samples, settings, what)
     report = Report(
         model=model,
         **data,
-        task=task.value,
+        task="classes" if knows else "prompts",
         n_images=len(samples),
         metrics=metrics,
         settings=settings.model_dump()
+        | ({"target": target} if target else {})
         | {"mpp": mpp, "label_kind": samples[0].label_kind, "device": str(loaded.device)},
     )
     if json is not None:
         report.write(json)
-    OUT.print(_table(report))
+    OUT.print(class_table(report) if knows else prompt_table(report))
 
 
-def _published(name: str, root: Path, split: str | None) -> tuple[dict[str, str], list[Sample]]:
-    """What a report says of a data set, and its samples."""
+def _pairs(mapping: list[str]) -> dict[str, str]:
+    pairs = {}
+    for text in mapping:
+        ours, sign, theirs = (part.strip() for part in text.partition("="))
+        if not (ours and sign and theirs):
+            raise typer.BadParameter(f"{text!r} is not of the form A=B.", param_hint="--map")
+        pairs[ours] = theirs
+    return pairs
+
+
+def _published(
+    name: str, root: Path, split: str | None, target: str | None
+) -> tuple[dict[str, str], list[Sample], ClassTable]:
+    """What a report says of a data set, its samples, and what their labels mean."""
+    from napari_pathsam.core.classes import ClassTable
     from napari_pathsam.datasets import dataset
 
-    found = dataset(name)
+    found = dataset(name, target)
     samples = found.samples(root, split)
-    return {"dataset": found.name, "split": split or found.default_split}, samples
+    said = {"dataset": found.name, "split": split or found.default_split}
+    return said, samples, ClassTable.of(*found.classes)
 
 
 def _folders(
@@ -117,7 +202,61 @@ def _folders(
     return {"dataset": images.name, "split": "all"}, folder_samples(images, labels, label_kind=kind)
 
 
-def _measure(
+def _class_table(path: Path) -> ClassTable:
+    from napari_pathsam.core.classes import ClassTable
+    from napari_pathsam.core.errors import BadFileError
+
+    try:
+        table = ClassTable.from_csv(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, BadFileError) as error:
+        raise BadFileError(f"{path}: {error}") from error
+    if not table.classes:
+        raise BadFileError(f"{path} lists no class; a CSV with the columns id,name is wanted.")
+    return table
+
+
+def _with_classes(loaded: Sam2 | PathSam, name: str, task: Task | None) -> PathSam | None:
+    """The model, where its classes are to be measured; UnavailableError when it has none."""
+    from napari_pathsam.models.pathsam import PathSam
+
+    if task is Task.prompts:
+        return None
+    if isinstance(loaded, PathSam):
+        return loaded
+    if task is Task.classes:
+        raise UnavailableError(
+            f"{name} answers prompts and knows no classes. Choose a model with classes, such as "
+            "pathsam-nano:glands (`pathsam models list`), or --task prompts."
+        )
+    return None
+
+
+def _ids_are_classes(samples: list[Sample], classes: ClassTable) -> list[Sample]:
+    """Where there are several classes, the ids of a folder's labels are taken for classes."""
+    if len(classes) < 2:
+        return samples
+    return [replace(sample, label_kind="classes") for sample in samples]
+
+
+def _classes(
+    model: PathSam,
+    samples: list[Sample],
+    settings: ClassSettings,
+    classes: ClassTable | None,
+    what: str,
+) -> dict[str, Any]:
+    from napari_pathsam.evaluation.class_scores import class_metrics
+    from napari_pathsam.evaluation.classes import evaluate_classes
+
+    scores = []
+    with progress(what, len(samples)) as bar:
+        for score in evaluate_classes(model, samples, settings, classes=classes):
+            scores.append(score)
+            bar.update(bar.task_ids[0], completed=score.done)
+    return class_metrics(scores)
+
+
+def _prompts(
     model: Sam2, samples: list[Sample], settings: PromptSettings, what: str
 ) -> dict[str, Any]:
     from napari_pathsam.evaluation.prompting import evaluate_prompts, prompt_metrics
@@ -128,21 +267,3 @@ def _measure(
             scores.append(score)
             bar.update(bar.task_ids[0], completed=score.done)
     return prompt_metrics(scores, settings)
-
-
-def _table(report: Report) -> Table:
-    metrics = report.metrics
-    table = Table(title=f"{report.model} on {report.dataset}, {report.split}", title_justify="left")
-    table.add_column("mean over objects")
-    table.add_column("IoU", justify="right")
-    for n, value in metrics["iou_at_clicks"].items():
-        table.add_row(f"{n} click{'s' if n != '1' else ''}", f"{value:.3f}")
-    table.add_row("box", f"{metrics['iou_box']:.3f}")
-    table.add_row("ellipse in the box (baseline)", f"{metrics['iou_ellipse']:.3f}")
-    table.caption = (
-        f"{metrics['n_objects']} objects in {report.n_images} images, {metrics['n_too_small']} "
-        f"under {report.settings['smallest_px']} px left out; "
-        f"{metrics['ms_per_click']:.0f} ms a click, {metrics['ms_to_encode']:.0f} ms to encode"
-    )
-    table.caption_justify = "left"
-    return table

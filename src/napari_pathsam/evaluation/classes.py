@@ -88,9 +88,9 @@ def evaluate_classes(
         the labels.
     """
     settings = settings or ClassSettings()
-    match = match_classes(
-        model.classes, classes or label_classes(model.classes, samples), settings.mapping
-    )
+    if classes is None:
+        classes = label_classes(model.classes, samples)
+    match = match_classes(model.classes, classes, settings.mapping)
     for done, sample in enumerate(samples, start=1):
         image, labels = sample.load()
         mpp, pixel_size = _mpp_of(sample, model)

@@ -1,0 +1,90 @@
+"""Tables of what ``pathsam evaluate`` measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from napari_pathsam.evaluation.report import Report
+
+FIGURES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall"}
+
+
+def class_table(report: Report) -> Table:
+    """Foreground and each class, from pooled counts; below, objects, tiles and pixel sizes."""
+    metrics = report.metrics
+    table = _empty(report, "pooled over images")
+    for heading in FIGURES.values():
+        table.add_column(heading, justify="right")
+    table.add_row("foreground", *(f"{metrics[k]:.3f}" for k in FIGURES))
+    per_class = metrics["per_class"]
+    for name, values in per_class.items() if len(per_class) > 1 else ():
+        table.add_row(name, *(f"{values[k]:.3f}" for k in FIGURES))
+    if len(per_class) > 1:
+        table.add_row("mean of classes", *(f"{metrics[f'mean_{k}']:.3f}" for k in ("dice", "iou")))
+    table.caption = "\n".join(_remarks(report))
+    return table
+
+
+def prompt_table(report: Report) -> Table:
+    """IoU by number of clicks and with a box; below, what was counted and how long it took."""
+    metrics = report.metrics
+    table = _empty(report, "mean over objects")
+    table.add_column("IoU", justify="right")
+    for n, value in metrics["iou_at_clicks"].items():
+        table.add_row(f"{n} click{'s' if n != '1' else ''}", f"{value:.3f}")
+    table.add_row("box", f"{metrics['iou_box']:.3f}")
+    table.add_row("ellipse in the box (baseline)", f"{metrics['iou_ellipse']:.3f}")
+    table.caption = (
+        f"{metrics['n_objects']} objects in {report.n_images} images, {metrics['n_too_small']} "
+        f"under {report.settings['smallest_px']} px left out; "
+        f"{metrics['ms_per_click']:.0f} ms a click, {metrics['ms_to_encode']:.0f} ms to encode"
+    )
+    return table
+
+
+def _empty(report: Report, first: str) -> Table:
+    table = Table(title=f"{report.model} on {report.dataset}, {report.split}", title_justify="left")
+    table.add_column(first)
+    table.caption_justify = "left"
+    return table
+
+
+def _remarks(report: Report) -> list[str]:
+    metrics = report.metrics
+    remarks = []
+    if "objects" in metrics:
+        n = metrics["objects"]
+        remarks.append(
+            f"objects, pooled: F1 {metrics['object_f1']:.3f}, Dice {metrics['object_dice']:.3f}, "
+            f"Hausdorff {metrics['object_hausdorff']:.1f} px ({n['in_labels']} in the labels, "
+            f"{n['predicted']} predicted, {n['lone']} in images without the other)"
+        )
+    if "boundary_f1" in metrics:
+        within = report.settings["boundary_px"]
+        remarks.append(f"boundary F1 within {within:g} px: {metrics['boundary_f1']:.3f}")
+    if "tiles" in metrics:
+        tiles = metrics["tiles"]
+        recall = ", ".join(f"{name} {value:.2f}" for name, value in tiles["recall"].items())
+        remarks.append(f"{tiles['n']} tiles, accuracy {tiles['accuracy']:.3f}; right of {recall}")
+    seconds = metrics["seconds_per_image"]
+    remarks.append(f"{report.n_images} images, {1000 * seconds:.0f} ms each (median)")
+    return remarks + _pixel_sizes(metrics["pixel_size"])
+
+
+def _pixel_sizes(told: Mapping[str, Any]) -> list[str]:
+    remarks = []
+    sizes = ", ".join(f"{mpp:g}" for mpp in told["mpp"][:4])
+    if n := told["images"].get("nominal"):
+        remarks.append(
+            f"The pixel size of {n} images is not published; an estimate was taken ({sizes} µm). "
+            "Give another with --mpp."
+        )
+    if n := told["images"].get("model"):
+        remarks.append(
+            f"The pixel size of {n} images is not known; they were taken as they are, at the "
+            f"model's {sizes} µm. Give theirs with --mpp."
+        )
+    return remarks
