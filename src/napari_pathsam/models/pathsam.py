@@ -163,12 +163,20 @@ class PathSam(nn.Module):
     ) -> ImageEmbedding:
         """Encode ``(H, W, 3)`` uint8, whose pixels are ``config.mpp`` µm, once for everything."""
         input_yx = self.input_yx((image.shape[0], image.shape[1]))
+        octaves = octaves or max(self.config.octaves, self.base.config.octaves)
         found = self.base.encode(image, mpp=mpp, input_yx=input_yx, octaves=octaves)
         if self.pathology is None:
             return found
-        pixels = self.base.resized(image, found.input_yx)
-        grid = (found.image_embed.shape[-2], found.image_embed.shape[-1])
-        return replace(found, pathology=self.pathology(pixels, grid))
+        finest, *coarser = (self._with_pathology(e, image) for e in (found, *found.coarser))
+        return replace(finest, coarser=tuple(coarser))
+
+    def _with_pathology(
+        self, embedding: ImageEmbedding, image: NDArray[np.uint8]
+    ) -> ImageEmbedding:
+        assert self.pathology is not None
+        pixels = self.base.resized(image, embedding.input_yx)
+        grid = (embedding.image_embed.shape[-2], embedding.image_embed.shape[-1])
+        return replace(embedding, pathology=self.pathology(pixels, grid))
 
     def encode_batch(self, pixels: Tensor) -> ImageEmbedding:
         """``(B, 3, h, w)`` in 0 … 1 at network size → one embedding of B images, for training."""
@@ -230,7 +238,11 @@ class PathSam(nn.Module):
 
     @torch.inference_mode()
     def decode_classes(self, embedding: ImageEmbedding) -> ClassLogits:
-        """One mask per class from an embedding of this model's encoders."""
+        """One mask per class from an embedding of this model's encoders.
+
+        With ``config.octaves`` above 1, the mean of what is seen at so many of the magnifications
+        that the embedding holds.
+        """
         if embedding.model != self.base.name:
             raise BadWeightsError(
                 f"This embedding was made by {embedding.model}; {self.name} reads those of "
@@ -241,8 +253,12 @@ class PathSam(nn.Module):
                 f"{self.name} and this embedding do not agree on a pathology encoder; encode the "
                 "image with the model that decodes it."
             )
-        logits, iou = self.class_logits(embedding)
-        return ClassLogits(logits[0].float(), iou[0].float(), embedding.shape_yx, self.classes)
+        levels = (embedding, *embedding.coarser)[: self.config.octaves]
+        decoded = [self.class_logits(level) for level in levels]
+        grid = (decoded[0][0].shape[-2], decoded[0][0].shape[-1])
+        logits = torch.stack([logits_at(one[0].float(), grid) for one, _ in decoded]).mean(0)
+        iou = torch.stack([one[0].float() for _, one in decoded]).mean(0)
+        return ClassLogits(logits, iou, embedding.shape_yx, self.classes)
 
     # --- prompts ------------------------------------------------------------------------------
 

@@ -46,6 +46,8 @@ class PathSamConfig(BaseModel):
         Pixel size in µm of the image it wants, and between which it is at home.
     enlarge
         Network pixels per pixel of that image.
+    octaves
+        At how many magnifications (full, half, …) classes are decoded; the logits are averaged.
     tissue, stain
         What it was made for, in a few words.
     """
@@ -68,6 +70,7 @@ class PathSamConfig(BaseModel):
     mpp: Annotated[float, Field(gt=0, le=100)]
     mpp_range: tuple[float, float] | None = None
     enlarge: Annotated[float, Field(ge=0.25, le=8)] = 1.0
+    octaves: Annotated[int, Field(ge=1, le=3)] = 1
     tissue: str = ""
     stain: str = "H&E"
 
