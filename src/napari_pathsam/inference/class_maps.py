@@ -211,21 +211,23 @@ def plan_segmenting(
         )
     _check_size(slide.name, wanted)
     grid = WorkingGrid.of(model, slide.shape_yx, mpp)
+    cells = grid.cells_of(wanted)
+    needed = 4 * (len(model.classes) + 2) * cells.height * cells.width
+    if needed > LARGEST_BYTES:
+        raise _too_large(
+            slide.name,
+            wanted,
+            f"{needed / 2**30:.1f} GiB would be needed at {model.config.mpp:g} µm per pixel, and at "
+            f"most {LARGEST_BYTES / 2**30:g} are taken",
+        )
     tiles = plan_tiles(
         grid.cells_yx,
         tile_px=grid.tile_cells,
         overlap_px=int(settings.overlap * grid.tile_cells),
-        region=grid.cells_of(wanted),
+        region=cells,
         first=None if first is None else grid.cells_of(first.intersection(whole) or whole),
     )
-    plan = SegmentPlan(wanted, grid, tuple(tiles), warning)
-    needed = 4 * (len(model.classes) + 2) * plan.cover.height * plan.cover.width
-    if needed > LARGEST_BYTES:
-        raise _too_large(
-            slide.name, wanted, f"{needed / 2**30:.1f} GiB would be needed at {model.config.mpp:g} "
-            f"µm per pixel, and at most {LARGEST_BYTES / 2**30:g} are taken"
-        )  # fmt: skip
-    return plan
+    return SegmentPlan(wanted, grid, tuple(tiles), warning)
 
 
 def _check_size(name: str, region: Region) -> None:
