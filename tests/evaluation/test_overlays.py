@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.prompts import Prompts
-from napari_pathsam.evaluation.overlays import DrawnObject, overlay, poster
+from napari_pathsam.evaluation.overlays import DrawnObject, overlay, overlay_classes, poster
 
 
 def disc(shape=(60, 80), center=(30, 40), radius=15):
@@ -46,3 +47,24 @@ def test_edge_cases_are_drawn():
     sheet = poster("A title", "below it", [("one", picture), ("two", picture)], with_reference=True)
     assert sheet.width > 2 * picture.width
     assert sheet.height > picture.height
+
+
+def test_class_maps_wear_their_colours_and_a_legend():
+    image = np.full((120, 160, 3), 128, np.uint8)
+    classes = ClassTable.of("gland", "stroma").without(2).with_class("stroma", "#0000ff")
+    class_map = np.zeros((120, 160), np.uint8)
+    class_map[10:50, 10:60], class_map[70:110, 80:150] = 1, 2
+    drawn = np.asarray(overlay_classes(image, class_map, classes)).astype(int)
+    assert drawn.shape[0] == 120
+    assert drawn.shape[1] > 160 + 60
+    red, blue = drawn[30, 35], drawn[90, 115]
+    assert red[0] > 128 > red[2]
+    assert blue[2] > 128 > blue[0]
+    assert drawn[90, 79:82, 2].max() > blue[2] + 40  # the outline is stronger than the fill
+    np.testing.assert_array_equal(drawn[60, :160], np.full((160, 3), 128))
+    legend = drawn[:, 160:].reshape(-1, 3)
+    assert (legend == (0, 0, 255)).all(axis=1).sum() > 200
+    unsure = np.full((120, 160), 255, np.uint8)
+    twice = overlay_classes(image, unsure, classes, reference=class_map, zoom=2)
+    assert twice.height == 240
+    assert (np.asarray(twice)[60:62, 20:119].min(axis=(0, 2)) > 140).any()

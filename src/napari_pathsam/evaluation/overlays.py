@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageFont
 
+from napari_pathsam.core.class_map import UNSURE
+from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Prompts, tight_box
 
@@ -56,6 +58,67 @@ def overlay(
     picture = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
     _draw_prompts(picture, [d.prompts for d in objects if d.prompts], zoom)
     return picture
+
+
+def overlay_classes(
+    image: NDArray[np.uint8],
+    class_map: NDArray[np.integer],
+    classes: ClassTable,
+    *,
+    reference: NDArray[np.integer] | None = None,
+    zoom: float = 1.0,
+) -> Image.Image:
+    """The image with its classes filled and outlined in their colours, and a legend beside it.
+
+    Parameters
+    ----------
+    image, class_map
+        ``(H, W, 3)`` and the class ids of its pixels ``(H, W)``; 255 is unsure.
+    reference
+        Class ids that should have been found: white outlines.
+    zoom
+        Pixels of the picture per pixel of the image.
+
+    Returns
+    -------
+    RGB; the legend says which share of the image each class has.
+    """
+    height, width = (round(n * zoom) for n in image.shape[:2])
+    enlarged = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    canvas = np.asarray(enlarged, np.float32)
+    entries = [(info.name, info.color, class_map == info.id) for info in classes]
+    if (unsure := class_map == UNSURE).any():
+        entries.append(("unsure", FAINT, unsure))
+    for _, color, mask in entries:
+        _blend(canvas, mask, color, fill=0.3, line_px=max(1.5, 1.2 * zoom))
+    if reference is not None:
+        for info in classes:
+            _blend(canvas, reference == info.id, REFERENCE, fill=0, line_px=1.0)
+    picture = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
+    rows = [(f"{name}  {100 * mask.mean():.1f} %", color) for name, color, mask in entries]
+    if reference is not None:
+        rows.append(("as labelled", REFERENCE))
+    return _with_class_legend(picture, rows)
+
+
+def _with_class_legend(picture: Image.Image, rows: Sequence[tuple[str, str]]) -> Image.Image:
+    """The picture with a column of coloured squares and names at its right."""
+    gap, line, square, font = 14, 26, 16, _font(16)
+    pen = ImageDraw.Draw(picture)
+    wide = round(max((pen.textlength(text, font) for text, _ in rows), default=0))
+    size = (
+        picture.width + wide + square + 3 * gap,
+        max(picture.height, 2 * gap + line * len(rows)),
+    )
+    sheet = Image.new("RGB", size, PAPER)
+    sheet.paste(picture, (0, 0))
+    pen = ImageDraw.Draw(sheet)
+    x = picture.width + gap
+    for i, (text, color) in enumerate(rows):
+        y = gap + line * i + line // 2
+        pen.rectangle((x, y - square // 2, x + square, y + square // 2), fill=color)
+        pen.text((x + square + gap // 2, y), text, INK, font, anchor="lm")
+    return sheet
 
 
 def _blend(
