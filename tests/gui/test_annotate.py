@@ -35,14 +35,13 @@ def test_a_field_is_annotated_with_mouse_and_keys(dock_of, field):
     hands.click(field.lumen)
     hands.until(lambda: dock.workspace.candidate is not None)
     np.testing.assert_allclose(dock.workspace.prompts.points_yx[0], field.lumen, atol=0.6)
-    layer = dock.session.candidate.layer
-    assert layer.visible
+    assert dock.session.candidate.shown
     assert "0.91" in dock.view.candidate._score.format()
     hands.screenshot("1-candidate")
 
     hands.key("N")
     hands.until(lambda: len(dock.workspace.objects) == 1)
-    assert not layer.visible
+    assert not dock.session.candidate.shown
     assert dock.workspace.instances[130, 130] == 1
     assert len(dock.session.prompts.points.data) == 0
     assert dock.session.tool == "point"

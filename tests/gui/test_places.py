@@ -94,11 +94,11 @@ def test_zoomed_out_a_window_is_encoded_and_outlined(dock_of, field, model):
     hands.until(lambda: dock.workspace.candidate is not None)
     region = dock.workspace.field.region
     assert max(region.shape_yx) < 512
-    assert dock.session.outline.layer.visible
+    assert dock.session.outline.shown
     hands.screenshot("16-zoomed-out")
     viewer.scene.camera.zoom *= 8
     viewer.scene.camera.center = (0, 321, 321)
-    hands.until(lambda: not dock.session.outline.layer.visible)
+    hands.until(lambda: not dock.session.outline.shown)
 
 
 def test_a_large_image_gets_labels_over_a_window(dock_of):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CANDIDATE_NAME, FIELD_NAME = "PathSAM candidate", "PathSAM field"
 FILL = 105  # alpha of 255
 INNER, OUTER = (255, 255, 255, 255), (20, 20, 20, 200)
+NOTHING = np.zeros((1, 1, 4), np.uint8)
 
 
 def painted(mask: NDArray[np.bool_], color: str, width: int) -> NDArray[np.uint8]:
@@ -82,10 +83,15 @@ class Overlay:
             self.layer.scale = place["scale"] * ratio
             self.layer.translate = place["scale"] * np.asarray(self.layer.metadata["at"])
 
+    @property
+    def shown(self) -> bool:
+        """Whether there is something to see."""
+        return self.layer is not None and self.layer.visible and self.layer.data is not NOTHING
+
     def hide(self) -> None:
-        """Show nothing; the layer stays, for making one takes longer than filling one."""
-        if self.layer is not None:
-            self.layer.visible = False
+        """Show nothing; the layer stays, for making one, or turning it on, takes longer."""
+        if self.layer is not None and self.layer.data is not NOTHING:
+            self.layer.data = NOTHING
 
     def _show(self, pixels: NDArray[np.uint8], at_yx: Any, ratio_yx: Any) -> None:
         """Show RGBA pixels, each ``ratio_yx`` image pixels large, the first one at ``at_yx``."""
@@ -97,12 +103,13 @@ class Overlay:
         scale = np.asarray(own_layer_place(self._plane, self._image)["scale"])
         wanted_scale, wanted_at = scale * ratio_yx, scale * np.asarray(at_yx)
         layer.metadata.update(ratio=tuple(ratio_yx), at=tuple(at_yx))
-        with layer.events.extent.blocker():  # the viewer measures all layers: once is enough
-            if not layer.visible or not np.allclose(layer.scale, wanted_scale):
-                layer.scale = wanted_scale
-            layer.translate = wanted_at
+        if not (np.allclose(layer.scale, wanted_scale) and np.allclose(layer.translate, wanted_at)):
+            # Silently: the viewer measures all layers at each step; the new pixels tell it once.
+            with layer.events.blocker_all():
+                layer.scale, layer.translate = wanted_scale, wanted_at
         layer.data = pixels
-        layer.visible = True
+        if not layer.visible:
+            layer.visible = True
 
     def _add(self, pixels: NDArray[np.uint8]) -> Any:
         from napari.layers import Image
@@ -151,12 +158,22 @@ class FieldOutline(Overlay):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, FIELD_NAME)
+        self._region: Region | None = None
+
+    def hide(self) -> None:
+        """Show nothing; the line goes too."""
+        if self.layer is not None:
+            self.layer.bounding_box.visible = False
+        super().hide()
 
     def show(self, region: Region | None) -> None:
         """Outline a region of image pixels; None: show nothing."""
         if region is None:
             self.hide()
             return
+        if self.shown and region == self._region and self.layer in self._viewer.layers:
+            return
+        self._region = region
         shape = np.asarray(region.shape_yx) / 2
         at = np.array([region.y, region.x]) + (shape - 1) / 2
         self._show(np.zeros((2, 2, 4), np.uint8), at, shape)

@@ -229,7 +229,7 @@ class PromptLayers(QObject):
         if not layer.metadata.get(OWN):
             self._dress(layer)
         self.points = layer
-        layer.events.data.connect(self._on_points)
+        layer.events.data.connect(self._on_points, position="first")  # the answer begins at once
         layer.mouse_drag_callbacks.insert(0, self._on_press)
         self._apply_sign(self._positive)
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtWidgets import QWidget
 
+from napari_pathsam._napari.canvas_pause import CanvasPause
 from napari_pathsam._napari.label_layers import LabelLayers
 from napari_pathsam._napari.layer_source import LayerSource, ShownSource, source_of
 from napari_pathsam._napari.layer_watch import LayerWatch
@@ -45,9 +47,9 @@ class Session(QObject):
     failed = Signal(str)
 
     def __init__(
-        self, viewer: Viewer, workspace: Workspace, runner: QtRunner, parent: QObject | None = None
+        self, viewer: Viewer, workspace: Workspace, runner: QtRunner, dock: QWidget
     ) -> None:
-        super().__init__(parent)
+        super().__init__(dock)
         self.viewer = viewer
         self.workspace = workspace
         self._runner = runner
@@ -59,6 +61,7 @@ class Session(QObject):
         self.labels = LabelLayers(viewer, self)
         self.candidate = CandidateOverlay(viewer)
         self.outline = FieldOutline(viewer)
+        self._pause = CanvasPause(dock)
         self._seen: set[str] = set()  # images opened in this session: restored without asking
         self._changed: list[Region] = []  # where labels are still to be redrawn
         self._busy_self = False  # layers come and go because we say so
@@ -93,6 +96,7 @@ class Session(QObject):
             with suppress(ValueError, TypeError, RuntimeError):
                 emitter.disconnect(slot)
         self._connections = []
+        self._pause.end()
         for timer in (self._view_timer, self._color_timer):
             timer.stop()
         with suppress(RuntimeError, ValueError):
@@ -249,6 +253,7 @@ class Session(QObject):
     def _on_points(self, points_yx: tuple, positive: tuple) -> None:
         self._tell_view()
         self.workspace.set_points(points_yx, positive)
+        self._wait_for_answer()
         # What the workspace did not take (a point outside the image) must not stay on screen.
         self.prompts.show(self.workspace.prompts)
 
@@ -258,7 +263,13 @@ class Session(QObject):
         if box != self.workspace.prompts.box:
             self._tell_view()
             self.workspace.set_box(box)
+            self._wait_for_answer()
         self.prompts.show(self.workspace.prompts)
+
+    def _wait_for_answer(self) -> None:
+        """The decoder is at work, for a moment: marker and candidate are painted together."""
+        if self.workspace.prompted and not self.workspace.answered and self.workspace.busy is None:
+            self._pause.begin()
 
     def _on_clicked(self, y: float, x: float) -> None:
         if self.tool == "refine":
@@ -291,6 +302,7 @@ class Session(QObject):
         active = self.workspace.active_class
         color = next((c.color for c in classes if c.id == active), "#31a3dd")
         self.candidate.show(candidate, color, self._screen_px())
+        self._pause.end()
 
     def _on_labels(self, region: Region) -> None:
         if self.image is not None:

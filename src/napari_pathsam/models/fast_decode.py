@@ -48,6 +48,32 @@ class Prepared:
         )
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Two convolutions of a picture, as matrices that are applied to each image cell's part of it.
+
+    A cell's outputs depend on the 6 × 6 picture cells in and round it, and on a bias: 37 numbers.
+    """
+
+    parts: Tensor  # (B, N, 37)
+    to_8: Tensor  # (37, 4·C/4)
+    to_4: Tensor  # (37, 16·C/8)
+
+    @classmethod
+    def of(cls, picture: Tensor, fine: nn.Conv2d, coarse: nn.Conv2d) -> Drawn:
+        """Of ``(B, 1, 4h, 4w)``; ``fine`` is 3 × 3, ``coarse`` 4 × 4 in steps of 2, both padded."""
+        one = functional.pad(torch.eye(36, device=picture.device), (0, 0, 0, 1)).view(37, 1, 6, 6)
+        to_4 = functional.conv2d(one, fine.weight).unflatten(2, (2, 2)).unflatten(4, (2, 2))
+        to_4 = to_4.permute(0, 2, 4, 3, 5, 1).reshape(37, -1)
+        to_8 = functional.conv2d(one, coarse.weight, stride=2).permute(0, 2, 3, 1).reshape(37, -1)
+        assert fine.bias is not None
+        assert coarse.bias is not None
+        to_4[36], to_8[36] = fine.bias.repeat(16), coarse.bias.repeat(4)
+        parts = functional.unfold(picture, 6, padding=1, stride=4)
+        parts = functional.pad(parts, (0, 0, 0, 1), value=1.0)
+        return cls(parts.transpose(1, 2).contiguous(), to_8, to_4)
+
+
 def prepare(
     decoder: Any,
     image_embed: Tensor,
@@ -118,7 +144,7 @@ def predict_masks(
     sparse: Tensor,
     dense: Tensor | None,
     windows: Sequence[Window | None] | None = None,
-    drawn: tuple[Tensor, Tensor] | None = None,
+    drawn: Drawn | None = None,
 ) -> tuple[list[Tensor], Tensor]:
     """All four masks of several objects on one image: what upstream's ``predict_masks`` gives.
 
@@ -136,8 +162,7 @@ def predict_masks(
         Where each object's masks are wanted, in image cells.
         None: everywhere.
     drawn
-        What each object adds to the two high-resolution levels, ``(B, C/8, 4h, 4w)`` and
-        ``(B, C/4, 2h, 2w)``, or None.
+        What the objects' drawn prompts add to the two high-resolution levels, or None.
 
     Returns
     -------
@@ -154,11 +179,7 @@ def predict_masks(
         ious.append(iou)
         for i, weights in enumerate(tokens):
             window = windows[start + i] if windows else None
-            skips = (prepared.skip_8, prepared.skip_4)
-            if drawn is not None:
-                added = _by_cell(drawn[1][start + i], 1), _by_cell(drawn[0][start + i], 2)
-                skips = (skips[0] + added[0], skips[1] + added[1])
-            cells = (image[i], *skips)
+            cells = _Cells(image[i], prepared.skip_8, prepared.skip_4, drawn, start + i)
             logits.append(_upscale(decoder, cells, weights, prepared.grid_yx, window))
     return logits, torch.cat(ious)
 
@@ -304,38 +325,56 @@ def _look_back(
 # --- upscaling -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Cells:
+    """What one object's logits are upscaled from, cell by cell: ``(N, …)`` each."""
+
+    image: Tensor
+    skip_8: Tensor
+    skip_4: Tensor
+    drawn: Drawn | None
+    of: int  # which object of `drawn`
+
+    def fields(self) -> list[Tensor]:
+        tensors = [self.image, self.skip_8, self.skip_4]
+        return tensors if self.drawn is None else [*tensors, self.drawn.parts[self.of]]
+
+
 def _upscale(
     decoder: Any,
-    cells: tuple[Tensor, Tensor, Tensor],
+    cells: _Cells,
     weights: Tensor,
     grid_yx: tuple[int, int],
     window: Window | None,
 ) -> Tensor:
-    """Image cells ``(N, C)`` and skips, mask weights ``(C/8, m)`` → logits of all or a window."""
-    if window is None:
-        return _to_image(_upscale_cells(decoder, *cells, weights), grid_yx)
-    h, w = grid_yx
-    y, x = window
-    image, skip_8, skip_4 = (t.view(h, w, -1)[y, x].flatten(0, 1) for t in cells)
-    found = _upscale_cells(decoder, image, skip_8, skip_4, weights)
-    return _to_image(found, (y.stop - y.start, x.stop - x.start))
+    """Cells and mask weights ``(C/8, m)`` → logits of all or a window."""
+    tensors = cells.fields()
+    if window is not None:
+        y, x = window
+        tensors = [t.view(*grid_yx, -1)[y, x].flatten(0, 1) for t in tensors]
+        grid_yx = (y.stop - y.start, x.stop - x.start)
+    return _to_image(_upscale_cells(decoder, tensors, cells.drawn, weights), grid_yx)
 
 
 def _upscale_cells(
-    decoder: Any, image: Tensor, skip_8: Tensor, skip_4: Tensor, weights: Tensor
+    decoder: Any, cells: list[Tensor], drawn: Drawn | None, weights: Tensor
 ) -> Tensor:
-    """Any cells ``(n, C)`` → logits ``(n, 16, m)``."""
+    """Any cells ``(n, …)`` → logits ``(n, 16, m)``."""
     up_8, norm, _, up_4, _ = decoder.output_upscaling
-    to_8 = up_8.weight.permute(0, 2, 3, 1).reshape(image.shape[-1], -1)
+    n, c = cells[0].shape
+    to_8 = up_8.weight.permute(0, 2, 3, 1).reshape(c, -1)
     to_4 = up_4.weight.permute(0, 2, 3, 1).reshape(up_4.weight.shape[0], -1)
     c8, c4 = up_4.weight.shape[:2]
-    logits = image.new_empty(len(image), 16, weights.shape[1])
-    size = BAND if image.device.type == "cpu" else len(image)
-    for start in range(0, len(image), size):
-        band = slice(start, start + size)
-        fine = torch.addmm(skip_8[band], image[band], to_8).view(-1, c8)
+    logits = weights.new_empty(n, 16, weights.shape[1])
+    size = BAND if weights.device.type == "cpu" else n
+    for start in range(0, n, size):
+        image, skip_8, skip_4, *part = (t[start : start + size] for t in cells)
+        if drawn is not None:
+            skip_8 = torch.addmm(skip_8, part[0], drawn.to_8)
+            skip_4 = torch.addmm(skip_4, part[0], drawn.to_4)
+        fine = torch.addmm(skip_8, image, to_8).view(-1, c8)
         fine = functional.layer_norm(fine, (c8,), norm.weight, norm.bias, norm.eps)
-        fine = torch.addmm(skip_4[band].view(len(fine), -1), functional.gelu(fine), to_4)
+        fine = torch.addmm(skip_4.view(len(fine), -1), functional.gelu(fine), to_4)
         finer = functional.gelu(fine).view(-1, c4)
-        logits[band] = torch.mm(finer, weights).view(-1, 16, weights.shape[1])
+        logits[start : start + size] = torch.mm(finer, weights).view(-1, 16, weights.shape[1])
     return logits

@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from napari_pathsam.models.fast_decode import Drawn
+
 STRIDE = 4  # network pixels per cell of the mask prompt
 CLICK_LOGIT, CLICK_CELLS = 20.0, 1.5
 BOX_LOGIT = 10.0
@@ -70,3 +72,7 @@ class PromptSkip(nn.Module):
         """``(B, 1, 4h, 4w)`` logits → ``(B, C/8, 4h, 4w)`` and ``(B, C/4, 2h, 2w)``."""
         scaled = drawn / (BOX_LOGIT / 2)
         return self.fine(scaled), self.coarse(scaled)
+
+    def by_cell(self, drawn: Tensor) -> Drawn:
+        """The same for the fast decoder, which adds it where it upscales."""
+        return Drawn.of(drawn / (BOX_LOGIT / 2), self.fine, self.coarse)

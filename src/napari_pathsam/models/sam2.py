@@ -187,7 +187,7 @@ class Sam2(nn.Module):
     # --- images -------------------------------------------------------------------------------
 
     def input_yx(self, shape_yx: tuple[int, int]) -> tuple[int, int]:
-        """The size at which an image of this shape is encoded; with ``pad``: stretched, unpadded."""
+        """The size at which an image of this shape is encoded, stretched to it where need be."""
         side = self.config.field_px
         if self.config.fixed_canvas:
             return (side, side)
@@ -543,7 +543,7 @@ class Sam2(nn.Module):
         else:  # a mask alone: upstream adds no padding token then
             sparse = points.new_zeros(len(prompts), 0, self.config.width)
         dense = None if masks is None else encoder.mask_downscaling(masks)
-        drawn = None if self.prompt_skip is None else self.prompt_skip(masks)
+        drawn = None if self.prompt_skip is None else self.prompt_skip.by_cell(masks)
         logits, iou = fast_decode.predict_masks(
             decoder, self._prepared(embedding), sparse, dense, windows, drawn
         )
