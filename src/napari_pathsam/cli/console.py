@@ -19,7 +19,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from napari_pathsam.core.errors import PathsamError
 
@@ -85,18 +85,21 @@ def progress(what: str, total: int) -> Iterator[Progress]:
 
 def show_facts(facts: Mapping[str, str]) -> None:
     """Names and values in two columns."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    value = Column(overflow="fold")  # checksums and addresses whole, to be copied
+    table = Table(Column(), value, show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in facts.items():
         table.add_row(name, value)
     OUT.print(table)
 
 
 def load(name: str, device: str = "auto") -> Sam2:
-    """A model of the catalogue or a file, ready to use."""
+    """A promptable model of the catalogue or a file, ready to use; of a head, what it stands on."""
     from napari_pathsam.models.catalogue import load_model
+    from napari_pathsam.models.sam2 import Sam2
 
     use_own_cores()
-    return load_model(name, device)
+    model = load_model(name, device)
+    return model if isinstance(model, Sam2) else model.base
 
 
 def use_own_cores() -> None:

@@ -1,15 +1,19 @@
-"""``pathsam models``: what there is, where it comes from, and getting it."""
+"""``pathsam models``: what there is, where it comes from, on which terms, and getting it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from napari_pathsam.cli.console import ERR, OUT, show_facts
+
+if TYPE_CHECKING:
+    from napari_pathsam.models.encoder_spec import EncoderSpec
+    from napari_pathsam.models.entries import ModelEntry
 
 models_app = typer.Typer(help="The models, their licences, and getting them.", no_args_is_help=True)
 
@@ -19,61 +23,130 @@ NameArgument = Annotated[str, typer.Argument(help="A name of `pathsam models lis
 @models_app.command("list")
 def list_models() -> None:
     """All models: size, licence, and whether they are here."""
-    from napari_pathsam.models.catalogue import MODELS
+    from napari_pathsam.models.catalogue import HEADS, MODELS, RECIPES
     from napari_pathsam.models.checkpoints import imported_models
+    from napari_pathsam.models.encoder_files import imported_encoders
+    from napari_pathsam.models.encoders import ENCODERS
+    from napari_pathsam.models.entries import encoder_entry
 
     table = Table("name", "title", "size", "µm/px", "licence", "here")
-    for entry in MODELS.values():
+    _group(table, "answer clicks and boxes", list(MODELS.values()))
+    for name in imported_models():
+        if name not in MODELS:
+            table.add_row(name, "imported", "", "", "", "yes")
+    _group(table, "know classes", list(HEADS.values()))
+    encoders = ENCODERS | imported_encoders()
+    _group(table, "pathology encoders", [encoder_entry(spec) for spec in encoders.values()])
+    _heading(table, "to be trained (also with +ENCODER)")
+    for recipe in RECIPES.values():
+        table.add_row(recipe.name, recipe.title, "", "yours", "", "train it")
+    OUT.print(table)
+
+
+def _heading(table: Table, text: str) -> None:
+    table.add_section()
+    table.add_row(f"[bold]{text}[/bold]")
+
+
+def _group(table: Table, heading: str, entries: list[ModelEntry]) -> None:
+    from napari_pathsam.models.catalogue import is_here
+
+    _heading(table, heading)
+    for entry in entries:
+        absent = "not in this installation" if entry.weights.kind == "packaged" else "no"
         table.add_row(
             entry.name,
             entry.title,
             entry.size_text,
             _range(entry.mpp_range),
-            entry.licence + (" (gated)" if entry.gated else ""),
-            "yes" if is_here(entry.name) else "no",
+            entry.licence + (" (on request)" if entry.gated else ""),
+            "yes" if is_here(entry.name) else absent,
         )
-    for name in imported_models():
-        if name not in MODELS:
-            table.add_row(name, "imported", "", "", "", "yes")
-    OUT.print(table)
 
 
 @models_app.command()
 def info(name: NameArgument) -> None:
     """Everything known about one model."""
-    from napari_pathsam.models.catalogue import MODELS, Url, find_entry
+    from napari_pathsam.models.catalogue import HEADS, MODELS, find_entry, is_here
     from napari_pathsam.models.checkpoints import cached_path, imported_models, read_card
+    from napari_pathsam.models.encoder_files import encoder_path, imported_encoders
+    from napari_pathsam.models.encoders import ENCODERS
+    from napari_pathsam.models.entries import encoder_entry
+    from napari_pathsam.models.recipes import RECIPES, find_recipe
+    from napari_pathsam.models.sources import HubFile, Packaged, Url
 
-    if name not in MODELS and name in imported_models():
+    encoders = imported_encoders() | ENCODERS
+    if name.partition("+")[0] in RECIPES:
+        recipe = find_recipe(name)
+        facts = {"name": recipe.name, "title": recipe.title, "what it is": recipe.summary}
+        facts |= {"stands on": recipe.base, "encoder": recipe.encoder or "none"}
+        facts |= {"paper": recipe.source, "to train it": recipe.command}
+        show_facts(facts)
+        return
+    if name not in MODELS | HEADS | encoders and name in imported_models():
         card = read_card(cached_path(name))
         show_facts({"name": name, "licence": card.licence, "file": str(cached_path(name))})
         return
-    entry = find_entry(name)
-    remote = isinstance(entry.weights, Url)
+    entry = encoder_entry(encoders[name]) if name in encoders else find_entry(name)
     facts = {
         "name": entry.name,
         "title": entry.title,
         "what it is": entry.summary,
         "licence": f"{entry.licence} ({entry.licence_url})",
-        "size": entry.size_text,
+        "size": entry.size_text or "unknown",
         "µm per pixel": _range(entry.mpp_range),
-        "here": "yes" if is_here(name) else f"no: pathsam models fetch {name}",
     }
-    if isinstance(entry.weights, Url):
-        facts |= {"from": entry.weights.url, "sha256": entry.weights.sha256 or "not published"}
+    if isinstance(entry.weights, Packaged):
+        facts["here"] = "yes" if is_here(name) else "not in this installation"
+    else:
+        facts["here"] = "yes" if is_here(name) else f"no: pathsam models fetch {name}"
+    if entry.gated:
+        facts["access"] = _access(entry)
+    if isinstance(entry.weights, Url | HubFile):
+        facts |= {"from": entry.weights.url, "checked by": entry.revision}
+    if name in encoders:
+        facts |= _pixels(encoders[name])
     if is_here(name):
-        facts["file"] = str(cached_path(name) if remote else entry.weights.path)  # type: ignore[union-attr]
+        where = encoder_path(encoders[name]) if name in encoders else cached_path_of(entry)
+        facts["file"] = str(where)
     show_facts(facts)
+
+
+def cached_path_of(entry: ModelEntry) -> Path:
+    """Where a model's file lies, in the package or in the cache."""
+    from napari_pathsam.models.checkpoints import cached_path
+    from napari_pathsam.models.sources import Packaged
+
+    return entry.weights.path if isinstance(entry.weights, Packaged) else cached_path(entry.name)
+
+
+def _pixels(spec: EncoderSpec) -> dict[str, str]:
+    return {
+        "network": f"{spec.timm} (timm), {spec.prefix_tokens} prefix tokens",
+        "mean, std": f"{spec.mean}, {spec.std}",
+    }
+
+
+def _access(entry: ModelEntry) -> str:
+    from napari_pathsam.models.sources import HubFile
+
+    assert isinstance(entry.weights, HubFile)
+    page = f"https://huggingface.co/{entry.weights.repo}"
+    return f"on request: {page}, then `hf auth login` with your own account"
 
 
 @models_app.command()
 def fetch(name: NameArgument) -> None:
-    """Download a model's weights once, and verify them."""
+    """Download a model's or an encoder's weights once, and verify them."""
     from napari_pathsam.models.catalogue import find_entry
     from napari_pathsam.models.checkpoints import fetch as fetch_weights
+    from napari_pathsam.models.encoder_files import fetch_encoder
+    from napari_pathsam.models.encoders import ENCODERS
 
     entry = find_entry(name)
     ERR.print(f"{entry.title}: {entry.size_text}, licence {entry.licence} ({entry.licence_url})")
+    if entry.gated:
+        ERR.print(f"Access {_access(entry)}")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, TimeRemainingColumn(), console=ERR, transient=True) as bar:
         task = bar.add_task(f"Fetching {name}", total=entry.size)
@@ -81,19 +154,40 @@ def fetch(name: NameArgument) -> None:
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        path = fetch_weights(entry, progress=show)
+        if name in ENCODERS:
+            path = fetch_encoder(ENCODERS[name], progress=show)
+        else:
+            path = fetch_weights(entry, progress=show)
     OUT.print(f"{name} is here: {path}")
 
 
 @models_app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="Meta's SAM 2.1 .pt, or a .safetensors of ours.")],
+    file: Annotated[
+        Path, typer.Argument(help="Meta's .pt, a .safetensors of ours, or an encoder's checkpoint.")
+    ],
+    encoder: Annotated[
+        str | None, typer.Option("--as", metavar="ENCODER", help="The encoder this file is.")
+    ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option("--spec", help="A JSON file that describes an encoder of your own."),
+    ] = None,
 ) -> None:
     """Take a copy of a local checkpoint; nothing in it is executed."""
     from napari_pathsam.models.checkpoints import import_checkpoint
+    from napari_pathsam.models.encoder_files import import_encoder, read_spec
+    from napari_pathsam.models.encoders import find_encoder
 
-    name = import_checkpoint(file)
-    OUT.print(f"Imported {file}; use it as --model {name}")
+    if encoder is not None and spec is not None:
+        raise typer.BadParameter("--as and --spec say the same thing: give one of them.")
+    if encoder is None and spec is None:
+        name = import_checkpoint(file)
+        OUT.print(f"Imported {file}; use it as --model {name}")
+        return
+    described = find_encoder(encoder) if encoder is not None else read_spec(spec or Path())
+    name = import_encoder(file, described)
+    OUT.print(f"Imported {file}; use it as --encoder {name}, or --model path-sam2-tiny+{name}")
 
 
 @models_app.command()
@@ -101,28 +195,28 @@ def verify(
     name: Annotated[str | None, typer.Argument(help="One model. [all that are here]")] = None,
 ) -> None:
     """Read weights whole and compare them with what was recorded."""
-    from napari_pathsam.models.catalogue import MODELS, Packaged
-    from napari_pathsam.models.checkpoints import imported_models, load_model_file
+    from napari_pathsam.models.catalogue import HEADS, MODELS, is_here, load_model
+    from napari_pathsam.models.checkpoints import imported_models
     from napari_pathsam.models.checkpoints import verify as verify_weights
+    from napari_pathsam.models.encoder_files import imported_encoders
+    from napari_pathsam.models.encoders import ENCODERS, load_encoder
+    from napari_pathsam.models.sources import Packaged
 
-    here = [n for n in dict.fromkeys((*MODELS, *imported_models())) if is_here(n)]
-    for one in [name] if name else here:
-        weights = MODELS[one].weights if one in MODELS else None
-        if isinstance(weights, Packaged):
-            load_model_file(weights.path)
+    encoders = dict.fromkeys((*ENCODERS, *imported_encoders()))
+    packaged = {n for n, e in (MODELS | HEADS).items() if isinstance(e.weights, Packaged)}
+    known = dict.fromkeys((*MODELS, *HEADS, *imported_models(), *encoders))
+    for one in [name] if name else [n for n in known if is_here(n)]:
+        if one in encoders:
+            load_encoder(one, "cpu")
+        elif one in packaged:
+            load_model(one, "cpu")
         else:
             verify_weights(one)
         OUT.print(f"{one} is whole.")
 
 
-def is_here(name: str) -> bool:
-    """Whether a model can be loaded without fetching it."""
-    from napari_pathsam.models.catalogue import MODELS, Packaged
-    from napari_pathsam.models.checkpoints import cached_path
-
-    weights = MODELS[name].weights if name in MODELS else None
-    return (weights.path if isinstance(weights, Packaged) else cached_path(name)).is_file()
-
-
 def _range(mpp_range: tuple[float, float] | None) -> str:
-    return "not measured" if mpp_range is None else f"{mpp_range[0]:g} to {mpp_range[1]:g}"
+    if mpp_range is None:
+        return "not measured"
+    low, high = mpp_range
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -1,47 +1,47 @@
-"""MODELS: every model by name, with its weights, licence and resolution; and how to load one."""
+"""MODELS, HEADS, encoders, recipes: everything by name; and how to load one."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
-from napari_pathsam.core.errors import UnavailableError
+from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.models.encoders import (
+    ENCODERS,
+    EncoderSpec,
+    PathologyEncoder,
+    load_encoder,
+)
+from napari_pathsam.models.entries import ModelEntry, encoder_entry
+from napari_pathsam.models.pathsam import PathSam
+from napari_pathsam.models.pathsam_config import PathSamConfig
+from napari_pathsam.models.recipes import RECIPES
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import SAM2_CONFIGS
-from napari_pathsam.models.sources import Packaged, Url
+from napari_pathsam.models.sources import HubFile, Packaged, Url
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "HEADS",
+    "MODELS",
+    "RECIPES",
+    "HubFile",
+    "ModelEntry",
+    "Packaged",
+    "Url",
+    "find_entry",
+    "is_here",
+    "load_model",
+    "pick_device",
+    "weights_sha256",
+]
 
 DEFAULT_MODEL = "pathsam-nano"
-
-
-class ModelEntry(BaseModel):
-    """One line of the catalogue. ``mpp_range`` is in µm per pixel, None where nobody measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    title: str
-    summary: str
-    licence: str
-    licence_url: str
-    gated: bool = False
-    weights: Packaged | Url
-    mpp_range: tuple[float, float] | None = None
-    field_px: int = 1024
-
-    @property
-    def size(self) -> int:
-        """Bytes to download, or in the package (0 when it is not there)."""
-        if isinstance(self.weights, Url):
-            return self.weights.size
-        return self.weights.path.stat().st_size if self.weights.path.is_file() else 0
-
-    @property
-    def size_text(self) -> str:
-        """``156 MB``, with ≈ where only the number of weights is known."""
-        about = isinstance(self.weights, Url) and not self.weights.exact_size
-        return f"{'≈ ' if about else ''}{self.size / 1e6:.0f} MB"
+SAM_LICENCE = "https://github.com/facebookresearch/segment-anything/blob/main/LICENSE"
+SAM2_LICENCE = "https://github.com/facebookresearch/sam2/blob/main/LICENSE"
+BSD = {"licence": "BSD-3-Clause", "licence_url": "https://opensource.org/license/bsd-3-clause"}
 
 
 def _sam2(
@@ -52,7 +52,7 @@ def _sam2(
         title=f"SAM 2.1 {name.removeprefix('sam2.1-')}",
         summary=summary,
         licence="Apache-2.0",
-        licence_url="https://github.com/facebookresearch/sam2/blob/main/LICENSE",
+        licence_url=SAM2_LICENCE,
         weights=Url(
             url=f"https://dl.fbaipublicfiles.com/segment_anything_2/092824/{file}",
             sha256=sha256,
@@ -64,6 +64,17 @@ def _sam2(
     )
 
 
+def _head(noun: str, title: str, summary: str) -> ModelEntry:
+    return ModelEntry(
+        name=f"{DEFAULT_MODEL}:{noun}",
+        title=title,
+        summary=summary,
+        weights=Packaged(file=f"{DEFAULT_MODEL}-{noun}.safetensors"),
+        kind="head",
+        **BSD,
+    )
+
+
 # Sizes and checksums as published; a size without exact_size follows from the number of weights.
 MODELS: dict[str, ModelEntry] = {
     entry.name: entry
@@ -72,11 +83,10 @@ MODELS: dict[str, ModelEntry] = {
             name=DEFAULT_MODEL,
             title="PathSAM nano",
             summary="Small SAM 2 trained on glands and nuclei in H&E; comes with the package.",
-            licence="BSD-3-Clause",
-            licence_url="https://opensource.org/license/bsd-3-clause",
             weights=Packaged(file="pathsam-nano.safetensors"),
             mpp_range=SAM2_CONFIGS[DEFAULT_MODEL].mpp_range,
             field_px=SAM2_CONFIGS[DEFAULT_MODEL].field_px,
+            **BSD,
         ),
         _sam2(
             "sam2.1-tiny",
@@ -107,21 +117,83 @@ MODELS: dict[str, ModelEntry] = {
             898_000_000,
             "Meta's best; 224 M weights, wants a GPU.",
         ),
+        ModelEntry(
+            name="medsam2",
+            title="MedSAM2",
+            summary="SAM 2.1 tiny taught on CT, MRI, PET, ultrasound and endoscopy; a baseline.",
+            licence="Research and education only (metadata: CC-BY-SA-4.0)",
+            licence_url="https://huggingface.co/wanglab/MedSAM2",
+            weights=HubFile(
+                repo="wanglab/MedSAM2",
+                file="MedSAM2_latest.pt",
+                revision="e4a6f35edd7e091619cbc0750f462f1574e23955",
+                sha256="c92743b99f00d078bf32a3afcc38aaa9faf1c1692dffe3eaa7a90938c1991060",
+                size=156_040_129,
+            ),
+            field_px=SAM2_CONFIGS["medsam2"].field_px,
+        ),
+        ModelEntry(
+            name="sam-vit-b",
+            title="SAM ViT-B",
+            summary="The first SAM, Meta's smallest; 94 M weights, a baseline.",
+            licence="Apache-2.0",
+            licence_url=SAM_LICENCE,
+            weights=Url(
+                url="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth",
+                sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+                size=375_042_383,
+            ),
+            field_px=SAM2_CONFIGS["sam-vit-b"].field_px,
+        ),
+    )
+}
+
+HEADS: dict[str, ModelEntry] = {
+    entry.name: entry
+    for entry in (
+        _head("glands", "Colon glands", "Glands of the colon, in H&E."),
+        _head("lesions", "Colon lesion types", "Six diagnoses of colon biopsies, in H&E."),
+        _head("nuclei", "Nuclei", "Cell nuclei, in H&E."),
+        _head(
+            "tissue",
+            "Colon tissue types (a starter)",
+            "Eight tissues of the colon in H&E, to be refined by painting; not a classifier.",
+        ),
     )
 }
 
 
 def find_entry(name: str) -> ModelEntry:
-    """The catalogue's entry of this name; UnavailableError lists the names there are."""
-    if name not in MODELS:
+    """The entry of this name: promptable model, head or encoder; UnavailableError lists them."""
+    if name in MODELS or name in HEADS:
+        return (MODELS | HEADS)[name]
+    if name in ENCODERS:
+        return encoder_entry(ENCODERS[name])
+    if name in RECIPES:
         raise UnavailableError(
-            f"No model is called {name!r}. There are: {', '.join(MODELS)}. The path of a "
-            ".safetensors model file will do as well; `pathsam models list` shows all."
+            f"{name} has no weights to fetch or load: it is trained on your images, by "
+            f"`{RECIPES[name].command}`."
         )
-    return MODELS[name]
+    raise UnavailableError(
+        f"No model is called {name!r}. There are: {', '.join((*MODELS, *HEADS))}. The path of a "
+        ".safetensors model file will do as well; `pathsam models list` shows all."
+    )
 
 
-def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str = "auto") -> Sam2:
+def is_here(name: str) -> bool:
+    """Whether a model or an encoder can be loaded without fetching it."""
+    from napari_pathsam.models.checkpoints import cached_path
+    from napari_pathsam.models.encoder_files import encoder_path, imported_encoders
+
+    known = (MODELS | HEADS).get(name)
+    if known is not None and isinstance(known.weights, Packaged):
+        return known.weights.path.is_file()
+    if name in ENCODERS:
+        return encoder_path(ENCODERS[name]).is_file()
+    return cached_path(name).is_file() or name in imported_encoders()
+
+
+def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str = "auto") -> Sam2 | PathSam:
     """A model ready to use: in eval mode, on ``device`` (``auto``, ``cuda``, ``mps`` or ``cpu``).
 
     Parameters
@@ -132,32 +204,112 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str = "auto") -
         says the command that fetches them.
     device
         ``auto`` takes a CUDA GPU where there is one, then Apple's, then the CPU.
+
+    Returns
+    -------
+    Sam2 or PathSam
+        A head, or any other model that knows classes, comes with the promptable model it stands
+        on, after the checksum of that was compared with the one the head was trained on.
     """
+    where = pick_device(device)
+    return _open(_file_of(name_or_path)).to(where)
+
+
+def weights_sha256(name: str) -> str:
+    """The SHA-256 by which a head knows what it stands on.
+
+    Of a promptable model or an encoder that was published, the published file's; of our own, the
+    model file's.
+    """
+    from napari_pathsam.models.checkpoints import read_card
+    from napari_pathsam.models.hub import sha256_of
+
+    path = _file_of(name)
+    published = [weights.sha256 for weights in read_card(path).base if weights.name == name]
+    return (published[0] if published else None) or sha256_of(path)
+
+
+def _file_of(name_or_path: str | Path) -> Path:
+    """The model file of this name or path; UnavailableError says how to get it."""
     from napari_pathsam.models import checkpoints
 
-    where = pick_device(device)
     path = Path(name_or_path)
-    if path.suffix == ".safetensors" or (str(path) not in MODELS and path.is_file()):
-        return checkpoints.load_model_file(path)[0].to(where)
     name = str(name_or_path)
-    imported = checkpoints.cached_path(name)
-    if name not in MODELS and imported.is_file():
-        return checkpoints.load_cached(imported).to(where)
-    entry = find_entry(name)
-    if isinstance(entry.weights, Packaged):
-        if not entry.weights.path.is_file():
+    known = (MODELS | HEADS).get(name)
+    if path.suffix == ".safetensors" or (known is None and path.is_file()):
+        return path
+    if known is None:
+        if ":" not in name and checkpoints.cached_path(name).is_file():
+            return checkpoints.cached_path(name)
+        entry = find_entry(name)  # refuses what is no model
+        raise UnavailableError(
+            f"{name} ({entry.title}) is a pathology encoder: it works inside a model that knows "
+            f"classes. `pathsam train --model path-sam2-tiny+{name}` trains one."
+        )
+    if isinstance(known.weights, Packaged):
+        if not known.weights.path.is_file():
             raise UnavailableError(
-                f"The weights of {name} are not in this installation ({entry.weights.path}). "
+                f"The weights of {name} are not in this installation ({known.weights.path}). "
                 "Install the package again."
             )
-        return checkpoints.load_model_file(entry.weights.path)[0].to(where)
-    if not imported.is_file():
+        return known.weights.path
+    cached = checkpoints.cached_path(name)
+    if not cached.is_file():
         raise UnavailableError(
             f"The weights of {name} were not fetched yet. `pathsam models fetch {name}` downloads "
-            f"them ({entry.size_text}, licence {entry.licence}: {entry.licence_url}); "
+            f"them ({known.size_text}, licence {known.licence}: {known.licence_url}); "
             f"`pathsam models import FILE` takes a copy you have."
         )
-    return checkpoints.load_cached(imported).to(where)
+    return cached
+
+
+def _open(path: Path) -> Sam2 | PathSam:
+    from napari_pathsam.models.checkpoints import cache_dir, read_card
+    from napari_pathsam.models.head_file import load_head
+    from napari_pathsam.models.ledger import check_recorded
+    from napari_pathsam.models.model_file import load_model_file
+
+    if path.parent == cache_dir():
+        check_recorded(path)
+    card = read_card(path)
+    if not isinstance(card.config, PathSamConfig):
+        return load_model_file(path)[0]
+    stands_on = {weights.name: weights.sha256 for weights in card.base}
+    return load_head(
+        path,
+        load_base=partial(_base_of, path, stands_on),
+        load_encoder=partial(_encoder_of, path, stands_on),
+    )[0]
+
+
+def _base_of(path: Path, stands_on: dict[str, str | None], name: str) -> Sam2:
+    wanted = stands_on.get(name)
+    if wanted is not None and weights_sha256(name) != wanted:
+        raise _stands_on_another(path, name)
+    base = _open(_file_of(name))
+    if not isinstance(base, Sam2):
+        raise BadWeightsError(
+            f"{path} stands on {name}, which is itself a head. It was not loaded."
+        )
+    return base
+
+
+def _encoder_of(
+    path: Path, stands_on: dict[str, str | None], spec: EncoderSpec
+) -> PathologyEncoder:
+    encoder = load_encoder(spec, "cpu")
+    wanted = stands_on.get(spec.name)
+    if wanted is not None and encoder.weights_sha256 != wanted:
+        raise _stands_on_another(path, spec.name)
+    return encoder
+
+
+def _stands_on_another(path: Path, name: str) -> BadWeightsError:
+    return BadWeightsError(
+        f"{path} was trained on other weights of {name} than those that are here: their SHA-256 "
+        f"differs. It was not loaded. `pathsam models verify {name}` checks what is here; the "
+        "model file's card names the weights it needs."
+    )
 
 
 def pick_device(device: str = "auto") -> torch.device:

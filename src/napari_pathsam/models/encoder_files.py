@@ -14,6 +14,7 @@ from torch import Tensor
 
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models.encoder_layout import arranged, check, check_finite, fitted, refused
+from napari_pathsam.models.encoder_list import ENCODERS
 from napari_pathsam.models.encoder_spec import EncoderSpec
 from napari_pathsam.models.encoders import PathologyEncoder, build_network
 from napari_pathsam.models.hub import Progress, Wanted, downloaded, sha256_of
@@ -34,12 +35,11 @@ class EncoderCard(BaseModel):
 
 
 def encoder_path(spec: EncoderSpec) -> Path:
-    """Where an encoder's weights lie, or would lie."""
+    """Where an encoder's weights lie, or would lie; what was imported comes first."""
     if isinstance(spec.weights, Packaged):
         return spec.weights.path
-    if isinstance(spec.weights, LocalFile):
-        return spec.weights.path
-    return _cached(spec.name)
+    kept = _cached(spec.name)
+    return spec.weights.path if isinstance(spec.weights, LocalFile) and not kept.is_file() else kept
 
 
 def imported_encoders() -> dict[str, EncoderSpec]:
@@ -85,6 +85,32 @@ def fetch_encoder(
     return path
 
 
+def read_spec(path: str | Path) -> EncoderSpec:
+    """The encoder a JSON file describes.
+
+    Any network timm builds, with weights of one's own: :class:`EncoderSpec` has the fields. A name
+    of the catalogue is refused.
+    """
+    path = Path(path).expanduser()
+    try:
+        spec = EncoderSpec.model_validate_json(path.read_text("utf-8"))
+    except OSError as error:
+        raise UnavailableError(f"{path} could not be read ({error}). Check the path.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the start"
+        raise BadWeightsError(
+            f"{path} describes no encoder: at {where}, {first['msg']}. Nothing was imported. "
+            "It wants name, timm, token_px, prefix_tokens, embed_dim, licence and weights."
+        ) from error
+    if spec.name in ENCODERS:
+        raise BadWeightsError(
+            f"{path} describes an encoder of one's own under the name {spec.name}, which is one of "
+            f"the catalogue's. Give it another name, or use `--as {spec.name}`."
+        )
+    return spec
+
+
 def import_encoder(path: str | Path, spec: EncoderSpec) -> str:
     """Take a copy of a published checkpoint the user has; returns the encoder's name.
 
@@ -113,7 +139,7 @@ def open_encoder(spec: EncoderSpec) -> PathologyEncoder:
         The weights are not here.
     """
     path = encoder_path(spec)
-    if isinstance(spec.weights, LocalFile):
+    if isinstance(spec.weights, LocalFile) and path != _cached(spec.name):
         digest = sha256_of(path) if path.is_file() else None
         if digest != (spec.weights.sha256 or digest):
             raise refused(path, "its SHA-256 is not the one the specification names")
@@ -203,7 +229,8 @@ def _not_here(spec: EncoderSpec) -> UnavailableError:
             f"The encoder {spec.name} is not in this installation ({spec.weights.path}). Install "
             "the package again."
         )
-    assert isinstance(spec.weights, Url | HubFile)
+    if isinstance(spec.weights, LocalFile):
+        return UnavailableError(f"There is no file {spec.weights.path}. Check the path.")
     gate = " Its authors ask everybody to register first." if spec.gated else ""
     return UnavailableError(
         f"The weights of the encoder {spec.name} were not fetched yet. `pathsam models fetch "

@@ -80,12 +80,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def arranged(path: Path, spec: EncoderSpec) -> dict[str, Tensor]:
-    """The tensors of a published checkpoint under timm's names.
+    """The tensors of a published checkpoint under timm's names."""
+    return arrange(path, read_checkpoint(path), spec)
+
+
+def arrange(path: Path, table: Any, spec: EncoderSpec) -> dict[str, Tensor]:
+    """What was read from ``path`` under timm's names.
 
     Nothing is dropped except what the specification names; what does not fit the network is left
     for :func:`check` to find.
     """
-    layout, table = spec.layout, read_checkpoint(path)
+    layout = spec.layout
     if layout.key is not None:
         table = table.get(layout.key, {})
     if not isinstance(table, dict) or not any(isinstance(t, Tensor) for t in table.values()):
