@@ -120,3 +120,23 @@ def test_a_lasso_can_be_rejected_while_it_waits(dock_of, field, model):
     dock.workspace.cancel()
     assert dock.view.candidate.reject_button.isEnabled()
     assert "Not answered" in dock.view.candidate.text()
+
+
+def test_points_of_other_planes_of_a_stack_are_left_alone(dock_of, field):
+    stack = np.stack([field.image, field.image[::-1], field.image])
+    viewer, dock, hands = dock_of(stack, rgb=True)
+    viewer.dims.set_current_step(0, 0)
+    hands.until(lambda: dock.session.source.now.index == (0,))
+    theirs = viewer.add_points(
+        [(1, 20, 20), (0, *field.lumen), (2, 30, 30)], ndim=3, features={"who": ["a", "b", "c"]}
+    )
+    dock.view.points_layer.value_changed.emit(theirs)
+    hands.until(lambda: dock.workspace.candidate is not None)
+    assert dock.workspace.prompts.points_yx == (field.lumen,)
+    hands.key("N")
+    hands.until(lambda: len(dock.workspace.objects) == 1)
+    assert sorted(map(tuple, theirs.data)) == [(1, 20, 20), (2, 30, 30)]
+    assert list(theirs.features["who"]) == ["a", "c"]
+    dock.workspace.undo()
+    assert len(theirs.data) == 3
+    assert dock.workspace.prompts.points_yx == (field.lumen,)

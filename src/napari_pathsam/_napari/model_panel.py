@@ -32,6 +32,7 @@ class ModelPanel(QWidget):
         self._loader = loader
         self._fetch = Fetch(files, self)
         self.chooser = ModelChooser(self)
+        self._answering = self.chooser.choice().title
         self.bar = MessageBar(BLUE, self)
         self._button = self.bar.add("Download", "Fetch the weights", self._on_button)
         layout = QVBoxLayout(self)
@@ -40,7 +41,7 @@ class ModelPanel(QWidget):
         layout.addWidget(self.chooser)
         layout.addWidget(self.bar)
         self.chooser.value_changed.connect(self._on_chosen)
-        self._fetch.progressed.connect(self.bar.say)
+        self._fetch.progressed.connect(self._say)
         self._fetch.done.connect(self._on_fetched)
         self._fetch.failed.connect(self._stopped)
         self._warm_up_timer = QTimer(self)
@@ -80,6 +81,8 @@ class ModelPanel(QWidget):
 
     def _on_chosen(self, name: str, device: str) -> None:
         choice = self.chooser.choice()
+        if choice.ready:
+            self._answering = choice.title
         self._stopped(
             ""
             if choice.ready
@@ -96,10 +99,17 @@ class ModelPanel(QWidget):
             self._fetch.start(self.chooser.choice())
 
     def _on_fetched(self, _name: str) -> None:
+        self._answering = self.chooser.choice().title
         self._stopped("")
         self._warm_up()
         self.fetched.emit()
 
     def _stopped(self, text: str) -> None:
         self._button.setText("Download")
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """Say it; and which model answers while the chosen one is not here."""
+        if text and not self.chooser.choice().ready:
+            text = f"{text} Until it is here, {self._answering} answers."
         self.bar.say(text)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_pathsam._napari.layer_source import OWN
-from napari_pathsam._napari.plane import Plane, own_layer_place, plane_of
+from napari_pathsam._napari.plane import Plane, own_layer_place, plane_index, plane_of
 from napari_pathsam.core.prompts import Box, Prompts
 
 if TYPE_CHECKING:
@@ -346,9 +346,17 @@ class PromptLayers(QObject):
 
     def _read_points(self) -> tuple[tuple, tuple]:
         assert self.points is not None
-        yx = self._to_image(self.points.data, self.points)
+        here = self._here(self.points)
+        yx = self._to_image(np.asarray(self.points.data)[here], self.points)
         points = tuple((float(y), float(x)) for y, x in yx)
-        return points, tuple(str(s) != NEGATIVE for s in self.points.features["label"])
+        signs = self.points.features["label"][here]
+        return points, tuple(str(s) != NEGATIVE for s in signs)
+
+    def _here(self, layer: Any) -> NDArray[np.bool_]:
+        """Which points of a layer lie on the plane that is shown; of a 2D layer all do."""
+        leading = np.round(np.asarray(layer.data, float)[:, :-2])
+        here: NDArray[np.bool_] = (leading == plane_index(layer, self._viewer)).all(axis=1)
+        return here
 
     def _read_box(self) -> Box | None:
         assert self.shapes is not None
@@ -362,8 +370,17 @@ class PromptLayers(QObject):
         yx = np.asarray(prompts.points_yx, float).reshape(-1, 2)
         with self._quiet():
             layer.selected_data = set()
-            layer.data = self._to_layer(yx, layer)
-            features = _signs(prompts.positive)
+            signs, here = list(prompts.positive), self._here(layer)
+            if not here.all():  # points of other planes stay as they are, and come first
+                old = layer.features
+                signs = [s != NEGATIVE for s in old["label"][~here]] + signs
+                placed = np.vstack([layer.data[~here], self._to_layer(yx, layer)])
+                layer.data = np.vstack([layer.data[~here], layer.data[here]])
+                layer.features = old.iloc[np.argsort(here, kind="stable")].reset_index(drop=True)
+                layer.data = placed
+            else:
+                layer.data = self._to_layer(yx, layer)
+            features = _signs(signs)
             if not layer.metadata.get(OWN):
                 features = layer.features.assign(label=features["label"].to_numpy())
             layer.features = features

@@ -63,7 +63,7 @@ class Drawn:
     def of(cls, picture: Tensor, fine: nn.Conv2d, coarse: nn.Conv2d) -> Drawn:
         """Of ``(B, 1, 4h, 4w)``; ``fine`` is 3 × 3, ``coarse`` 4 × 4 in steps of 2, both padded."""
         one = functional.pad(torch.eye(36, device=picture.device), (0, 0, 0, 1)).view(37, 1, 6, 6)
-        to_4 = functional.conv2d(one, fine.weight).unflatten(2, (2, 2)).unflatten(4, (2, 2))
+        to_4 = functional.conv2d(one, fine.weight).view(37, -1, 2, 2, 2, 2)
         to_4 = to_4.permute(0, 2, 4, 3, 5, 1).reshape(37, -1)
         to_8 = functional.conv2d(one, coarse.weight, stride=2).permute(0, 2, 3, 1).reshape(37, -1)
         assert fine.bias is not None

@@ -543,7 +543,8 @@ class Sam2(nn.Module):
         else:  # a mask alone: upstream adds no padding token then
             sparse = points.new_zeros(len(prompts), 0, self.config.width)
         dense = None if masks is None else encoder.mask_downscaling(masks)
-        drawn = None if self.prompt_skip is None else self.prompt_skip.by_cell(masks)
+        skip = self.prompt_skip
+        drawn = None if skip is None or masks is None else skip.by_cell(masks)
         logits, iou = fast_decode.predict_masks(
             decoder, self._prepared(embedding), sparse, dense, windows, drawn
         )
