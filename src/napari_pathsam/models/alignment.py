@@ -30,18 +30,16 @@ class ChannelNorm(nn.Module):
 class Addition(nn.Module):
     """What is learned beside SAM's neck; adds nothing until it is trained.
 
-    ``reach`` is the side of the first convolution. Each input is layer-normed by itself: encoders
-    differ in scale.
+    Each input is layer-normed by itself, since encoders differ in scale; the first convolution is
+    ``reach`` cells wide, the last one 3.
     """
 
     def __init__(self, channels: Sequence[int], hidden: int, out: int, *, reach: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(ChannelNorm(n, affine=False) for n in channels)
         self.mix = nn.Conv2d(sum(channels), hidden, reach, padding=reach // 2)
-        self.add = nn.Conv2d(hidden, out, 4 - reach, padding=(4 - reach) // 2)
+        self.add = nn.Conv2d(hidden, out, 3, padding=1, bias=False)
         nn.init.zeros_(self.add.weight)
-        if self.add.bias is not None:
-            nn.init.zeros_(self.add.bias)
 
     def forward(self, parts: Sequence[Tensor]) -> Tensor:
         normed = [norm(part) for norm, part in zip(self.norms, parts, strict=True)]
@@ -68,9 +66,10 @@ class NeckAlignment(nn.Module):
         channels = [sam.trunk_channels[level] for level in deepest]
         channels += [] if pathology_channels is None else [pathology_channels]
         self.addition = Addition(channels, width, width, reach=1)
-        finer = zip(sam.trunk_channels, (width // 8, width // 4), strict=False)
+        # A finer level sees its own features and those of the next coarser one.
         self.finer_additions = nn.ModuleList(
-            Addition([n], 2 * out, out, reach=3) for n, out in (finer if high_res else ())
+            Addition(sam.trunk_channels[n : n + 2], width // 2, width >> (3 - n), reach=3)
+            for n in ((0, 1) if high_res else ())
         )
 
     def forward(self, embedding: ImageEmbedding) -> Aligned:
@@ -81,8 +80,11 @@ class NeckAlignment(nn.Module):
         image_embed = image_embed + self.addition(parts)
         if not high_res:
             return image_embed, embedding.high_res
-        finer = zip(high_res, self.finer_additions, embedding.trunk, strict=False)
-        return image_embed, tuple(level + added([trunk]) for level, added, trunk in finer)
+        finer = []
+        for n, addition in enumerate(self.finer_additions):
+            own, coarser = embedding.trunk[n : n + 2]
+            finer.append(high_res[n] + addition([own, on_grid(coarser, own.shape[-2:])]))
+        return image_embed, tuple(finer)
 
 
 class FreshAlignment(nn.Module):
