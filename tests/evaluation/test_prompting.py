@@ -157,3 +157,21 @@ def test_pieces_of_binary_labels_that_touch_by_corners_are_one_object():
     labels[:3, :3] = labels[3:5, 3:5] = 255
     labels[8:, 8:] = 255
     assert objects_of(labels, "binary").max() == 2
+
+
+class Large(Square):
+    """Two answers: most of the image, which it trusts more, and a square that is right."""
+
+    def decode_prompts(self, embedding, prompts, *, previous=None, multimask=None):
+        right = super().decode_prompts(embedding, prompts, previous=previous).low_res_logits
+        logits = np.concatenate([np.ones_like(right), right])
+        return PromptedMask(logits, np.array([0.9, 0.5], np.float32), 0, embedding.shape_yx)
+
+
+@pytest.mark.parametrize(("share", "iou"), [(None, 441 / 8000), (0.5, 1.0), (0.01, 0.0)])
+def test_answers_over_half_the_image_are_dropped_where_that_is_asked_for(sample, share, iou):
+    settings = PromptSettings(clicks=(1,), largest_share=share)
+    score = next(iter(evaluate_prompts(Large(half_px=10), [sample], settings)))
+    assert score.interactions[0].iou_at_clicks[0] == pytest.approx(iou)
+    assert score.interactions[0].iou_box == pytest.approx(iou)
+    assert settings.model_dump()["largest_share"] == share
