@@ -85,8 +85,8 @@ def progress(what: str, total: int) -> Iterator[Progress]:
 
 def show_facts(facts: Mapping[str, str]) -> None:
     """Names and values in two columns."""
-    value = Column(overflow="fold")  # checksums and addresses whole, to be copied
-    table = Table(Column(), value, show_header=False, box=None, padding=(0, 2, 0, 0))
+    whole = Column(overflow="fold")  # checksums and addresses are there to be copied
+    table = Table(Column(), whole, show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in facts.items():
         table.add_row(name, value)
     OUT.print(table)
