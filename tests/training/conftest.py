@@ -1,4 +1,4 @@
-"""Images that teach something in seconds: dark discs on pale ground that is pink on one side."""
+"""Images that teach something in seconds: a dark disc on pale ground that is pink on one side."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def discs() -> Callable[..., list[TrainingImage]]:
         for i in range(n):
             target = np.zeros((96, 96), np.int16)
             target[:, int(rng.integers(30, 66)) :] = 2
-            for y, x in rng.integers(20, 76, (2, 2)):
-                target[(yy - y) ** 2 + (xx - x) ** 2 < rng.integers(14, 20) ** 2] = 1
+            for y, x in rng.integers(28, 68, (1, 2)):
+                target[(yy - y) ** 2 + (xx - x) ** 2 < rng.integers(20, 27) ** 2] = 1
             image = COLORS[target] + rng.integers(-6, 7, (96, 96, 1))
             found.append(TrainingImage(image.astype(np.uint8), target, f"{seed}-{i}", str(i)))
         return found

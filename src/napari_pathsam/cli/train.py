@@ -1,35 +1,277 @@
-"""``pathsam train``: a recipe and its data sets → one model file."""
+"""``pathsam train``: labelled images, or a recipe and its data sets → one model file."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_pathsam.cli.console import OUT, progress, use_own_cores
+from napari_pathsam.cli.console import OUT, DeviceOption, progress, use_own_cores
+
+if TYPE_CHECKING:
+    from napari_pathsam.core.classes import ClassTable
+    from napari_pathsam.training.class_recipe import ClassRecipe
+
+PARTS = ("head", "alignment", "decoder", "encoder")
+IMAGES = "Images and labels"
+LEARNING = "What is learned"
+RUNNING = "How it runs"
+
+
+class Trained(StrEnum):
+    """What is trained: each includes the ones before it."""
+
+    head = "head"
+    alignment = "alignment"
+    decoder = "decoder"
+    all = "all"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        last = "encoder" if self is Trained.all else self.value
+        return PARTS[: PARTS.index(last) + 1]
+
+
+class ProfileName(StrEnum):
+    """Whose network and settings."""
+
+    recommended = "recommended"
+    paper = "paper"
+    repo = "repo"
+
+
+class PresetName(StrEnum):
+    """How long and how thoroughly."""
+
+    quick = "quick"
+    balanced = "balanced"
+    best = "best"
+
+
+class Kind(StrEnum):
+    """What the ids of label images are."""
+
+    instances = "instances"
+    classes = "classes"
+    binary = "binary"
 
 
 def train(
-    config: Annotated[
-        str, typer.Option("--config", help="A recipe file (.toml), or pathsam-nano.")
-    ],
     out: Annotated[Path, typer.Option("--out", help="MODEL.safetensors.")],
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", help="A recipe (.toml), or pathsam-nano, pathsam-nano-glands …: then "
+            "images, base and settings are the recipe's.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="A folder of images.", rich_help_panel=IMAGES),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels", help="Their labels, paired by file name.", rich_help_panel=IMAGES
+        ),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", help="CSV: id,name[,color].", rich_help_panel=IMAGES),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", help="A name of `pathsam datasets list` instead.", rich_help_panel=IMAGES
+        ),
+    ] = None,
     root: Annotated[
         list[str] | None,
-        typer.Option("--root", metavar="NAME=DIR", help="Where a data set lies. Once for each."),
+        typer.Option(
+            "--root", metavar="DIR", rich_help_panel=IMAGES,
+            help="Where the data set lies; NAME=DIR, once for each, with --config.",
+        ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", help="How its labels are read, e.g. lesions.", rich_help_panel=IMAGES
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="Its split to train on. [train]", rich_help_panel=IMAGES),
+    ] = None,
+    label_kind: Annotated[
+        Kind | None,
+        typer.Option(
+            "--label-kind", rich_help_panel=IMAGES,
+            help="What label ids are. [classes; with one class: anything not 0]",
+        ),
+    ] = None,
+    sparse: Annotated[
+        bool,
+        typer.Option(
+            "--sparse", help="0 means not labelled, instead of background.", rich_help_panel=IMAGES
+        ),
+    ] = False,
+    mpp: Annotated[
+        float | None,
+        typer.Option(
+            "--mpp", min=0.001, rich_help_panel=IMAGES,
+            help="Microns per pixel of the images; overrides the data set's.",
+        ),
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by", rich_help_panel=IMAGES,
+            help="Pattern that finds patient or slide in a file name, e.g. '^[^_]+'.",
+        ),
+    ] = None,
+    val_images: Annotated[
+        Path | None,
+        typer.Option("--val-images", help="Images to validate on.", rich_help_panel=IMAGES),
+    ] = None,
+    val_labels: Annotated[
+        Path | None, typer.Option("--val-labels", help="Their labels.", rich_help_panel=IMAGES)
+    ] = None,
+    val_share: Annotated[
+        float | None,
+        typer.Option(
+            "--val-share", min=0.0, max=0.9, rich_help_panel=IMAGES,
+            help="Or this share of the groups is held out. [0.2]",
+        ),
+    ] = None,
+    base: Annotated[
+        str,
+        typer.Option(
+            "--base", "--model", rich_help_panel=LEARNING,
+            help="The promptable model it stands on, or a recipe such as path-sam2-tiny+uni.",
+        ),
+    ] = "pathsam-nano",
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="A pathology encoder beside it.", rich_help_panel=LEARNING),
+    ] = None,
+    profile: Annotated[
+        ProfileName, typer.Option("--profile", rich_help_panel=LEARNING)
+    ] = ProfileName.recommended,
+    trained: Annotated[
+        Trained | None,
+        typer.Option(
+            "--train", help="How far training reaches. [the preset's]", rich_help_panel=LEARNING
+        ),
+    ] = None,
+    preset: Annotated[
+        PresetName, typer.Option("--preset", rich_help_panel=LEARNING)
+    ] = PresetName.balanced,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="[the preset's]", rich_help_panel=LEARNING),
+    ] = None,
+    at_mpp: Annotated[
+        float | None,
+        typer.Option(
+            "--at-mpp", min=0.001, help="Microns per pixel to work at. [the images']",
+            rich_help_panel=LEARNING,
+        ),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option("--licence", help="Of the new model.", rich_help_panel=LEARNING)
+    ] = "not stated; the training images' terms apply",
     trunk: Annotated[
-        Path | None, typer.Option("--trunk", help="ImageNet weights to start from (.safetensors).")
+        Path | None,
+        typer.Option(
+            "--trunk", rich_help_panel=LEARNING,
+            help="With --config pathsam-nano: ImageNet weights to start from (.safetensors).",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="[0]", rich_help_panel=RUNNING)
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where a stopped run of this --out was.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on where a stopped run of this --out was.",
+            rich_help_panel=RUNNING,
+        ),
     ] = False,
-) -> None:
-    """Train a model to answer clicks and boxes."""
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache", help="Folder of embeddings. [the user's cache]", rich_help_panel=RUNNING
+        ),
+    ] = None,
+    cache_gb: Annotated[
+        float,
+        typer.Option(
+            "--cache-gb", min=0.0, help="Its limit; 0: none is kept.", rich_help_panel=RUNNING
+        ),
+    ] = 10.0,
+    device: DeviceOption = "auto",
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed", rich_help_panel=RUNNING,
+            help="One of several processes that torchrun started (GPUs, machines).",
+        ),
+    ] = False,
+) -> None:  # fmt: skip
+    """Teach a model classes, or, with --config pathsam-nano, to answer clicks and boxes."""
     if out.suffix != ".safetensors":
         raise typer.BadParameter("it must end in .safetensors.", param_hint="--out")
-    roots = dict(_root(text) for text in root or ())
+    roots = root or []
+    if config is not None:
+        _refuse_beside_config(images=images, labels=labels, dataset=dataset, classes=classes)
+        named = dict(_root(text) for text in roots)
+        from napari_pathsam.training.class_recipe import read_class_recipe
+
+        recipe = read_class_recipe(config)
+        if recipe is None:
+            _train_promptable(config, named, out, trunk, resume)
+            return
+        if seed is not None:
+            recipe = recipe.model_copy(update={"train": {**recipe.train, "seed": seed}})
+    else:
+        named, source, held_out, table = _sources(
+            images, labels, classes, dataset, roots, target, split, val_images, val_labels
+        )
+        about = {"mpp": mpp, "group_by": group_by, "label_kind": label_kind and label_kind.value}
+        if sparse and label_kind is None:
+            about["label_kind"] = "classes"
+        fields: dict[str, Any] = {
+            "parts": trained and trained.parts, "epochs": epochs, "seed": seed
+        }  # fmt: skip
+        recipe = _recipe(
+            out.stem,
+            base,
+            encoder,
+            table,
+            mpp=at_mpp or mpp or _mpp_of(source, named),
+            sources=(source | about,),
+            validation=() if held_out is None else (held_out | about,),
+            val_share=0.2 if val_share is None else val_share,
+            sparse=sparse,
+            profile=profile.value,
+            preset=preset.value,
+            train={name: value for name, value in fields.items() if value is not None},
+            licence=licence,
+        )
+    from napari_pathsam.cli.train_classes import train_classes
+
+    use_own_cores()
+    train_classes(
+        recipe, named, out, resume=resume, device=device, cache=cache,
+        cache_bytes=int(cache_gb * 1e9), distributed=distributed,
+    )  # fmt: skip
+
+
+def _train_promptable(
+    config: str, roots: dict[str, Path], out: Path, trunk: Path | None, resume: bool
+) -> None:
     from napari_pathsam.training.prompt_recipe import read_recipe, train_promptable
 
     recipe = read_recipe(config)
@@ -43,6 +285,102 @@ def train(
             )
             bar.update(bar.task_ids[0], completed=report.step, description=told)
     OUT.print(f"The model is in {out}; use it as --model {out}")
+
+
+def _refuse_beside_config(**given: object) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(
+                "the recipe says what to train on; leave this out, or leave out --config.",
+                param_hint=f"--{name}",
+            )
+
+
+def _sources(
+    images: Path | None,
+    labels: Path | None,
+    classes: Path | None,
+    dataset: str | None,
+    roots: list[str],
+    target: str | None,
+    split: str | None,
+    val_images: Path | None,
+    val_labels: Path | None,
+) -> tuple[dict[str, Path], dict[str, Any], dict[str, Any] | None, ClassTable]:
+    """Where data sets lie, what is trained on, what is validated on, and the classes."""
+    from napari_pathsam.core.classes import ClassTable
+
+    table = None if classes is None else ClassTable.from_csv(classes.read_text("utf-8-sig"))
+    if (val_images is None) != (val_labels is None):
+        raise typer.BadParameter("give both or neither.", param_hint="--val-images / --val-labels")
+    held_out: dict[str, Any] | None = None
+    if val_images is not None:
+        held_out = {"images": val_images, "labels": val_labels}
+    if dataset is not None and len(roots) == 1 and images is None and labels is None:
+        from napari_pathsam.datasets import dataset as find
+
+        found = find(dataset, target)
+        about: dict[str, Any] = {"dataset": found.name, "target": target}
+        if held_out is None and "val" in found.splits:
+            held_out = about | {"split": "val"}
+        source = about | {"split": split or ("train" if "train" in found.splits else None)}
+        return (
+            {found.name: Path(roots[0])},
+            source,
+            held_out,
+            table or ClassTable.of(*found.classes),
+        )
+    if images is not None and labels is not None and dataset is None and not roots:
+        if split is not None or target is not None:
+            raise typer.BadParameter(
+                "a folder of images has neither splits nor targets.",
+                param_hint="--split / --target",
+            )
+        if table is None:
+            raise typer.BadParameter(
+                "a table of the classes is needed: a CSV with the columns id,name,color.",
+                param_hint="--classes",
+            )
+        return {}, {"images": images, "labels": labels}, held_out, table
+    raise typer.BadParameter(
+        "give --images, --labels and --classes, or --dataset and --root, or --config.",
+        param_hint="--images / --dataset / --config",
+    )
+
+
+def _mpp_of(source: dict[str, Any], roots: dict[str, Path]) -> float:
+    """The data set's pixel size, or what is taken for it; a folder has none."""
+    from napari_pathsam.datasets import open_dataset
+
+    if name := source.get("dataset"):
+        one, *_ = open_dataset(name, roots[name], source["split"], target=source["target"])
+        if known := one.mpp or one.nominal_mpp:
+            return known
+    raise typer.BadParameter(
+        "the pixel size of these images is not known: say it, in microns per pixel.",
+        param_hint="--mpp",
+    )
+
+
+def _recipe(
+    name: str, base: str, encoder: str | None, classes: ClassTable, *, mpp: float, **fields: Any
+) -> ClassRecipe:
+    """A recipe from options; ``base`` may be one of the catalogue's recipes."""
+    from pydantic import ValidationError
+
+    from napari_pathsam.core.errors import BadFileError
+    from napari_pathsam.models.recipes import RECIPES, find_recipe
+    from napari_pathsam.training.class_recipe import ClassRecipe
+
+    if base.partition("+")[0] in RECIPES:
+        found = find_recipe(base)
+        base, encoder = found.base, encoder or found.encoder
+    try:
+        return ClassRecipe(
+            name=name, base=base, encoder=encoder, classes=classes, network={"mpp": mpp}, **fields
+        )
+    except ValidationError as error:
+        raise BadFileError(f"These options do not go together: {error}") from error
 
 
 def _root(text: str) -> tuple[str, Path]:

@@ -54,8 +54,8 @@ def load_head(
 ) -> tuple[PathSam, ModelCard]:
     """The model in a head's file, on the CPU, in eval mode; and its card.
 
-    ``load_base`` and ``load_encoder`` find what it stands on; what the file's card says of their
-    checksums is for them to compare.
+    ``load_base`` and ``load_encoder`` find what it stands on, and compare its checksum with the one
+    in the file's card (:func:`~napari_pathsam.models.catalogue.load_model` does).
 
     Raises
     ------

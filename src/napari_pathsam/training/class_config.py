@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from napari_pathsam.models.pathsam_config import Part, Profile
 from napari_pathsam.training.augment import AugmentConfig
 
+Preset = Literal["quick", "balanced", "best"]
+
 
 class ClassLossConfig(BaseModel):
     """``Σ_k [(1 − alpha) Dice + alpha focal + beta MSE(IoU)]``, summed or averaged over classes.
@@ -94,6 +96,18 @@ _PROFILES: dict[str, dict[str, Any]] = {
 }
 
 
-def train_profile(profile: Profile, **fields: Any) -> TrainConfig:
-    """The training settings of one of the three profiles, with these fields set or replaced."""
-    return TrainConfig(**(_PROFILES[profile] | fields))
+# How long and how thoroughly: named settings a person chooses between.
+_PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"parts": ("head",), "epochs": 10, "variants": 2, "stride": 4, "warmup": 10},
+    "balanced": {"epochs": 30, "variants": 8, "patience": 10},
+    "best": {"epochs": 80, "variants": 24, "patience": 20},
+}
+PRESETS: dict[str, TrainConfig] = {name: TrainConfig(**found) for name, found in _PRESETS.items()}
+"""``quick``: the head alone, in seconds to minutes; ``balanced``: alignment and decoder too, each
+image in 8 variants; ``best``: in 24, for longer."""
+
+
+def train_profile(profile: Profile, preset: Preset | None = None, **fields: Any) -> TrainConfig:
+    """The training settings of a profile and a preset, with these fields set or replaced."""
+    chosen = {} if preset is None else _PRESETS[preset]
+    return TrainConfig(**(_PROFILES[profile] | chosen | fields))
