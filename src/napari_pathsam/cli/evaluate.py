@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_pathsam.cli.console import OUT, DeviceOption, ModelOption, MppOption, load, progress
-from napari_pathsam.core.errors import UnavailableError
+from napari_pathsam.cli.console import (
+    OUT,
+    DeviceOption,
+    ModelOption,
+    MppOption,
+    progress,
+    use_own_cores,
+)
 
 if TYPE_CHECKING:
     from napari_pathsam.core.classes import ClassTable
     from napari_pathsam.datasets import LabelKind, Sample
-    from napari_pathsam.evaluation.classes import ClassSettings
-    from napari_pathsam.evaluation.prompting import PromptSettings
     from napari_pathsam.models.pathsam import PathSam
     from napari_pathsam.models.sam2 import Sam2
 
@@ -26,6 +30,7 @@ class Task(StrEnum):
 
     classes = "classes"
     prompts = "prompts"
+    everything = "everything"
 
 
 class Kind(StrEnum):
@@ -62,7 +67,8 @@ def evaluate(
         Task | None,
         typer.Option(
             "--task",
-            help="classes: label every pixel; prompts: simulated clicks and boxes. "
+            help="classes: label every pixel; prompts: simulated clicks and boxes; everything: a "
+            "grid of points looks for objects. "
             "[classes, where the model knows any]",
         ),
     ] = None,
@@ -101,6 +107,22 @@ def evaluate(
     holes: Annotated[
         int, typer.Option("--fill-holes", min=0, help="Holes of fewer pixels are filled.")
     ] = 0,
+    split_objects: Annotated[
+        bool, typer.Option("--split-objects/--join-objects", help="Tell touching objects apart.")
+    ] = True,
+    sharpen: Annotated[
+        bool, typer.Option("--sharpen", help="Outline each object anew with the prompt decoder.")
+    ] = False,
+    largest_share: Annotated[
+        float | None,
+        typer.Option(
+            "--largest-share",
+            min=0.001,
+            max=1,
+            help="Prompts, everything: masks over this share of the image are dropped; 0.5 is the "
+            "papers' post-processing.",
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Only the first N images.")
     ] = None,
@@ -131,15 +153,17 @@ def evaluate(
     from napari_pathsam.cli.evaluate_tables import class_table, prompt_table
     from napari_pathsam.datasets.base import overriding
     from napari_pathsam.evaluation.classes import ClassSettings
+    from napari_pathsam.evaluation.evaluate import report_of, scoring
     from napari_pathsam.evaluation.prompting import PromptSettings
-    from napari_pathsam.evaluation.report import Report
+    from napari_pathsam.models.catalogue import load_model
     from napari_pathsam.models.pathsam import PathSam
 
     samples = overriding(samples[:limit], mpp=mpp, label_kind=kind)
-    loaded: Sam2 | PathSam = load(model, device)
-    what = f"{model} on {data['dataset']}"
-    settings: ClassSettings | PromptSettings
-    if knows := _with_classes(loaded, model, task):
+    use_own_cores()
+    loaded: Sam2 | PathSam = load_model(model, device)
+    knows = isinstance(loaded, PathSam) if task is None else task is Task.classes
+    settings: Settings = PromptSettings(at_mpp=at_mpp)
+    if knows:
         settings = ClassSettings(
             at_mpp=at_mpp,
             mapping=pairs,
@@ -148,27 +172,22 @@ def evaluate(
             threshold=threshold,
             smallest_px=smallest,
             fill_holes_px=holes,
+            split=split_objects,
+            sharpen=sharpen,
         )
-        if kind is None and images is not None:
-            samples = _ids_are_classes(samples, named or knows.classes)
-        metrics = _classes(knows, samples, settings, named, what)
-    else:
-        settings = PromptSettings(at_mpp=at_mpp)
-        promptable = loaded.base if isinstance(loaded, PathSam) else loaded
-        metrics = _prompts(promptable, samples, settings, what)
-    report = Report(
-        model=model,
-        **data,
-        task="classes" if knows else "prompts",
-        n_images=len(samples),
-        metrics=metrics,
-        settings=settings.model_dump()
-        | ({"target": target} if target else {})
-        | {"mpp": mpp, "label_kind": samples[0].label_kind, "device": str(loaded.device)},
-    )
+        if kind is None and images is not None and isinstance(loaded, PathSam):
+            samples = _ids_are_classes(samples, named or loaded.classes)
+    scores: list[Any] = []
+    with progress(f"{model} on {data['dataset']}", len(samples)) as bar:
+        for score in scoring(loaded, samples, settings, classes=named):
+            scores.append(score)
+            bar.update(bar.task_ids[0], completed=score.done)
+    told = {"mpp": mpp} | ({"target": target} if target else {})
+    report = report_of(loaded, samples, settings, scores, name=model, **data, **told)
     if json is not None:
         report.write(json)
-    OUT.print(class_table(report) if knows else prompt_table(report))
+    tables = {"classes": class_table, "prompts": prompt_table, "everything": everything_table}
+    OUT.print(tables[report.task](report))
 
 
 def _pairs(mapping: list[str]) -> dict[str, str]:
@@ -215,55 +234,8 @@ def _class_table(path: Path) -> ClassTable:
     return table
 
 
-def _with_classes(loaded: Sam2 | PathSam, name: str, task: Task | None) -> PathSam | None:
-    """The model, where its classes are to be measured; UnavailableError when it has none."""
-    from napari_pathsam.models.pathsam import PathSam
-
-    if task is Task.prompts:
-        return None
-    if isinstance(loaded, PathSam):
-        return loaded
-    if task is Task.classes:
-        raise UnavailableError(
-            f"{name} answers prompts and knows no classes. Choose a model with classes, such as "
-            "pathsam-nano:glands (`pathsam models list`), or --task prompts."
-        )
-    return None
-
-
 def _ids_are_classes(samples: list[Sample], classes: ClassTable) -> list[Sample]:
     """Where there are several classes, the ids of a folder's labels are taken for classes."""
     if len(classes) < 2:
         return samples
     return [replace(sample, label_kind="classes") for sample in samples]
-
-
-def _classes(
-    model: PathSam,
-    samples: list[Sample],
-    settings: ClassSettings,
-    classes: ClassTable | None,
-    what: str,
-) -> dict[str, Any]:
-    from napari_pathsam.evaluation.class_scores import class_metrics
-    from napari_pathsam.evaluation.classes import evaluate_classes
-
-    scores = []
-    with progress(what, len(samples)) as bar:
-        for score in evaluate_classes(model, samples, settings, classes=classes):
-            scores.append(score)
-            bar.update(bar.task_ids[0], completed=score.done)
-    return class_metrics(scores)
-
-
-def _prompts(
-    model: Sam2, samples: list[Sample], settings: PromptSettings, what: str
-) -> dict[str, Any]:
-    from napari_pathsam.evaluation.prompting import evaluate_prompts, prompt_metrics
-
-    scores = []
-    with progress(what, len(samples)) as bar:
-        for score in evaluate_prompts(model, samples, settings):
-            scores.append(score)
-            bar.update(bar.task_ids[0], completed=score.done)
-    return prompt_metrics(scores, settings)

@@ -41,8 +41,31 @@ def prompt_table(report: Report) -> Table:
         f"{metrics['n_objects']} objects in {report.n_images} images, {metrics['n_too_small']} "
         f"under {report.settings['smallest_px']} px left out; "
         f"{metrics['ms_per_click']:.0f} ms a click, {metrics['ms_to_encode']:.0f} ms to encode"
+        f"{_dropped(report)}"
     )
     return table
+
+
+def everything_table(report: Report) -> Table:
+    """What a grid of points found of the objects; below, how much it found and how long it took."""
+    metrics = report.metrics
+    table = _empty(report, "segment everything")
+    table.add_column("", justify="right")
+    table.add_row("IoU of each object's best mask", f"{metrics['best_iou']:.3f}")
+    table.add_row("objects with a mask of IoU ≥ 0.5", f"{metrics['share_found']:.3f}")
+    table.add_row("all masks as foreground, Dice", f"{metrics['foreground_dice']:.3f}")
+    table.caption = (
+        f"{metrics['n_found']} masks for {metrics['n_objects']} objects in {report.n_images} "
+        f"images, {metrics['n_too_small']} under {report.settings['smallest_px']} px left out; "
+        f"{metrics['seconds_per_image']:.1f} s an image{_dropped(report)}"
+    )
+    return table
+
+
+def _dropped(report: Report) -> str:
+    """The post-processing, where there was one."""
+    share = report.settings.get("largest_share")
+    return "" if share is None else f"; masks over {share:.0%} of the image dropped"
 
 
 def _empty(report: Report, first: str) -> Table:

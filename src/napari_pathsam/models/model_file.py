@@ -23,7 +23,7 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models.pathsam_config import Part, PathSamConfig
 from napari_pathsam.models.sam2 import Sam2
-from napari_pathsam.models.sam2_config import HieraConfig, Sam2Config
+from napari_pathsam.models.sam2_config import HieraConfig, Sam2Config, VitConfig
 
 CARD_KEY = "napari_pathsam"
 
@@ -206,6 +206,8 @@ def _smallest_bytes(config: Sam2Config) -> int:
     if isinstance(config.trunk, HieraConfig):
         widths = [config.trunk.embed_dim * 2**stage for stage in range(len(config.trunk.stages))]
         weights += sum(10 * w * w * n for w, n in zip(widths, config.trunk.stages, strict=True))
+    if isinstance(config.trunk, VitConfig):
+        weights += 10 * config.trunk.embed_dim**2 * config.trunk.depth
     return weights
 
 
