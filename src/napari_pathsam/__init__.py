@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from napari_pathsam.io.slides import open_slide as open_slide
     from napari_pathsam.models.catalogue import load_model as load_model
     from napari_pathsam.samples import load_sample as load_sample
+    from napari_pathsam.training.class_config import TrainConfig as TrainConfig
+    from napari_pathsam.training.class_fit import fit as fit
 
 _HOME = {
     "ClassTable": "core.classes",
     "Prompts": "core.prompts",
+    "TrainConfig": "training.class_config",
     "evaluate_prompts": "evaluation.prompting",
+    "fit": "training.class_fit",
     "load_model": "models.catalogue",
     "load_sample": "samples",
     "open_slide": "io.slides",

@@ -125,10 +125,12 @@ def _tell_plan(found: TrainPlan, config: TrainConfig, n_held_out: int, limit: in
         f"{', '.join(config.parts)}, {config.epochs} epochs at most."
     )
     if not found.keeps:
-        kept = "Nothing is kept: every patch is encoded anew."
-        if wanted.keeps:
-            kept = f"Not even one variant of each image fits into {size(limit)}; " + kept.lower()
-        ERR.print(f"{kept} An epoch takes about {duration(found.epoch_s)}.")
+        if wanted.keeps and limit:
+            ERR.print(f"Not even one variant of each image fits into {size(limit)}.")
+        ERR.print(
+            "Nothing is kept: every patch is encoded anew. An epoch takes about "
+            f"{duration(found.epoch_s)}."
+        )
     else:
         if wanted.config.variants != config.variants:
             ERR.print(

@@ -1,309 +1,38 @@
-"""Teach a PathSam its classes: a loop that yields where it stands.
-
-Encoders are frozen, so each augmented variant of an image is encoded once, when it is first needed,
-and its embedding kept (:mod:`class_features`); what is trained sees embeddings only.
-"""
+"""Teach a PathSam its classes: a loop that yields where it stands."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from napari_pathsam.core.errors import BadFileError
-from napari_pathsam.core.metrics import Counts, confusion
-from napari_pathsam.models.embedding import ImageEmbedding
-from napari_pathsam.models.head_file import trained_names
-from napari_pathsam.models.kan import regulariser
-from napari_pathsam.models.pathsam import PathSam, logits_at, part_of
-from napari_pathsam.training.class_config import TrainConfig
-from napari_pathsam.training.class_data import (
-    PatchMaker,
-    TrainingImage,
-    logits_at_stride,
-    thinned,
-)
-from napari_pathsam.training.class_features import Features
+from napari_pathsam.datasets.base import Sample
+from napari_pathsam.inference.embedding_cache import EmbeddingCache
+from napari_pathsam.models.pathsam import PathSam
+from napari_pathsam.training.class_config import ClassLossConfig, TrainConfig, train_profile
+from napari_pathsam.training.class_data import TrainingImage, load_images
 from napari_pathsam.training.class_report import Clock, EpochReport, StepReport, Validation
-from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
-from napari_pathsam.training.processes import Processes
+from napari_pathsam.training.class_trainer import ClassTrainer, count_images
+from napari_pathsam.training.processes import ALONE, Processes
 
-if TYPE_CHECKING:
-    from napari_pathsam.inference.embedding_cache import EmbeddingCache
-
-ALONE = Processes()
-
-
-class ClassTrainer:
-    """A model in training with its optimiser, averaged copy and best weights so far.
-
-    Raises
-    ------
-    ValueError
-        A training patch is larger than a field of the model.
-    """
-
-    def __init__(
-        self,
-        model: PathSam,
-        images: Sequence[TrainingImage],
-        validation: Sequence[TrainingImage],
-        config: TrainConfig,
-        *,
-        cache: EmbeddingCache | None = None,
-        processes: Processes = ALONE,
-    ) -> None:
-        self.model, self.config, self.processes = model, config, processes
-        self.validation = validation
-        self.maker = PatchMaker(
-            images,
-            config.augment,
-            patch_px=config.patch_px,
-            network_px=_network_px(model, config.patch_px),
-            scale=config.scale,
-            mosaic=config.mosaic,
-            seed=config.seed,
-        )
-        self.features = Features(model, self.maker, config, cache)
-        model.train_only(config.parts)
-        self.trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        processes.copy_from_first(p.data for p in self.trained.values())
-        encoder = [p for n, p in self.trained.items() if part_of(n) == "encoder"]
-        rest = [p for n, p in self.trained.items() if part_of(n) != "encoder"]
-        groups = [{"params": rest, "lr": config.lr, "top": config.lr}]
-        if encoder:
-            groups.append({"params": encoder, "lr": config.encoder_lr, "top": config.encoder_lr})
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        self.average = {n: p.detach().clone() for n, p in self.trained.items()}
-        self.best: dict[str, Tensor] | None = None
-        self.best_score, self.since_best = -math.inf, 0
-        self.epoch, self.step = 0, 0
-
-    @property
-    def encoded(self) -> int:
-        """How many patches and validation images were encoded so far."""
-        return self.features.encoded
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return max(1, math.ceil(len(self.maker) / self.config.batch))
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the score has not risen for too long."""
-        patience = self.config.patience
-        return patience is not None and self.since_best >= patience
-
-    # --- one step -----------------------------------------------------------------------------
-
-    def _rate(self) -> float:
-        """Linear warm-up, then a cosine to nothing."""
-        total = self.config.epochs * self.steps_per_epoch
-        rise = min(1.0, (self.step + 1) / max(1, self.config.warmup))
-        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / total)))
-
-    def _sums(self, items: Sequence[tuple[int, int]], rng: np.random.Generator) -> ClassSums:
-        """What the loss is made of, for this process's share of a batch."""
-        config, window = self.config, self._window(rng)
-        if not items:  # fewer patches than processes
-            return ClassSums.of_nothing(len(self.model.classes) + 1, self.model.device)
-        embedding, target = self.features.batch(items)
-        logits, iou = self.features.reads.logits(self.model, embedding, window)
-        logits = logits_at_stride(logits.float(), config.stride)
-        return class_sums(logits, iou, thinned(target, config.stride), gamma=config.loss.gamma)
-
-    def _window(self, rng: np.random.Generator) -> tuple[int, int]:
-        """Where on the canvas of positions the patches lie: fields may be larger than patches."""
-        room = max(0, (self.model.base.config.field_px - self.maker.network_px) // 16)
-        return (int(rng.integers(room + 1)), int(rng.integers(room + 1)))
-
-    def loss_of(self, items: Sequence[tuple[int, int]]) -> Tensor:
-        """Loss of a batch of ``(image, variant)`` patches, and its gradients in the parameters."""
-        config, processes = self.config, self.processes
-        rng = np.random.default_rng([config.seed, 7, self.step])
-        device = self.model.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=config.mixed_precision):
-            sums = self._sums(processes.share(items), rng)
-        loss = class_loss(
-            sums,
-            alpha=config.loss.alpha,
-            beta=config.loss.beta,
-            over_classes=config.loss.over_classes,
-            dice_over=config.loss.dice_over,
-            gather=processes.summed,
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        penalty = loss.new_zeros(())
-        if config.kan_l1 or config.kan_entropy:
-            penalty = regulariser(self.model.head, l1=config.kan_l1, entropy=config.kan_entropy)
-        mine = loss + penalty / processes.size
-        if mine.requires_grad:
-            mine.backward()  # type: ignore[no-untyped-call]
-        processes.add_gradients(self.trained.values())
-        return (loss + penalty).detach()
-
-    def train_step(self, items: Sequence[tuple[int, int]]) -> float:
-        """One optimiser step on these ``(image, variant)`` patches."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["top"] * self._rate()
-        loss = self.loss_of(items)
-        nn.utils.clip_grad_norm_(list(self.trained.values()), self.config.clip)
-        self.optimizer.step()
-        self.step += 1
-        self._average()
-        return float(loss)
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Exponential moving average of what is trained, short at the start."""
-        ema = self.config.ema
-        keep = 0.0 if ema is None else min(ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.trained.items():
-            self.average[name].lerp_(value, 1 - keep)
-
-    # --- one epoch ----------------------------------------------------------------------------
-
-    def train_epoch(self) -> Iterator[float]:
-        """Every image once, in one of its variants; yields each step's loss."""
-        config = self.config
-        rng = np.random.default_rng([config.seed, 3, self.epoch])
-        order = rng.permutation(len(self.maker))
-        # Each image walks through its variants in an order of its own.
-        first = np.random.default_rng([config.seed, 5]).integers(1 << 16, size=len(self.maker))
-        n = config.variants
-        self.model.train()
-        for start in range(0, len(order), config.batch):
-            chosen = order[start : start + config.batch]
-            yield self.train_step(
-                [
-                    (int(i), self.epoch if n is None else int(first[i] + self.epoch) % n)
-                    for i in chosen
-                ]
-            )
-        self.epoch += 1
-
-    def validate(self) -> Validation:
-        """Score of the averaged weights on the validation images, whole."""
-        now = {n: p.detach().clone() for n, p in self.trained.items()}
-        self._put(self.average)
-        self.model.eval()
-        share = self.processes.share(self.validation)
-        counts = torch.from_numpy(count_images(self.model, share, features=self.features))
-        counts = self.processes.summed(counts.to(self.model.device)).cpu()
-        validation = Validation(counts.numpy())
-        if validation.score > self.best_score:
-            self.best_score, self.since_best = validation.score, 0
-            self.best = {n: p.detach().clone() for n, p in self.trained.items()}
-        else:
-            self.since_best += 1
-        self._put(now)
-        return validation
-
-    @torch.no_grad()
-    def _put(self, state: dict[str, Tensor]) -> None:
-        for name, value in state.items():
-            self.trained[name].copy_(value)
-
-    def finish(self) -> None:
-        """Leave the best weights in the model, or the averaged ones where nothing was validated."""
-        self._put(self.average if self.best is None else self.best)
-        self.model.eval()
-
-    # --- stopping and going on ------------------------------------------------------------------
-
-    def save(self, path: Path) -> None:
-        """Everything :meth:`resume` needs, written whole or not at all."""
-        names = trained_names(self.model, self.config.parts)
-        state: dict[str, Any] = {
-            "model": {n: t for n, t in self.model.state_dict().items() if n in names},
-            "average": self.average,
-            "best": self.best,
-            "best_score": self.best_score,
-            "since_best": self.since_best,
-            "optimizer": self.optimizer.state_dict(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "config": self.config.model_dump_json(),
-            "images": [image.name for image in self.maker.images],
-        }
-        unfinished = path.with_suffix(".partial")
-        torch.save(state, unfinished)
-        unfinished.replace(path)
-
-    def resume(self, path: Path) -> None:
-        """Go on from :meth:`save`: the same steps as a run that was never stopped.
-
-        Raises
-        ------
-        BadFileError
-            It is no saved state, or one of other images or another model.
-        """
-        try:
-            state = torch.load(path, weights_only=True, map_location=self.model.device)
-            names = [image.name for image in self.maker.images]
-            if state.get("images", names) != names:
-                raise ValueError("it trained on other images")
-            found = {n: tuple(t.shape) for n, t in state["average"].items()}
-            if found != {n: tuple(t.shape) for n, t in self.trained.items()}:
-                raise ValueError("it trained another model, or other parts of it")
-            self.model.load_state_dict(state["model"], strict=False)
-            self.average, self.best = state["average"], state["best"]
-            self.best_score, self.since_best = state["best_score"], state["since_best"]
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.epoch, self.step = int(state["epoch"]), int(state["step"])
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError,
-                UnpicklingError) as error:  # fmt: skip
-            raise BadFileError(
-                f"Training cannot go on from {path}: {error}. Remove it, or leave out --resume, "
-                "to start anew."
-            ) from error
-
-
-def _network_px(model: PathSam, patch_px: int) -> int:
-    """Network pixels of a patch's side."""
-    field_px = model.base.config.field_px
-    if patch_px > model.tile_px:
-        raise ValueError(
-            f"patch_px={patch_px} is more than {model.name} sees at once: {model.tile_px} px at "
-            f"{model.config.mpp} µm, {model.config.enlarge} network pixels each"
-        )
-    if model.base.config.fixed_canvas:
-        return field_px
-    return min(field_px, max(32, round(patch_px * model.config.enlarge / 32) * 32))
-
-
-@torch.no_grad()
-def count_images(
-    model: PathSam, images: Sequence[TrainingImage], *, features: Features | None = None
-) -> Counts:
-    """Confusion counts of whole images, in channels; large ones piece by piece.
-
-    ``features`` keeps what was encoded for the next time.
-    """
-    n = len(model.classes) + 1
-    counts: Counts = np.zeros((n, n), np.int64)
-    for one in images:
-        height, width = one.target.shape
-        for y in range(0, height, model.tile_px):
-            for x in range(0, width, model.tile_px):
-                piece = (slice(y, y + model.tile_px), slice(x, x + model.tile_px))
-                target = one.target[piece]
-                if features is None:
-                    logits, _ = model.class_logits(model.encode(one.image[piece], octaves=1))
-                else:
-                    embedding: ImageEmbedding = features.whole(one.image[piece])
-                    logits, _ = features.reads.logits(model, embedding)
-                channels = logits_at(logits[0].float(), target.shape).argmax(dim=0).cpu().numpy()
-                known = target >= 0
-                counts += confusion(target[known], channels[known], n)
-    return counts
+__all__ = [
+    "ClassLossConfig",
+    "ClassTrainer",
+    "EpochReport",
+    "StepReport",
+    "TrainConfig",
+    "TrainingImage",
+    "Validation",
+    "count_images",
+    "fit",
+    "fit_classes",
+    "fit_steps",
+    "load_images",
+    "train_profile",
+]
 
 
 def fit_steps(
@@ -375,3 +104,40 @@ def fit_classes(
     ):
         if report.epoch is not None:
             yield report.epoch
+
+
+def fit(
+    config: TrainConfig,
+    samples: Iterable[Sample],
+    *,
+    model: PathSam,
+    validation: Iterable[Sample] = (),
+    sparse: bool = False,
+    cache: EmbeddingCache | None = None,
+    resume: Path | None = None,
+) -> Iterator[EpochReport]:
+    """Teach ``model`` its classes from labelled images; a report after every epoch.
+
+    Parameters
+    ----------
+    config
+        How.
+    samples, validation
+        What to learn from, and what to measure on: whole groups, none on both sides.
+    sparse
+        Whether pixels labelled 0 are not known, instead of background.
+    cache
+        Where embeddings are kept; by default in memory, for this run.
+    resume
+        A file to keep the state in after every epoch, and to go on from where it exists.
+    """
+    read = partial(load_images, classes=model.classes, mpp=model.config.mpp, sparse=sparse)
+    held_out = list(validation)
+    yield from fit_classes(
+        model,
+        read(samples),
+        read(held_out) if held_out else (),
+        config,
+        cache=EmbeddingCache() if cache is None else cache,
+        resume=resume,
+    )

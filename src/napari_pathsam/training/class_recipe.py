@@ -185,7 +185,7 @@ def prepare(recipe: ClassRecipe, roots: Mapping[str, Path], device: str = "auto"
         The base or the encoder cannot be had.
     """
     config = recipe.train_config()
-    model, base = start_model(recipe.network_config(), recipe.classes, config.seed, device)
+    model = start_model(recipe.network_config(), recipe.classes, config.seed, device)
     images = _load(recipe.sources, recipe, roots, model.config.mpp)
     if recipe.validation:
         validation = _load(recipe.validation, recipe, roots, model.config.mpp)
@@ -197,7 +197,7 @@ def prepare(recipe: ClassRecipe, roots: Mapping[str, Path], device: str = "auto"
             f"Patches of {config.patch_px} px are more than {model.name} sees at once "
             f"({model.tile_px} px at {model.config.mpp} µm). Make patch_px smaller."
         )
-    return Prepared(recipe, model, config, images, validation, base)
+    return Prepared(recipe, model, config, images, validation, base_of(model))
 
 
 def _adapted(
@@ -236,15 +236,15 @@ def _load(
 
 def start_model(
     config: PathSamConfig, classes: ClassTable, seed: int = 0, device: str = "auto"
-) -> tuple[PathSam, tuple[BaseWeights, ...]]:
-    """An untrained model on the base and the encoder its configuration names; and what they are.
+) -> PathSam:
+    """An untrained model on the base and the encoder its configuration names.
 
     Raises
     ------
     BadWeightsError, UnavailableError
         One of them cannot be had, or cannot carry classes.
     """
-    from napari_pathsam.models.catalogue import load_model, pick_device, weights_sha256
+    from napari_pathsam.models.catalogue import load_model, pick_device
 
     where = pick_device(device)
     base = load_model(config.base, "cpu")
@@ -253,15 +253,22 @@ def start_model(
             f"{config.base} knows classes already; a new model stands on a promptable one, "
             f"such as {base.config.base}."
         )
-    weights = [BaseWeights(name=config.base, sha256=weights_sha256(config.base))]
-    encoder = None
-    if config.encoder is not None:
-        encoder = load_encoder(config.encoder, "cpu")
-        weights.append(BaseWeights(name=encoder.name, sha256=encoder.weights_sha256))
+    encoder = None if config.encoder is None else load_encoder(config.encoder, "cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = PathSam(config, base, classes, encoder)
-    return model.to(where).eval(), tuple(weights)
+    return model.to(where).eval()
+
+
+def base_of(model: PathSam) -> tuple[BaseWeights, ...]:
+    """What a model of :func:`start_model` stands on, by name and checksum."""
+    from napari_pathsam.models.catalogue import weights_sha256
+
+    name, encoder = model.config.base, model.pathology
+    weights = (BaseWeights(name=name, sha256=weights_sha256(name)),)
+    if encoder is None:
+        return weights
+    return (*weights, BaseWeights(name=encoder.name, sha256=encoder.weights_sha256))
 
 
 def metrics_of(model: PathSam, images: Sequence[TrainingImage]) -> dict[str, Any]:

@@ -84,6 +84,9 @@ class Processes:
             distributed.barrier()
 
 
+ALONE = Processes()
+
+
 @contextmanager
 def from_torchrun(device: str = "cpu") -> Iterator[Processes]:
     """The processes that ``torchrun`` started, connected while the context lasts.
