@@ -222,3 +222,51 @@ def dock_of(make_napari_viewer, qtbot, tmp_path: Path, model: ColorModel):
     for dock in docks:
         dock.shut_down()
     docks.clear()
+
+
+@pytest.fixture
+def heads(tiny_pathsam):
+    """What the chooser lists: two heads on one base at one resolution, one at another."""
+    from napari_pathsam._napari.segment_heads import HeadChoice
+
+    common = {"classes": tiny_pathsam.classes, "embedding_name": "tiny", "stain": "H&E"}
+    return (
+        HeadChoice("tiny:made", "glands", tissue="colon", mpp=0.5, mpp_range=(0.3, 1.0), **common),
+        HeadChoice(
+            "tiny:other", "lesions", tissue="colon", mpp=0.5, mpp_range=(0.3, 1.0), **common
+        ),
+        HeadChoice(
+            "tiny:coarse", "tissue", tissue="colon", mpp=1.0, mpp_range=(0.5, 2.0), **common
+        ),
+    )
+
+
+@pytest.fixture
+def segment_of(make_napari_viewer, qtbot, tmp_path, tiny_pathsam, heads):
+    """``open_(image, …) -> (viewer, dock, hands)``, the dock without annotations beside it."""
+    from napari_pathsam._napari.segment import SegmentDock
+    from napari_pathsam._napari.segment_heads import OwnHeads
+
+    docks = []
+
+    def open_(image=None, *, model=tiny_pathsam, show=True, **layer):
+        viewer = make_napari_viewer(show=show)
+        viewer.window._qt_window.resize(1500, 950)
+        if image is not None:
+            viewer.add_image(image, **layer)
+        dock = SegmentDock(
+            viewer, model_loader=lambda name, device: model, heads=heads,
+            own_heads=OwnHeads(tmp_path / "heads.json"),
+        )  # fmt: skip
+        viewer.window.add_dock_widget(dock, name="PathSAM: Segment", area="right")
+        docks.append(dock)
+        hands = Hands(viewer, qtbot)
+        hands.settle(10)
+        viewer.fit_to_view()
+        hands.settle(5)
+        return viewer, dock, hands
+
+    yield open_
+    for dock in docks:
+        dock.shut_down()
+    docks.clear()

@@ -19,6 +19,7 @@ from napari_pathsam._napari.annotate_view import AnnotateView
 from napari_pathsam._napari.cheat_sheet import CheatSheet
 from napari_pathsam._napari.class_edits import change_classes
 from napari_pathsam._napari.class_table import ClassCount
+from napari_pathsam._napari.copy_as import origin_of
 from napari_pathsam._napari.export import Labels, write
 from napari_pathsam._napari.keys import TOOL_IDS, KeyBinder, Keys
 from napari_pathsam._napari.model_panel import ModelPanel
@@ -28,6 +29,13 @@ from napari_pathsam._napari.runner import QtRunner, ViewerModels
 from napari_pathsam._napari.session import Session
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.workspace import Workspace
+from napari_pathsam.workspace.scripting import (
+    ImageOrigin,
+    Prompted,
+    last_prompted,
+    prompt_command,
+    prompt_python,
+)
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -88,6 +96,9 @@ class AnnotateDock(QWidget):
         view.undo_button.clicked.connect(lambda: workspace.undo())
         view.redo_button.clicked.connect(lambda: workspace.redo())
         view.help_button.clicked.connect(lambda: self.show_keys())
+        view.copy_button.said.connect(self._show_status)
+        view.copy_button.python = lambda: self._copied(prompt_python)
+        view.copy_button.command = lambda: self._copied(prompt_command)
         self.view.images.value_changed.connect(session.open_image)
         self.view.pixel_size.value_changed.connect(self._on_pixel_size)
         self.models.value_changed.connect(self._on_model)
@@ -212,6 +223,11 @@ class AnnotateDock(QWidget):
             failed=lambda error: self._on_failed(f"{path.name} could not be written: {error}"),
         )  # fmt: skip
 
+    def _copied(self, text_of: Callable[[Prompted, ImageOrigin], str]) -> str:
+        """How the newest object came about, as code."""
+        done = last_prompted(self.workspace)
+        return text_of(done, origin_of(self.session.image))
+
     def _choose_class(self, row: int) -> None:
         classes = self.workspace.classes.classes
         if row <= len(classes):
@@ -284,7 +300,8 @@ class AnnotateDock(QWidget):
     def _on_image(self, image: Any) -> None:
         self.view.images.set_value(image)
         there, view = image is not None, self.view
-        for widget in (view.tools, view.candidate, view.classes, view.export_button):
+        parts = (view.tools, view.candidate, view.classes, view.export_button, view.copy_button)
+        for widget in parts:
             widget.setEnabled(there)
         self.view.status.setText("" if there else "Open an image (RGB or fluorescence) to begin.")
         self.view.pixel_size.setEnabled(there)

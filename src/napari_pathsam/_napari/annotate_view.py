@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pathsam._napari.class_table import ClassTableWidget
+from napari_pathsam._napari.copy_as import CopyButton
 from napari_pathsam._napari.export import ExportButton
 from napari_pathsam._napari.image_chooser import LayerChooser
 from napari_pathsam._napari.keys import Keys
@@ -60,6 +61,7 @@ class AnnotateView(QWidget):
         self.undo_button = button("Undo", "", lambda: None)
         self.redo_button = button("Redo", "", lambda: None)
         self.export_button = ExportButton(export, self)
+        self.copy_button = CopyButton(self)
         self.help_button = button("Keys", "All keys and mouse gestures, and changing them",
                                   lambda: None)  # fmt: skip
         self.status = QLabel("", self)
@@ -116,7 +118,7 @@ class AnnotateView(QWidget):
         column.addWidget(self.classes)
         column.addWidget(heading("Work"))
         column.addLayout(_row(self.undo_button, self.redo_button))
-        column.addLayout(_row(self.export_button, self.help_button))
+        column.addLayout(_row(self.export_button, self.copy_button, self.help_button))
         column.addWidget(self.status)
         column.addStretch(1)
         column.addWidget(self._layers_section())

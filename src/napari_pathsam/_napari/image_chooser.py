@@ -18,18 +18,25 @@ class LayerChooser(QComboBox):
     """Edits one layer of the given types; follows layers that come, go and are renamed.
 
     ``nothing`` is the text of the entry for “none”; our own layers are listed where ``nothing``
-    stands for them, so they are left out.
+    stands for them, so they are left out unless ``own``.
     """
 
     value_changed = Signal(object)
 
     def __init__(
-        self, viewer: Viewer, types: tuple[str, ...], nothing: str, parent: QWidget | None = None
+        self,
+        viewer: Viewer,
+        types: tuple[str, ...],
+        nothing: str,
+        parent: QWidget | None = None,
+        *,
+        own: bool = False,
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self._types = types
         self._nothing = nothing
+        self._own = own
         self._layers: list[Any] = []
         self._value: Any = None
         self.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Fixed)
@@ -65,7 +72,7 @@ class LayerChooser(QComboBox):
         layers = [
             layer
             for layer in reversed(self._viewer.layers)
-            if type(layer).__name__ in self._types and not layer.metadata.get(OWN)
+            if type(layer).__name__ in self._types and (self._own or not layer.metadata.get(OWN))
         ]
         if layers == self._layers:
             return

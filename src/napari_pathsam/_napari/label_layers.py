@@ -106,7 +106,7 @@ class LabelLayers(QObject):
         at = [Region(r.y - y, r.x - x, *r.shape_yx) for r in regions]
         for layer in self.layers.values():
             if layer.visible:
-                _redraw(layer, at)
+                redraw_regions(layer, at)
 
     def set_contour(self, screen_px: float) -> None:
         """Outlines about two screen pixels wide at this zoom (screen pixels per image pixel).
@@ -217,7 +217,7 @@ class LabelLayers(QObject):
             self.replaced.emit(kind, theirs)
 
     def _on_paint(self, kind: str, event: Any) -> None:
-        parts = [_changed(atom) for atom in event.value]
+        parts = [painted_pixels(atom) for atom in event.value]
         rows, columns, old, new = (np.concatenate(part) for part in zip(*parts, strict=True))
         # A stroke passes over a pixel more than once: it was what it was first, is what it is now.
         flat = rows.astype(np.int64) * self._arrays[kind].shape[1] + columns
@@ -227,7 +227,7 @@ class LabelLayers(QObject):
         self.stroke.emit(kind, (rows, columns), old, new)
 
 
-def _redraw(layer: Labels, regions: list[Region]) -> None:
+def redraw_regions(layer: Labels, regions: list[Region]) -> None:
     """Show changed pixels without mapping all the others anew, as napari does after a stroke.
 
     napari has no public call for it; should its inside change, everything is redrawn.
@@ -249,7 +249,7 @@ def _redraw(layer: Labels, regions: list[Region]) -> None:
         layer.refresh(extent=False, thumbnail=False)
 
 
-def _changed(atom: Any) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+def painted_pixels(atom: Any) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Rows, columns, old and new values of one piece of a napari paint event."""
     if hasattr(atom, "slice_key"):
         rows_in, columns_in = atom.slice_key

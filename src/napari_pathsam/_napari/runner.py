@@ -12,8 +12,10 @@ import os
 import queue
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
@@ -153,21 +155,22 @@ def _lower_priority() -> None:
 
 
 def interruptible(model: Any, runner: QtRunner) -> Any:
-    """Make a model's image encoder pause and stop at each of its blocks; returns the model."""
-    encoder = getattr(model, "image_encoder", None)
-    if encoder is not None:
-        for module in encoder.modules():
+    """Make a model's image encoders pause and stop at each of their blocks; returns the model."""
+    base = getattr(model, "base", model)
+    for encoder in (getattr(base, "image_encoder", None), getattr(model, "pathology", None)):
+        for module in () if encoder is None else encoder.modules():
             if not any(True for _ in module.children()):
                 module.register_forward_pre_hook(runner.checkpoint)
     return model
 
 
 class ViewerModels:
-    """Loads models in the worker, with few torch threads, and keeps the one used last."""
+    """Loads models in the worker, and keeps the ones used last."""
 
-    def __init__(self, runner: QtRunner) -> None:
+    def __init__(self, runner: QtRunner, *, keep: int = 1) -> None:
         self._runner = runner
-        self._kept: tuple[tuple[str, str], Any] | None = None
+        self._keep = keep
+        self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     def __call__(self, name: str, device: str) -> Any:
         """The model; called in the worker.
@@ -177,8 +180,10 @@ class ViewerModels:
         UnavailableError
             When torch itself cannot be loaded; it says what to do.
         """
-        if self._kept is not None and self._kept[0] == (name, device):
-            return self._kept[1]
+        key = (name, device, _stamp(name))
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
         torch = load_torch()
         from napari_pathsam.models.catalogue import load_model
 
@@ -186,5 +191,15 @@ class ViewerModels:
         # event-loop ticks were the same as with one core left free (docs/results.md).
         torch.set_num_threads(os.cpu_count() or 2)
         model = interruptible(load_model(name, device=device), self._runner)
-        self._kept = ((name, device), model)
+        self._kept[key] = model
+        while len(self._kept) > self._keep:
+            self._kept.popitem(last=False)
         return model
+
+
+def _stamp(name: str) -> int:
+    """When a model file was changed last; 0 for names of the catalogue."""
+    try:
+        return Path(name).stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -10,7 +10,10 @@ import typer
 from napari_pathsam.cli.console import OUT, DeviceOption, ModelOption, MppOption, load
 
 if TYPE_CHECKING:
+    from napari_pathsam.core.prompts import Prompts
     from napari_pathsam.inference.segment import PromptedObject
+    from napari_pathsam.io.slides import Slide
+    from napari_pathsam.models.sam2 import Sam2
 
 SUFFIXES = (".png", ".tif", ".tiff", ".geojson")
 
@@ -29,6 +32,18 @@ def prompt(
     box: Annotated[
         str | None, typer.Option("--box", metavar="Y0,X0,Y1,X1", help="Round the object.")
     ] = None,
+    field: Annotated[
+        str | None,
+        typer.Option(
+            "--field",
+            metavar="Y0,X0,Y1,X1,H,W",
+            help="Encode this part of the image, at H × W pixels.",
+        ),
+    ] = None,
+    in_turn: Annotated[
+        bool,
+        typer.Option("--in-turn", help="Answer the points one after the other, as the dock does."),
+    ] = False,
     model: ModelOption = "pathsam-nano",
     mpp: MppOption = None,
     device: DeviceOption = "auto",
@@ -60,11 +75,43 @@ def prompt(
     slide = open_slide(image)
     try:
         asked.check(slide.shape_yx)  # before the model is loaded
-        found = segment_prompted(load(model, device), slide, asked, mpp=mpp)
+        if field is None:
+            found = segment_prompted(load(model, device), slide, asked, mpp=mpp)
+        else:
+            numbers = _numbers("--field", field, 6)
+            found = _in_field(load(model, device), slide, asked, numbers, mpp, in_turn=in_turn)
         _write(out, found, slide.shape_yx, mpp or slide.mpp)
     finally:
         slide.close()
     OUT.print(f"{out}: {found.mask.sum():,} pixels, predicted IoU {found.score:.2f}")
+
+
+def _in_field(
+    model: Sam2,
+    slide: Slide,
+    asked: Prompts,
+    numbers: tuple[float, ...],
+    mpp: float | None,
+    *,
+    in_turn: bool,
+) -> PromptedObject:
+    """The object as the Annotate dock answers, from a field it names."""
+    from napari_pathsam.core.geometry import Region
+    from napari_pathsam.inference.segment import PromptedObject
+    from napari_pathsam.workspace import Field
+    from napari_pathsam.workspace.scripting import Said, answer_prompts, turns_of
+
+    y0, x0, y1, x1, height, width = (round(v) for v in numbers)
+    whole = Region.of(slide.shape_yx)
+    region = whole.intersection(Region(y0, x0, max(y1 - y0, 1), max(x1 - x0, 1)))
+    if region is None or y1 <= y0 or x1 <= x0 or min(height, width) < 1:
+        raise typer.BadParameter(
+            f"it is no part of the image, which has {whole.height} × {whole.width} pixels.",
+            param_hint="--field",
+        )
+    steps = turns_of(asked) if in_turn else (Said(asked),)
+    mask, score = answer_prompts(model, slide, Field(region, (height, width)), steps, mpp=mpp)
+    return PromptedObject(mask, region, score)
 
 
 def _write(path: Path, found: PromptedObject, shape_yx: tuple[int, int], mpp: float | None) -> None:
@@ -97,7 +144,7 @@ def _write(path: Path, found: PromptedObject, shape_yx: tuple[int, int], mpp: fl
 
 def _numbers(option: str, text: str, n: int) -> tuple[float, ...]:
     """``"12,30"`` as numbers; a wrong command line otherwise."""
-    wanted = {2: "Y,X", 4: "Y0,X0,Y1,X1"}[n]
+    wanted = {2: "Y,X", 4: "Y0,X0,Y1,X1", 6: "Y0,X0,Y1,X1,H,W"}[n]
     try:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:

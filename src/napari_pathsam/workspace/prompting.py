@@ -14,7 +14,13 @@ from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Prompts, tight_box
 from napari_pathsam.workspace.candidate import Answer, offer
-from napari_pathsam.workspace.fields import Field, ImageSource, choose_field, serves
+from napari_pathsam.workspace.fields import (
+    Field,
+    ImageSource,
+    MaskPrompt,
+    choose_field,
+    serves,
+)
 from napari_pathsam.workspace.history import PromptState
 from napari_pathsam.workspace.runner import Job, Runner
 
@@ -280,14 +286,12 @@ class Prompter:
     def _decode(self, request: Request, embedding: ImageEmbedding, field: Field) -> None:
         state = request.state
         previous = self._previous(request, field)
-        seen = field.prompts_seen(state.prompts, state.mask)
-        if seen.mask is not None:
-            seen = _with_mask_box(seen) if previous is None else seen.with_mask(None)
+        seen = as_seen(field, state.prompts, state.mask, previous)
         if not seen:
             return
         self._decoding.start(
             state.serial,
-            _decode,
+            decoded,
             self._model,
             embedding,
             seen,
@@ -335,7 +339,17 @@ def _encode(model: Any, source: ImageSource, field: Field, mpp: float | None) ->
     return embedding
 
 
-def _decode(
+def as_seen(
+    field: Field, prompts: Prompts, mask: MaskPrompt | None, previous: PromptedMask | None
+) -> Prompts:
+    """Prompts in a field's pixels; the first mask only where no answer came before."""
+    seen = field.prompts_seen(prompts, mask)
+    if seen.mask is None:
+        return seen
+    return _with_mask_box(seen) if previous is None else seen.with_mask(None)
+
+
+def decoded(
     model: Any,
     embedding: ImageEmbedding,
     prompts: Prompts,
@@ -343,6 +357,7 @@ def _decode(
     field: Field,
     model_name: str,
 ) -> Answer:
+    """The answer to prompts in a field's pixels."""
     masks = model.decode_prompts(embedding, prompts, previous=previous)
     return Answer(masks, field, model_name, offer(masks, field))
 

@@ -69,6 +69,7 @@ class WorkspaceState:
         self._shown: Answer | None = None
         self._shown_for = PromptState()
         self._answers: OrderedDict[int, Answer] = OrderedDict()
+        self._last: tuple[PromptState, Answer] | None = None
         self._keeper = Keeper(journal_dir, warn=self.failed.emit, inform=self.status.emit)
         self._busy_told: str | None = None
         self._field_told: Field | None = None
@@ -198,8 +199,38 @@ class WorkspaceState:
     def _show(self, answer: Answer | None, state: PromptState) -> None:
         before = self.candidate
         self._shown, self._shown_for = answer, state
+        if answer is not None and answer.candidate is not None:
+            self._last = (state, answer)
         if self.candidate is not before:
             self.candidate_changed.emit(self.candidate)
+
+    @property
+    def last_asked(self) -> tuple[tuple[PromptState, Answer], ...]:
+        """How the newest candidate came about, accepted since or not: states with their answers.
+
+        Oldest first; each was answered with the answer before it.
+        """
+        if self._last is None:
+            return ()
+        chain = [self._last]
+        while True:
+            state, answer = chain[0]
+            before = next(
+                (
+                    (s, self._answers[s.serial])
+                    for s in state.lineage()
+                    if s.serial in self._answers
+                ),
+                None,
+            )
+            if before is None or (before[1].field, before[1].model) != (answer.field, answer.model):
+                return tuple(chain)
+            chain.insert(0, before)
+
+    @property
+    def device(self) -> str:
+        """Where prompts are answered."""
+        return self._prompter.device
 
     def _image(self) -> ImageSource:
         if self.source is None:

@@ -65,7 +65,7 @@ class Workspace(PromptActions, LabelActions):
         self._keeper.close()
         self.source = None
         self._annotations, self._history = Annotations((0, 0)), History()
-        self._state, self._shown = PromptState(), None
+        self._state, self._shown, self._last = PromptState(), None, None
         self._answers.clear()
 
     def _all_new(self) -> None:

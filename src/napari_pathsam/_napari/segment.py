@@ -1,0 +1,533 @@
+"""The “PathSAM: Segment” dock: one command gives every pixel a class.
+
+Everything it does is a call of :class:`Segmenting`; everything it shows comes from its signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QCoreApplication, QEvent, QTimer
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_pathsam._napari.copy_as import origin_of
+from napari_pathsam._napari.layer_source import LayerSource, source_of
+from napari_pathsam._napari.layer_watch import LayerWatch
+from napari_pathsam._napari.model_chooser import Catalogue, Fetch
+from napari_pathsam._napari.plane import view_of
+from napari_pathsam._napari.runner import QtRunner, ViewerModels
+from napari_pathsam._napari.segment_advice import encoding_text, pixel_size_text
+from napari_pathsam._napari.segment_extent import SHAPES, VIEW, parts_in_shapes
+from napari_pathsam._napari.segment_heads import HeadChoice, OwnHeads, head_in_file, read_heads
+from napari_pathsam._napari.segment_layers import ResultLayers
+from napari_pathsam._napari.segment_view import SegmentView
+from napari_pathsam.core.errors import PathsamError, UnavailableError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.scripting import ImageOrigin, segment_command, segment_python
+from napari_pathsam.workspace.segment_result import SegmentResult
+from napari_pathsam.workspace.segmenting import Part, Segmenting, SegmentRequest
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from napari_pathsam.inference.embedding_cache import EmbeddingCache
+
+FINE_TUNE = "PathSAM: Fine-tune"
+PAN_PAUSE_S = 0.2
+MODELS_KEPT = 6
+"""Heads are small beside their base; going back to one must not load it again."""
+
+
+class SegmentDock(QWidget):
+    """Choose what to find; press the button; watch it appear.
+
+    ``model_loader(name, device)``, ``heads`` and ``own_heads`` are for tests.
+    """
+
+    _docked = False
+
+    def __init__(
+        self,
+        napari_viewer: Viewer,
+        *,
+        model_loader: Callable[[str, str], Any] | None = None,
+        heads: Sequence[HeadChoice] = (),
+        own_heads: OwnHeads | None = None,
+    ) -> None:
+        super().__init__()
+        self.viewer: Viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self.runner = QtRunner(self)
+        self._files = QtRunner(self)
+        self.image: Image | None = None
+        self.source: LayerSource | None = None
+        self._closed = False
+        self._mpp: dict[str, float | None] = {}  # as typed, by image
+        self._chosen: dict[str, str] = {}  # the head last used, by image
+        self._of_run: tuple[Any, Any] | None = None  # image layer and plane of the run
+        self._shown: dict[tuple[str, str], SegmentResult] = {}
+        self._cache: EmbeddingCache | None = None
+        self._own_heads = own_heads or OwnHeads()
+        self.load = model_loader or ViewerModels(self.runner, keep=MODELS_KEPT)
+        self.segmenting = Segmenting(self.load, self.runner, self.embedding_cache)
+        self.layers = ResultLayers(self.viewer, self)
+        self.view = SegmentView(self.viewer)
+        self._fetch = Fetch(self._files, self)
+        self._fetch_button = self.view.fetch_bar.add(
+            "Download", "Fetch the weights", self._on_fetch
+        )
+        self._take_button = self.view.mpp_bar.add(
+            "", "Use the pixel size the model works at for this image", self._take_mpp
+        )
+        self._recount_timer = QTimer(self)
+        self._recount_timer.setSingleShot(True)
+        self._recount_timer.setInterval(600)
+        self._recount_timer.timeout.connect(self._recount)
+        self._to_recount: SegmentResult | None = None
+        self._watch = LayerWatch(self.viewer, self)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.view, 1)
+        self._connect()
+        self.view.heads.teach_button.setVisible(_is_registered(FINE_TUNE))
+        self.view.heads.set_heads(heads)
+        if model_loader is None:
+            QTimer.singleShot(0, self._read_heads)
+        self._choose_first_image()
+
+    # --- wiring ---
+
+    def _connect(self) -> None:
+        view = self.view
+        view.images.value_changed.connect(self.open_image)
+        view.pixel_size.value_changed.connect(self._on_pixel_size)
+        view.heads.value_changed.connect(self._on_head)
+        view.heads.file_chosen.connect(self._on_file)
+        view.heads.teach_wanted.connect(self._teach)
+        view.extent.value_changed.connect(lambda _: self._advise())
+        view.options.value_changed.connect(self._advise)
+        view.run_button.clicked.connect(lambda: self.segment_all())
+        view.progress.cancel_button.clicked.connect(lambda: self.segmenting.cancel())
+        view.csv_button.clicked.connect(lambda: view.table.save_csv(say=self.view.status.setText))
+        view.copy_button.said.connect(view.status.setText)
+        view.copy_button.python = lambda: self._copied(segment_python)
+        view.copy_button.command = lambda: self._copied(segment_command)
+        self._fetch.progressed.connect(view.fetch_bar.say)
+        self._fetch.done.connect(self._on_fetched)
+        self._fetch.failed.connect(self._on_fetch_failed)
+        self.layers.painted.connect(self._on_painted)
+        self.layers.gone.connect(self._on_gone)
+        self._watch.changed.connect(self._on_look)
+        for signal, slot in self._signals():
+            signal.connect(slot)
+        QCoreApplication.instance().aboutToQuit.connect(self._quit)
+
+    def _signals(self) -> tuple[tuple[Any, Callable], ...]:
+        s, v = self.segmenting, self.viewer
+        return (
+            (s.progress_changed, self._on_progress),
+            (s.result_changed, self._on_result),
+            (s.piece_written, self._on_piece),
+            (s.finished, self._on_finished),
+            (s.status, self._say),
+            (s.failed, self._on_failed),
+            (v.layers.events.inserted, self._on_inserted),
+            (v.layers.events.removed, self._on_removed),
+            (v.scene.camera.events, self._on_camera),
+        )
+
+    def embedding_cache(self) -> EmbeddingCache:
+        """Embeddings of this dock's images; called in the worker."""
+        if self._cache is None:
+            from napari_pathsam.inference.embedding_cache import EmbeddingCache
+
+            self._cache = EmbeddingCache()
+        return self._cache
+
+    # --- what the person does ---
+
+    def segment_all(self) -> None:
+        """Segment, as chosen; what is missing is said."""
+        self.view.error_bar.say("")
+        head = self.view.heads.value()
+        if self.source is None or self.image is None:
+            self._on_failed("There is no image yet. Open one, or choose an image layer above.")
+            return
+        if head is None:
+            self._on_failed(
+                "Choose what to find first: each model says which tissue and stain it was made "
+                "for, and none of them suits every image."
+            )
+            self.view.heads.setFocus()
+            return
+        if not head.ready:
+            self._on_failed(f"The weights of {head.title} are not here yet: download them first.")
+            return
+        self._look()
+        assert self.source is not None
+        kind, _ = self.view.extent.value()
+        parts = self._parts()
+        seen = view_of(self.viewer, self.source.plane, self.source.shape_yx)
+        self._of_run = (self.image, self.source.plane)
+        self._chosen[self.source.key] = head.name
+        self.segmenting.start(
+            SegmentRequest(
+                source=self.source,
+                parts=parts,
+                model=head.name,
+                device=self.view.heads.device(),
+                mpp=self.mpp,
+                first=seen[0] if seen and kind != VIEW else None,
+                options=self.view.options.value(),
+            )
+        )
+
+    def show_in_front(self) -> None:
+        """Show the dock, also where another one covers it."""
+        frame = self.parent()
+        for widget in (frame, self):
+            if isinstance(widget, QWidget):
+                widget.show()
+                widget.raise_()
+
+    @property
+    def mpp(self) -> float | None:
+        """Microns per pixel of the image: as typed, else as the layer says."""
+        if self.source is None:
+            return None
+        return self._mpp.get(self.source.key) or self.source.mpp
+
+    def open_image(self, image: Image | None) -> None:
+        """Work on another image layer; None: on none."""
+        if image != self.image:
+            self.segmenting.cancel()
+        self._watch.stop()
+        self.image, self.source = image, None
+        if image is not None:
+            try:
+                self.source = source_of(image, self.viewer)
+            except PathsamError as error:
+                self.image = None
+                self._on_failed(str(error))
+            else:
+                self._watch.watch(image)
+        self._on_image()
+
+    def _parts(self) -> tuple[Part, ...]:
+        """The parts of the image that are chosen."""
+        if self.source is None:
+            return ()
+        kind, shapes = self.view.extent.value()
+        shape_yx = self.source.shape_yx
+        if kind == SHAPES:
+            if shapes is None:
+                return ()
+            return parts_in_shapes(shapes, self.viewer, self.source.plane, shape_yx)
+        if kind == VIEW:
+            seen = view_of(self.viewer, self.source.plane, shape_yx)
+            return (Part(seen[0]),) if seen else ()
+        return (Part(Region.of(shape_yx)),)
+
+    def _teach(self) -> None:
+        """Open the Fine-tune dock."""
+        self.viewer.window.add_plugin_dock_widget("napari-pathsam", FINE_TUNE)
+
+    # --- models ---
+
+    def _read_heads(self) -> None:
+        if not self._closed:
+            self.runner.submit(
+                read_heads, tuple(self._own_heads.files), then=self._on_heads,
+                failed=lambda error: self._on_failed(str(error)),
+            )  # fmt: skip
+
+    def _on_heads(self, found: tuple[tuple[HeadChoice, ...], Catalogue]) -> None:
+        heads, catalogue = found
+        self.view.heads.set_heads(heads)
+        self.view.heads.set_devices(catalogue.devices)
+        self._on_head()
+
+    def _on_file(self, path: str) -> None:
+        """A model file of the person's own."""
+        from pathlib import Path
+
+        self.runner.submit(
+            head_in_file, Path(path), then=partial(self._on_own_head, path),
+            failed=lambda error: self._on_failed(str(error)),
+        )  # fmt: skip
+
+    def _on_own_head(self, path: str, head: HeadChoice | None) -> None:
+        if head is None:
+            self._on_failed(
+                f"{path} is a model that answers clicks and knows no classes. Use it in the "
+                "Annotate dock; here a model with classes is wanted, as `pathsam train` writes."
+            )
+            return
+        self._own_heads.add(path)
+        others = [h for h in self.view.heads.heads() if h.name != head.name]
+        self.view.heads.set_heads([*others, head])
+        self.view.heads.set_value(head.name)
+        self._on_head()
+
+    def _on_head(self) -> None:
+        head = self.view.heads.value()
+        self.view.error_bar.say("")
+        self.view.fetch_bar.say(
+            f"{head.title} is not on this machine yet: {head.size_text}, licence {head.licence}."
+            if head is not None and not head.ready
+            else ""
+        )
+        self._show_table()
+        self._advise()
+
+    def _on_fetch(self) -> None:
+        head = self.view.heads.value()
+        if self._fetch.running:
+            self._fetch.cancel()
+            self._fetch_button.setText("Download")
+            self.view.fetch_bar.say("The download was cancelled; nothing was kept.")
+        elif head is not None:
+            self._fetch_button.setText("Cancel")
+            self._fetch.start(head)  # type: ignore[arg-type]  # has a name and a title
+
+    def _on_fetched(self, _name: str) -> None:
+        self._fetch_button.setText("Download")
+        self.view.fetch_bar.say("")
+        self._read_heads()
+
+    def _on_fetch_failed(self, text: str) -> None:
+        self._fetch_button.setText("Download")
+        self.view.fetch_bar.say(text)
+
+    # --- what it says ---
+
+    def _advise(self) -> None:
+        """Say what the pixel size and the encoding mean for what is chosen."""
+        head, source = self.view.heads.value(), self.source
+        self.view.options.set_mpp(self.mpp)
+        if head is None or source is None:
+            self.view.mpp_bar.say("")
+            self.view.encoding.setText("")
+            return
+        self.view.mpp_bar.say(pixel_size_text(head, self.mpp))
+        self._take_button.setVisible(self.mpp is None and head.mpp is not None)
+        self._take_button.setText(f"It is {head.mpp:g} µm/px" if head.mpp else "")
+        self.view.encoding.setText(
+            encoding_text(
+                self.segmenting,
+                head,
+                self.view.options.value(),
+                source.key,
+                tuple(part.region for part in self._parts()),
+                self.mpp,
+            )
+        )
+
+    def _take_mpp(self) -> None:
+        head = self.view.heads.value()
+        if head is not None and head.mpp:
+            self.view.pixel_size.set_value(head.mpp)
+            self._on_pixel_size(head.mpp)
+
+    def _on_pixel_size(self, mpp: float | None) -> None:
+        if self.source is not None:
+            self._mpp[self.source.key] = mpp
+            self._advise()
+
+    def _show_table(self) -> None:
+        head = self.view.heads.value()
+        result = self._result()
+        if result is not None:
+            self.view.table.set_value(result.classes, result.table)
+        elif head is not None:
+            self.view.table.set_value(head.classes, None)
+        self.view.table.setVisible(head is not None)
+        there = result is not None and result.table is not None
+        self.view.csv_button.setEnabled(there)
+        self.view.copy_button.setEnabled(there)
+
+    def _result(self) -> SegmentResult | None:
+        """What the chosen model found on this image."""
+        head = self.view.heads.value()
+        if head is None or self.source is None:
+            return None
+        return self.segmenting.result_of(self.source.key, head.name)
+
+    def _copied(self, text_of: Callable[[SegmentResult, ImageOrigin], str]) -> str:
+        """The result that is shown, as code."""
+        result = self._result()
+        if result is None or self.image is None:
+            raise UnavailableError("There is nothing to copy yet: segment something first.")
+        return text_of(result, origin_of(self.image))
+
+    def _say(self, text: str) -> None:
+        self.view.status.setText(text)
+
+    def _on_failed(self, text: str) -> None:
+        self.view.error_bar.say(text)
+
+    # --- from the run ---
+
+    def _on_progress(self, progress: Any) -> None:
+        self.view.progress.show_progress(progress)
+        self.view.run_button.setEnabled(progress is None and self.image is not None)
+
+    def _on_result(self, result: SegmentResult) -> None:
+        """A run begins to fill a result."""
+        if self._of_run is None:
+            return
+        key = (result.image_key, result.request.model)
+        before = self._shown.get(key)
+        if before is not None and before is not result:
+            kept = self.layers.layer(before)
+            self.layers.let_go(before)
+            if kept is not None:
+                self._say(f"You changed “{kept.name}” by hand: it stays as it is, and this run "
+                          "fills a new layer.")  # fmt: skip
+        else:
+            self._say("")
+        self._shown[key] = result
+        self.layers.show(result, *self._of_run)
+        self._show_table()
+
+    def _on_piece(self, result: SegmentResult, region: Region) -> None:
+        self.layers.redraw(result, region)
+
+    def _on_finished(self, result: SegmentResult) -> None:
+        self.layers.finish(result)
+        self._show_table()
+        self._advise()
+
+    # --- from the layers ---
+
+    def _on_painted(self, result: SegmentResult) -> None:
+        self._to_recount = result
+        self._recount_timer.start()
+
+    def _recount(self) -> None:
+        if self._to_recount is not None:
+            self.segmenting.recount(self._to_recount)
+
+    def _on_gone(self, result: SegmentResult) -> None:
+        running = self.segmenting.result is result
+        self._shown = {k: r for k, r in self._shown.items() if r is not result}
+        self.segmenting.let_go(result)
+        self._show_table()
+        if running:
+            self._say("The layer of this run was removed: the run was stopped.")
+
+    def _on_image(self) -> None:
+        there = self.source is not None
+        self.view.images.set_value(self.image)
+        for widget in (self.view.extent, self.view.options, self.view.similar,
+                       self.view.components_button, self.view.pixel_size):  # fmt: skip
+            widget.setEnabled(there)
+        self.view.run_button.setEnabled(there and not self.segmenting.running)
+        if not there:
+            self.view.pixel_size.clear()
+            self._say("Open an image (RGB or fluorescence) to begin." if not self.image else "")
+        else:
+            assert self.source is not None
+            self.view.pixel_size.set_value(self.mpp)
+            self.view.heads.set_value(self._chosen.get(self.source.key))
+            self._say("")
+        self._on_head()
+
+    def _choose_first_image(self) -> None:
+        found = self.view.images.candidates()
+        active = self.viewer.layers.selection.active
+        layer = active if active in found else next(iter(found), None)
+        self.open_image(layer)
+
+    def _on_inserted(self, event: Any) -> None:
+        if self.image is None and event.value in self.view.images.candidates():
+            QTimer.singleShot(0, self._choose_if_none)
+
+    def _choose_if_none(self) -> None:
+        if not self._closed and self.image is None:
+            self._choose_first_image()
+
+    def _on_removed(self, event: Any) -> None:
+        if self.image is not None and event.value == self.image:
+            self.segmenting.cancel()
+            self.layers.release(self.image)
+            self._shown = {}
+            self.open_image(None)
+
+    def _on_camera(self, *_: Any) -> None:
+        self.runner.yield_for(PAN_PAUSE_S)
+
+    def _on_look(self, replaced: bool) -> None:
+        """The image is shown in another way, lies elsewhere, or is another one now."""
+        self._look(replaced=replaced)
+
+    def _look(self, *, replaced: bool = False) -> None:
+        if self.image is None:
+            return
+        old = self.source
+        try:
+            new = source_of(self.image, self.viewer, None if replaced else old)
+        except PathsamError as error:
+            self._on_failed(str(error))
+            return
+        self.source = new
+        if old is None or new.key != old.key or new.shape_yx != old.shape_yx:
+            self.layers.show_only(self.image, new.key)
+            self._on_image()
+            return
+        if not new.looks_like(old):
+            self.segmenting.forget_encodings(new.key)
+            self._advise()
+        if not new.plane.same_place(old.plane) or new.mpp != old.mpp:
+            self.layers.place(self.image, new.plane)
+            self.view.pixel_size.set_value(self.mpp)
+            self._advise()
+
+    # --- the end ---
+
+    def event(self, event: Any) -> bool:
+        """Being taken out of its frame is how napari closes a dock: no close event comes then."""
+        if event.type() == QEvent.ParentChange:
+            if self.parent() is None and self._docked:
+                QTimer.singleShot(0, self.shut_down)
+            self._docked = self.parent() is not None
+        return bool(super().event(event))
+
+    def closeEvent(self, event: Any) -> None:
+        """Closed as a window of its own."""
+        self.shut_down()
+        super().closeEvent(event)
+
+    def _quit(self) -> None:
+        """The application ends: let the threads finish what they are in the middle of."""
+        self.runner.close(wait_s=2)
+        self._files.close(wait_s=2)
+
+    def shut_down(self) -> None:
+        """Stop all work and leave the viewer as it is; results stay, as ordinary layers."""
+        if self._closed:
+            return
+        self._closed = True
+        self.segmenting.close()
+        self._fetch.cancel()
+        self._recount_timer.stop()
+        self._watch.stop()
+        for signal, slot in self._signals():
+            with suppress(ValueError, TypeError, RuntimeError):
+                signal.disconnect(slot)
+        view = self.view
+        for chooser in (view.images, view.extent.shapes, view.similar.layers):
+            chooser.disconnect_viewer()
+        self.layers.close()
+        self.runner.close()
+        self._files.close()
+
+
+def _is_registered(title: str) -> bool:
+    """Whether our plugin has a widget of this name."""
+    from npe2 import PluginManager
+
+    return any(w.display_name == title for w in PluginManager.instance().iter_widgets())

@@ -1,0 +1,144 @@
+"""The legend and the areas: one row a class, with its colour, area, objects and their size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QHeaderView,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_pathsam._napari.class_table import ROW_PX, swatch_icon
+from napari_pathsam._napari.segment_layers import UNSURE, UNSURE_COLOR
+from napari_pathsam.core.areas import AreaTable, to_csv
+from napari_pathsam.core.classes import ClassTable
+
+COLOR, NAME, PX, MM2, COUNT, SIZE = range(6)
+HEADERS = ("", "Class", "px", "mm²", "n", "px each")
+TIPS = (
+    "Colour in the labels layer",
+    "Class",
+    "Area in pixels of the image",
+    "Area in mm², where the pixel size is known",
+    "Objects; without “Split into objects”, areas that hang together",
+    "Median size of an object, in µm² where the pixel size is known",
+)
+
+
+class AreaTableWidget(QWidget):
+    """Shows classes with their colours, and the areas once they are known."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._areas: AreaTable | None = None
+        self._classes = ClassTable()
+        table = self._table = QTableWidget(0, len(HEADERS), self)
+        table.setHorizontalHeaderLabels(HEADERS)
+        for column, tip in enumerate(TIPS):
+            table.horizontalHeaderItem(column).setToolTip(tip)
+        table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(ROW_PX)
+        table.setShowGrid(False)
+        table.setIconSize(QSize(16, 16))
+        table.setSelectionMode(QAbstractItemView.NoSelection)
+        table.setFocusPolicy(Qt.NoFocus)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        table.setEditTriggers(QAbstractItemView.NoEditTriggers)
+        header = table.horizontalHeader()
+        header.setMinimumSectionSize(24)
+        header.setFixedHeight(ROW_PX)
+        header.setDefaultAlignment(Qt.AlignLeft | Qt.AlignVCenter)
+        header.setSectionResizeMode(QHeaderView.Fixed)
+        header.setSectionResizeMode(NAME, QHeaderView.Stretch)
+        for column, width in ((COLOR, 28), (PX, 74), (MM2, 66), (COUNT, 42), (SIZE, 66)):
+            table.setColumnWidth(column, width)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(table)
+        self.set_value(ClassTable(), None)
+
+    def value(self) -> AreaTable | None:
+        return self._areas
+
+    def set_value(self, classes: ClassTable, areas: AreaTable | None) -> None:
+        """Show these classes; ``areas`` is None while they are not known."""
+        self._classes, self._areas = classes, areas
+        rows = [(c.id, c.name, c.color) for c in classes]
+        if rows:
+            rows = [*rows, (UNSURE, "unsure", UNSURE_COLOR), (0, "background", "")]
+        known = areas is not None and any(r.um2_per_px is not None for r in areas.rows)
+        self._table.horizontalHeaderItem(SIZE).setText("µm² each" if known else "px each")
+        self._table.setRowCount(len(rows))
+        for row, (class_id, name, color) in enumerate(rows):
+            self._fill(row, class_id, name, color)
+        self._table.setFixedHeight(ROW_PX * (min(max(len(rows), 2), 11) + 1) + 4)
+        self.setVisible(bool(rows))
+
+    def text(self, row: int, column: int) -> str:
+        """What a cell says."""
+        item = self._table.item(row, column)
+        return "" if item is None else item.text()
+
+    def save_csv(self, path: Path | None = None, *, say: Callable[[str], None]) -> None:
+        """Write the areas; ``say`` is told what became of it."""
+        if self._areas is None:
+            return
+        if path is None:
+            chosen, _ = QFileDialog.getSaveFileName(
+                self, "Save the areas", "areas.csv", "CSV (*.csv)"
+            )
+            if not chosen:
+                return
+            path = Path(chosen)
+        try:
+            path.write_text(to_csv([self._areas]), "utf-8")
+        except OSError as error:
+            say(f"{path.name} could not be written: {error.strerror or error}.")
+        else:
+            say(f"Written: {path}")
+
+    def _fill(self, row: int, class_id: int, name: str, color: str) -> None:
+        swatch = QTableWidgetItem(swatch_icon(color), "") if color else QTableWidgetItem("")
+        self._table.setItem(row, COLOR, swatch)
+        title = QTableWidgetItem(name)
+        title.setToolTip(name)
+        self._table.setItem(row, NAME, title)
+        texts = self._numbers(class_id)
+        for column, text in zip((PX, MM2, COUNT, SIZE), texts, strict=True):
+            item = QTableWidgetItem(text)
+            item.setTextAlignment(Qt.AlignRight | Qt.AlignVCenter)
+            item.setToolTip(f"{TIPS[column]}: {text}" if text else TIPS[column])
+            self._table.setItem(row, column, item)
+
+    def _numbers(self, class_id: int) -> tuple[str, str, str, str]:
+        found = self._areas.rows if self._areas is not None else ()
+        row = next((r for r in found if r.class_id == class_id), None)
+        if row is None:
+            return ("", "", "", "")
+        size = row.median_px if row.um2_per_px is None else row.median_um2
+        return (
+            grouped(row.px),
+            "" if row.mm2 is None else mm2_text(row.mm2),
+            "" if row.objects is None else grouped(row.objects),
+            "" if size is None else grouped(size),
+        )
+
+
+def mm2_text(area: float) -> str:
+    """As short as it can be: ``12.3``, ``0.0021``, ``3e-05``, ``0``."""
+    if area == 0:
+        return "0"
+    return f"{area:.2g}" if 1e-4 <= area < 100 else f"{area:.0f}" if area >= 100 else f"{area:.0e}"
+
+
+def grouped(number: float) -> str:
+    """``1 234 567`` with thin spaces."""
+    return f"{number:,.0f}".replace(",", "\u2009")

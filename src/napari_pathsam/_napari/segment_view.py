@@ -1,0 +1,291 @@
+"""What the “PathSAM: Segment” dock looks like: its parts and where they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QScrollArea,
+    QSizePolicy,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_pathsam._napari.copy_as import CopyButton
+from napari_pathsam._napari.image_chooser import LayerChooser
+from napari_pathsam._napari.segment_extent import ExtentChooser
+from napari_pathsam._napari.segment_heads import QUIET, HeadChooser
+from napari_pathsam._napari.segment_similar import SimilarPanel
+from napari_pathsam._napari.segment_table import AreaTableWidget
+from napari_pathsam._napari.widgets import (
+    AMBER,
+    BLUE,
+    RED,
+    MessageBar,
+    PixelSize,
+    button,
+    heading,
+)
+from napari_pathsam.workspace.segmenting import Progress, SegmentOptions
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+
+class OptionsPanel(QWidget):
+    """Edits :class:`SegmentOptions`."""
+
+    value_changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.instances = self._check(
+            "Split up", "Objects one by one: a second labels layer, one number per gland or nucleus"
+        )
+        self.sharpen = self._check(
+            "Sharpen outlines", "Redraw each object with the prompt decoder. Slower; off, because "
+            "it does not always help: compare on your images"
+        )  # fmt: skip
+        self.threshold = QDoubleSpinBox(self)
+        self.threshold.setRange(0, 1)
+        self.threshold.setSingleStep(0.05)
+        self.threshold.setDecimals(2)
+        self.threshold.setToolTip(
+            "Pixels whose likeliest class has a lower probability are “unsure” (grey, number 255)"
+        )
+        self.smallest, self.holes = self._pixels(), self._pixels()
+        self.smallest.setToolTip("Smaller areas of a class take the class round them")
+        self.holes.setToolTip("Smaller enclosed background takes the class round it")
+        self.probabilities = self._check(
+            "Probabilities", "One image layer a class, at the model's resolution"
+        )
+        self.uncertainty = self._check(
+            "Uncertainty", "An image layer: one minus the probability of the likeliest class"
+        )
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setSpacing(4)
+        form.addRow(_label("Unsure below"), _left(self.threshold))
+        form.addRow(_label("Smallest area"), _left(self.smallest))
+        form.addRow(_label("Fill holes to"), _left(self.holes))
+        form.addRow(_label("Objects"), _row(self.instances, self.sharpen))
+        form.addRow(_label("Also show"), _row(self.probabilities, self.uncertainty))
+        self.sharpen.setEnabled(False)
+        self.instances.toggled.connect(self.sharpen.setEnabled)
+        for box in (self.threshold, self.smallest, self.holes):
+            box.setKeyboardTracking(False)
+            box.valueChanged.connect(lambda *_: self.value_changed.emit())
+
+    def value(self) -> SegmentOptions:
+        return SegmentOptions(
+            threshold=round(self.threshold.value(), 4),
+            smallest_px=self.smallest.value(),
+            fill_holes_px=self.holes.value(),
+            instances=self.instances.isChecked(),
+            sharpen=self.instances.isChecked() and self.sharpen.isChecked(),
+            probabilities=self.probabilities.isChecked(),
+            uncertainty=self.uncertainty.isChecked(),
+        )
+
+    def set_value(self, options: SegmentOptions) -> None:
+        """Show these options; emits nothing."""
+        self.blockSignals(True)
+        self.threshold.setValue(options.threshold)
+        self.smallest.setValue(options.smallest_px)
+        self.holes.setValue(options.fill_holes_px)
+        for box, on in (
+            (self.instances, options.instances), (self.sharpen, options.sharpen),
+            (self.probabilities, options.probabilities), (self.uncertainty, options.uncertainty),
+        ):  # fmt: skip
+            box.setChecked(on)
+        self.blockSignals(False)
+
+    def set_mpp(self, mpp: float | None) -> None:
+        """Say what areas in pixels are in µm²."""
+        for box in (self.smallest, self.holes):
+            area = "" if mpp is None else f"  ({box.value() * mpp**2:.3g} µm²)"
+            box.setSuffix(" px" + (area if box.value() else ""))
+
+    def _check(self, text: str, tip: str) -> QCheckBox:
+        box = QCheckBox(text, self)
+        box.setToolTip(tip)
+        box.toggled.connect(lambda *_: self.value_changed.emit())
+        return box
+
+    def _pixels(self) -> QSpinBox:
+        box = QSpinBox(self)
+        box.setRange(0, 10_000_000)
+        box.setSingleStep(50)
+        box.setSuffix(" px")
+        box.setMinimumWidth(140)
+        return box
+
+
+class ProgressPanel(QWidget):
+    """Shows how far a run is, with a button that stops it."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.bar = QProgressBar(self)
+        self.bar.setFixedHeight(20)
+        self._text = QLabel("", self)
+        self._text.setWordWrap(True)
+        self._text.setStyleSheet(QUIET)
+        self.cancel_button = button("Cancel", "Stop; what is done stays", lambda: None)
+        top = QHBoxLayout()
+        top.addWidget(self.bar, 1)
+        top.addWidget(self.cancel_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addLayout(top)
+        layout.addWidget(self._text)
+        self.show_progress(None)
+
+    def text(self) -> str:
+        return self._text.text()
+
+    def show_progress(self, progress: Progress | None) -> None:
+        """Show it; None: nothing is under way."""
+        self.setVisible(progress is not None)
+        if progress is None:
+            return
+        self.bar.setRange(0, progress.total)  # 0, 0 moves to and fro
+        self.bar.setValue(progress.done)
+        self.bar.setFormat(f"{progress.done} of {progress.total} tiles" if progress.total else "")
+        parts = [f"{progress.text}…"]
+        if progress.seconds_left is not None and progress.done < progress.total:
+            parts.append(f"about {duration(progress.seconds_left)} left")
+        if progress.reused:
+            parts.append(f"{progress.reused} from the encoding that was there")
+        self._text.setText(" · ".join(parts))
+
+
+class SegmentView(QWidget):
+    """The dock's parts in one column; none of them knows another."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self.images = LayerChooser(viewer, ("Image",), "choose an image…", self)
+        self.images.setToolTip("The image to segment")
+        self.pixel_size = PixelSize(self)
+        self.heads = HeadChooser(self)
+        self.fetch_bar = MessageBar(BLUE, self)
+        self.mpp_bar = MessageBar(AMBER, self)
+        self.error_bar = MessageBar(RED, self)
+        self.error_bar.add("Close", "Hide this message", lambda: self.error_bar.say(""))
+        self.extent = ExtentChooser(viewer, self)
+        self.options = OptionsPanel(self)
+        self.encoding = QLabel("", self)
+        self.encoding.setWordWrap(True)
+        self.encoding.setStyleSheet(QUIET)
+        self.run_button = button("Segment all classes", "Give every pixel a class, in a labels "
+                                 "layer of its own", lambda: None)  # fmt: skip
+        self.run_button.setMinimumHeight(32)
+        self.progress = ProgressPanel(self)
+        self.table = AreaTableWidget(self)
+        self.csv_button = button(
+            "Save areas…", "The table as CSV, with all there is to know of each class", lambda: None
+        )
+        self.copy_button = CopyButton(self)
+        self.similar = SimilarPanel(viewer, self)
+        self.components_button = button(
+            "Embedding as colours", "The first three principal components of what the encoder sees,"
+            " as an RGB layer: like colours, like tissue", lambda: None,
+        )  # fmt: skip
+        self.status = QLabel("", self)
+        self.status.setWordWrap(True)
+        self._lay_out()
+
+    def event(self, event: QEvent) -> bool:
+        """As wide as its parts need in the viewer's style, which is only known later on."""
+        if event.type() in (QEvent.Show, QEvent.LayoutRequest, QEvent.StyleChange):
+            bar = self._scroll.verticalScrollBar().sizeHint().width()
+            self.setMinimumWidth(self._scroll.widget().minimumSizeHint().width() + bar)
+        return bool(super().event(event))
+
+    def _lay_out(self) -> None:
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        column.setContentsMargins(8, 6, 8, 6)
+        column.setSpacing(6)
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setSpacing(4)
+        form.addRow(_label("Image"), self.images)
+        form.addRow(_label("Pixel size"), self.pixel_size)
+        form.addRow(_label("Find"), self.heads)
+        form.addRow(_label("Where"), self.extent)
+        column.addLayout(form)
+        for bar in (self.fetch_bar, self.mpp_bar, self.error_bar):
+            column.addWidget(bar)
+        column.addWidget(self.options)
+        column.addWidget(self.encoding)
+        column.addWidget(self.run_button)
+        column.addWidget(self.progress)
+        column.addWidget(heading("Legend and areas"))
+        column.addWidget(self.table)
+        column.addLayout(_buttons(self.csv_button, self.copy_button))
+        column.addWidget(self.status)
+        column.addWidget(heading("Find similar"))
+        column.addWidget(self.similar)
+        column.addWidget(heading("Look into it"))
+        column.addLayout(_buttons(self.components_button))
+        column.addStretch(1)
+        scroll = QScrollArea(self)
+        scroll.setWidget(inside)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        self._scroll = scroll
+        self.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Expanding)
+
+
+LABEL_PX = 88
+"""Width of the left column, the same in all forms, so that the fields stand below each other."""
+
+
+def _label(text: str) -> QLabel:
+    label = QLabel(text)
+    label.setMinimumWidth(LABEL_PX)
+    return label
+
+
+def duration(seconds: float) -> str:
+    """``8 s``, ``3 min``, ``2.5 h``: as exactly as an estimate is."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _row(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    row.setSpacing(8)
+    for widget in widgets:
+        row.addWidget(widget)
+    row.addStretch(1)
+    return row
+
+
+_left = _row
+
+
+def _buttons(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    row.setSpacing(4)
+    for widget in widgets:
+        row.addWidget(widget, 1)
+    return row

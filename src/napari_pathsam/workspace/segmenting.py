@@ -1,0 +1,413 @@
+"""Segmenting: from a chosen model and extent to a class map, piece by piece; no GUI, no torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.fields import ImageSource
+from napari_pathsam.workspace.label_steps import LARGEST_WHOLE_PX
+from napari_pathsam.workspace.prompting import Line, paragraph
+from napari_pathsam.workspace.runner import Runner
+from napari_pathsam.workspace.segment_result import SegmentResult
+from napari_pathsam.workspace.segment_work import (
+    Answer,
+    Piece,
+    Prepared,
+    pieces_of,
+    prepared,
+    recounted,
+    rest_of,
+)
+
+if TYPE_CHECKING:
+    from napari_pathsam.inference.embedding_cache import EmbeddingCache
+
+
+@dataclass(frozen=True)
+class Part:
+    """A region to segment; ``within`` ``(h, w)`` bool says what of it is wanted, None: all.
+
+    ``outline_yx`` is the polygon ``within`` came from, in level-0 pixels.
+    """
+
+    region: Region
+    within: NDArray[np.bool_] | None = None
+    outline_yx: NDArray[np.float64] | None = None
+
+    def where(self, region: Region) -> NDArray[np.bool_] | None:
+        """The wanted pixels of a region inside this one."""
+        if self.within is None:
+            return None
+        at = Region(region.y - self.region.y, region.x - self.region.x, *region.shape_yx)
+        return self.within[at.slices]
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """How classes are found; see ``inference.class_maps.SegmentSettings`` for the first three.
+
+    ``instances`` splits classes into objects, ``sharpen`` redraws those with the prompt decoder;
+    ``probabilities`` and ``uncertainty`` are kept to be shown.
+    """
+
+    threshold: float = 0.0
+    smallest_px: int = 0
+    fill_holes_px: int = 0
+    instances: bool = False
+    sharpen: bool = False
+    probabilities: bool = False
+    uncertainty: bool = False
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """What is to be segmented, by what: ``first`` is what is looked at, done before the rest.
+
+    ``mpp`` is None where nobody knows; then pixels are taken as they are.
+    """
+
+    source: ImageSource
+    parts: tuple[Part, ...]
+    model: str
+    device: str = "auto"
+    mpp: float | None = None
+    first: Region | None = None
+    options: SegmentOptions = field(default_factory=SegmentOptions)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: what it does, tiles done of all, seconds left where that is known.
+
+    ``reused`` counts tiles whose embedding was there already.
+    """
+
+    text: str
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+    reused: int = 0
+
+
+@dataclass
+class _Run:
+    request: SegmentRequest
+    result: SegmentResult | None = None
+    pieces: Iterator[Piece] | None = None
+    done: int = 0
+    total: int = 0
+    reused: int = 0
+    stopped: bool = False
+
+
+class Segmenting:
+    """Runs segmentations, one at a time, and keeps what they found.
+
+    What goes wrong arrives through ``failed`` as one readable paragraph; what was done until then
+    stays. Nothing a person changed in a result is written over: a run that meets an edited result
+    begins another one.
+
+    Parameters
+    ----------
+    load
+        ``(name, device) -> model``, called in a worker.
+    runner
+        Where slow work runs.
+    cache
+        Called in the worker for where embeddings are kept between runs; None: nowhere.
+    """
+
+    progress_changed = Signal(object)
+    """A :class:`Progress`, or None: nothing is under way."""
+    result_changed = Signal(object)
+    """The :class:`SegmentResult` that is being filled: a new one, or one that was emptied."""
+    piece_written = Signal(object, Region)
+    """A result, and the level-0 region in which its class map changed, in place."""
+    finished = Signal(object)
+    """A result whose table, objects and maps are there."""
+    status = Signal(str)
+    failed = Signal(str)
+
+    def __init__(
+        self,
+        load: Callable[[str, str], Any],
+        runner: Runner,
+        cache: Callable[[], EmbeddingCache | None] = lambda: None,
+    ) -> None:
+        self._load, self._runner, self._cache = load, runner, cache
+        self._line = Line(runner)
+        self._run: _Run | None = None
+        self._results: dict[tuple[str, str], SegmentResult] = {}
+        self._encoded: set[tuple[str, Any, tuple[Region, ...]]] = set()
+        self._s_per_cell: dict[str, float] = {}
+        self._counting = Line(runner)
+
+    # --- what is there ---
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way, its last touches included."""
+        return self._run is not None
+
+    @property
+    def result(self) -> SegmentResult | None:
+        """What the run under way fills."""
+        return self._run.result if self._run else None
+
+    def result_of(self, image_key: str, model: str) -> SegmentResult | None:
+        """The newest result of a model on an image."""
+        return self._results.get((image_key, model))
+
+    def is_encoded(self, image_key: str, encoding: Any, regions: tuple[Region, ...]) -> bool:
+        """Whether these parts of an image were encoded in this way (``encoding_of``) before."""
+        return (image_key, encoding, regions) in self._encoded
+
+    def was_encoded(self, image_key: str) -> bool:
+        """Whether some run was done on an image."""
+        return any(encoded[0] == image_key for encoded in self._encoded)
+
+    def seconds_for(self, embedding_name: str, cells: float) -> float | None:
+        """How long encoding so many cells takes, by what it took before; None: not known."""
+        each = self._s_per_cell.get(embedding_name)
+        return None if each is None else each * cells
+
+    # --- what can be done ---
+
+    def start(self, request: SegmentRequest) -> None:
+        """Segment; what was under way is stopped, and its pieces stay."""
+        self._drop()
+        try:
+            _check(request)
+        except BadImageError as error:
+            self.failed.emit(str(error))
+            return
+        run = self._run = _Run(request)
+        self._tell(run, f"Loading {request.model}")
+        self._line.start(
+            "prepare", prepared, self._load, request,
+            then=partial(self._prepared, run), failed=partial(self._went_wrong, run),
+        )  # fmt: skip
+
+    def cancel(self) -> None:
+        """Stop; what is done stays, and is tidied and measured. Once more: not even that."""
+        run = self._run
+        if run is None:
+            return
+        if run.stopped or run.result is None or not run.done:
+            self._drop()
+            self.status.emit("Stopped.")
+            return
+        self._stop_pieces(run)
+        self.status.emit(f"Stopped after {run.done} of {run.total} tiles; what is done is kept.")
+        self._wrap_up(run)
+
+    def close(self) -> None:
+        """Stop everything."""
+        self._counting.stop()
+        self._drop()
+
+    def let_go(self, result: SegmentResult) -> None:
+        """Forget a result: its layer was deleted, or is the person's own now."""
+        for key, kept in list(self._results.items()):
+            if kept is result:
+                del self._results[key]
+        if self.result is result:
+            self._drop()
+
+    def forget_encodings(self, image_key: str) -> None:
+        """The image looks different now: it must be encoded anew."""
+        self._encoded = {e for e in self._encoded if e[0] != image_key}
+
+    def recount(self, result: SegmentResult) -> None:
+        """The person changed a result by hand: measure it anew."""
+        if self.result is result:
+            return  # it will be measured in the end
+        self._counting.start(
+            "count", recounted, result,
+            then=partial(self._counted, result), failed=lambda _: None,
+        )  # fmt: skip
+
+    # --- the run ---
+
+    def _prepared(self, run: _Run, ready: Prepared) -> None:
+        run.total = ready.total
+        run.result = self._result_for(run.request, ready)
+        if ready.warning:
+            self.status.emit(ready.warning)
+        self._tell(run, "Segmenting")
+        self.result_changed.emit(run.result)
+        run.pieces = pieces_of(ready, run.request, run.result, self._cache)
+        self._next(run, ready)
+
+    def _next(self, run: _Run, ready: Prepared) -> None:
+        assert run.pieces is not None
+        self._line.start(
+            "piece", _timed_next, run.pieces,
+            then=partial(self._piece, run, ready), failed=partial(self._went_wrong, run),
+        )  # fmt: skip
+
+    def _piece(self, run: _Run, ready: Prepared, answer: tuple[Piece | None, float]) -> None:
+        piece, seconds = answer
+        result = run.result
+        if result is None or piece is None:
+            self._over(run)
+            return
+        if piece.tiles:
+            run.done += 1
+            run.reused += not piece.encoded
+            if piece.encoded:
+                self._s_per_cell[ready.embedding_name] = seconds / max(piece.cells, 1)
+        self._write(result, piece)
+        self._tell(run, piece.next_text, piece.seconds_left)
+        if piece.tiles and run.done == run.total:
+            regions = tuple(part.region for part in run.request.parts)
+            encoding = ready.encoding(run.request.options)
+            self._encoded.add((result.image_key, encoding, regions))
+        self._next(run, ready)
+
+    def _write(self, result: SegmentResult, piece: Piece) -> None:
+        if piece.region is not None and piece.class_map is not None:
+            at = result.to_array(piece.region)
+            result.class_map.write(at, piece.class_map, piece.where)
+            if piece.where is None:
+                result.covered[at.slices] = True
+            else:
+                result.covered[at.slices] |= piece.where
+            self.piece_written.emit(result, piece.region)
+        if piece.answer is not None:
+            self._take(result, piece.answer)
+
+    def _take(self, result: SegmentResult, answer: Answer) -> None:
+        """What is known in the end: objects, table."""
+        if answer.objects is not None:
+            at, ids, class_of = answer.objects
+            result.new_objects().write(result.to_array(at), ids)
+            result.class_of = class_of
+        result.table = answer.table
+
+    def _over(self, run: _Run) -> None:
+        result = run.result
+        self._run = None
+        self.progress_changed.emit(None)
+        if result is not None:
+            self.finished.emit(result)
+
+    def _wrap_up(self, run: _Run) -> None:
+        """After a cancel or an error: tidy and measure what there is."""
+        assert run.result is not None
+        run.stopped = True
+        self._tell(run, "Measuring what is done")
+        self._line.start(
+            "rest", _all_rest, run.request, run.result,
+            then=partial(self._wrapped, run), failed=partial(self._went_wrong, run),
+        )  # fmt: skip
+
+    def _wrapped(self, run: _Run, pieces: list[Piece]) -> None:
+        assert run.result is not None
+        for piece in pieces:
+            self._write(run.result, piece)
+        self._over(run)
+
+    def _went_wrong(self, run: _Run, error: BaseException) -> None:
+        self.failed.emit(paragraph(error))
+        if run.result is not None and run.done and not run.stopped:
+            self._wrap_up(run)
+        else:
+            self._over(run)
+
+    def _stop_pieces(self, run: _Run) -> None:
+        """Close the generator: in the worker, where it may be running still."""
+        self._line.stop()
+        pieces, run.pieces = run.pieces, None
+        if pieces is not None:
+            self._runner.submit(_close, pieces, then=lambda _: None, failed=lambda _: None)
+
+    def _drop(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            self._stop_pieces(run)
+            self.progress_changed.emit(None)
+
+    def _tell(self, run: _Run, text: str, seconds_left: float | None = None) -> None:
+        self.progress_changed.emit(Progress(text, run.done, run.total, seconds_left, run.reused))
+
+    # --- results ---
+
+    def _result_for(self, request: SegmentRequest, ready: Prepared) -> SegmentResult:
+        """The model's own result on this image, emptied where it is made anew; or another one."""
+        key = (request.source.key, request.model)
+        kept = self._results.get(key)
+        if (
+            kept is None
+            or kept.edited
+            or kept.classes != ready.classes
+            or not all(kept.holds(part.region) for part in request.parts)
+        ):
+            window = result_window(request)
+            kept = SegmentResult(request, ready.title, ready.classes, window, ready.mpp)
+            self._results[key] = kept
+            return kept
+        before, kept.request, kept.at_mpp = kept.request, request, ready.mpp
+        same = (before.options, before.mpp) == (request.options, request.mpp)
+        kept.empty([part.region for part in request.parts] if same else None)
+        return kept
+
+    def _counted(self, result: SegmentResult, table: Any) -> None:
+        result.table = table
+        if not self.running:
+            self.finished.emit(result)
+
+
+def result_window(request: SegmentRequest) -> Region:
+    """The level-0 pixels a result covers: the image, or of a large one what was asked for."""
+    shape_yx = request.source.shape_yx
+    if max(shape_yx) <= LARGEST_WHOLE_PX:
+        return Region.of(shape_yx)
+    return _union([part.region for part in request.parts])
+
+
+def _check(request: SegmentRequest) -> None:
+    """Refuse what cannot be shown."""
+    if not request.parts:
+        raise BadImageError(
+            "There is nothing to segment: no part of the image is in view, or the shapes layer "
+            "has no shape on it. Move the image into view, draw a shape, or choose “Whole image”."
+        )
+    window = result_window(request)
+    if max(window.shape_yx) > LARGEST_WHOLE_PX:
+        raise BadImageError(
+            f"{window.height} × {window.width} pixels are more than a labels layer can show "
+            f"({LARGEST_WHOLE_PX} a side). Segment the field in view or a region of a shapes "
+            "layer; `pathsam segment` does large images without a screen."
+        )
+
+
+def _union(regions: list[Region]) -> Region:
+    y, x = min(r.y for r in regions), min(r.x for r in regions)
+    bottom = max(r.y + r.height for r in regions)
+    right = max(r.x + r.width for r in regions)
+    return Region(y, x, bottom - y, right - x)
+
+
+def _timed_next(pieces: Iterator[Piece]) -> tuple[Piece | None, float]:
+    began = time.perf_counter()
+    piece = next(pieces, None)
+    return piece, time.perf_counter() - began
+
+
+def _all_rest(request: SegmentRequest, result: SegmentResult) -> list[Piece]:
+    return list(rest_of(request, result))
+
+
+def _close(pieces: Any) -> None:
+    pieces.close()
