@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
 SIDE = 1024
 LONGEST_GAP_MS = 500
+CLICK_MS = 50
 BURSTS = 3
 
 
@@ -80,7 +81,7 @@ def nano_loader():
             answer = super().decode_prompts(embedding, prompts, **options)
             k, h, w = answer.low_res_logits.shape
             y, x = np.asarray(prompts.points_yx[-1]) * (h, w) / np.asarray(answer.shape_yx)
-            yy, xx = np.indices((h, w))
+            yy, xx = np.ogrid[:h, :w]
             disc = np.where(np.hypot(yy - y, xx - x) < 20, 5, -5).astype(np.float32)
             return replace(answer, low_res_logits=np.repeat(disc[None], k, axis=0))
 
@@ -164,8 +165,14 @@ def test_a_click_is_answered_at_once(working, rng):
     _viewer, dock, hands = working
     times: dict[str, float] = {}
     points, layer = dock.session.prompts.points, dock.session.candidate.layer
-    on_prompt = lambda *_: times.setdefault("prompt", time.perf_counter())  # noqa: E731
-    on_candidate = lambda *_: times.setdefault("candidate", time.perf_counter())  # noqa: E731
+    work: dict[str, float] = {}
+
+    def note(what: str) -> None:
+        times.setdefault(what, time.perf_counter())
+        work.setdefault(what, time.thread_time())
+
+    on_prompt = lambda *_: note("prompt")  # noqa: E731
+    on_candidate = lambda *_: note("candidate")  # noqa: E731
     points.events.data.connect(on_prompt, position="first")
     layer.events.data.connect(on_candidate)
     taken, cpu = [], []
@@ -173,11 +180,11 @@ def test_a_click_is_answered_at_once(working, rng):
         dock.workspace.reject()
         hands.until(lambda: dock.runner.idle)
         times.clear()
-        start = time.thread_time()
+        work.clear()
         hands.click((y, x))
         hands.until(lambda: "candidate" in times)
         taken.append((times["candidate"] - times["prompt"]) * 1000)
-        cpu.append((time.thread_time() - start) * 1000)
+        cpu.append((work["candidate"] - work["prompt"]) * 1000)
     report("click_ms", {
         "n": len(taken), "median_ms": round(float(np.median(taken)), 1),
         "best_ms": round(min(taken), 1), "max_ms": round(max(taken), 1),
@@ -185,3 +192,5 @@ def test_a_click_is_answered_at_once(working, rng):
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     })  # fmt: skip
     assert np.median(taken) < LONGEST_GAP_MS
+    # The clock depends on who else uses the machine, the GUI thread's own work hardly does.
+    assert np.median(cpu) < CLICK_MS
