@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_pathsam.core.classes import ClassTable as ClassTable
     from napari_pathsam.core.prompts import Prompts as Prompts
+    from napari_pathsam.evaluation.evaluate import evaluate as evaluate
     from napari_pathsam.evaluation.prompting import evaluate_prompts as evaluate_prompts
+    from napari_pathsam.inference.class_maps import segment_classes as segment_classes
+    from napari_pathsam.inference.class_maps import segment_tiles as segment_tiles
     from napari_pathsam.io.slides import open_slide as open_slide
     from napari_pathsam.models.catalogue import load_model as load_model
     from napari_pathsam.samples import load_sample as load_sample
@@ -23,11 +26,14 @@ _HOME = {
     "ClassTable": "core.classes",
     "Prompts": "core.prompts",
     "TrainConfig": "training.class_config",
+    "evaluate": "evaluation.evaluate",
     "evaluate_prompts": "evaluation.prompting",
     "fit": "training.class_fit",
     "load_model": "models.catalogue",
     "load_sample": "samples",
     "open_slide": "io.slides",
+    "segment_classes": "inference.class_maps",
+    "segment_tiles": "inference.class_maps",
 }
 
 __all__ = [*_HOME, "__version__"]

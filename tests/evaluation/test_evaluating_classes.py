@@ -12,11 +12,14 @@ from PIL import Image
 from napari_pathsam.core import metrics
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.geometry import Region
 from napari_pathsam.datasets.base import Sample
+from napari_pathsam.evaluation import classes as evaluating
 from napari_pathsam.evaluation.class_scores import class_metrics
 from napari_pathsam.evaluation.classes import ClassSettings, evaluate_classes, majority
 from napari_pathsam.evaluation.report import Report
 from napari_pathsam.inference.class_maps import segment_classes
+from napari_pathsam.inference.objects import SharpObject, SharpTile
 from napari_pathsam.models.pathsam import ClassLogits
 
 SHAPE = (80, 100)
@@ -147,6 +150,37 @@ def test_instances_are_scored_as_objects(always, sample, tiny_pathsam):
     assert (missed["object_f1"], missed["object_dice"]) == (0, 0)
     assert missed["object_hausdorff"] == math.inf
     assert missed["object_hausdorff_diagonal"] == pytest.approx(math.hypot(*SHAPE))
+
+
+def test_objects_are_told_apart_and_outlined_anew_on_request(tiny_pathsam, sample, monkeypatch):
+    discs = np.hypot(*(np.indices(SHAPE) - 40)) < 20
+    discs |= np.hypot(*(np.indices(SHAPE) - np.array([40, 71])[:, None, None])) < 13
+    monkeypatch.setattr(evaluating, "segment_classes", lambda *_, **__: discs.astype(np.uint8))
+    glands = with_labels(sample, discs.astype(np.uint8), label_kind="instances")
+    apart = measured(tiny_pathsam, [glands], ClassSettings(mapping={"*": "object"}))
+    assert apart["objects"]["predicted"] == 2
+    joined = measured(tiny_pathsam, [glands], ClassSettings(mapping={"*": "object"}, split=False))
+    assert joined["objects"]["predicted"] == 1
+    assert joined["object_dice"] == joined["boundary_f1"] == 1
+    larger = np.ones((20, 30), bool)
+
+    def sharpening(model, slide, labels, *, mpp):
+        assert slide.shape_yx == labels.shape
+        yield SharpTile((SharpObject(1, Region(0, 0, 20, 30), larger, 1.0),), 1, 1)
+
+    monkeypatch.setattr(evaluating, "sharpen_tiles", sharpening)
+    settings = ClassSettings(mapping={"*": "object"}, split=False, sharpen=True)
+    moved = measured(tiny_pathsam, [glands], settings)
+    overlap = np.count_nonzero(discs[:20, :30])
+    assert moved["recall"] == pytest.approx(overlap / discs.sum())
+    assert moved["precision"] == pytest.approx(overlap / 600)
+
+
+def test_sharpening_runs_on_a_real_model(tiny_pathsam, sample):
+    settings = ClassSettings(sharpen=True)
+    found = measured(tiny_pathsam, [sample], settings)
+    assert 0 < found["dice"] <= 1
+    assert np.sum(found["confusion"]["pixels"]) == 8000
 
 
 def test_homogeneous_tiles_are_given_their_most_frequent_class(always, sample):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from napari_pathsam.cli.console import (
 if TYPE_CHECKING:
     from napari_pathsam.core.classes import ClassTable
     from napari_pathsam.datasets import LabelKind, Sample
+    from napari_pathsam.evaluation.evaluate import Settings
     from napari_pathsam.models.pathsam import PathSam
     from napari_pathsam.models.sam2 import Sam2
 
@@ -150,10 +151,11 @@ def evaluate(
             "give either --dataset and --root, or --images and --labels.",
             param_hint="--dataset / --images",
         )
-    from napari_pathsam.cli.evaluate_tables import class_table, prompt_table
+    from napari_pathsam.cli.evaluate_tables import TABLES
     from napari_pathsam.datasets.base import overriding
     from napari_pathsam.evaluation.classes import ClassSettings
     from napari_pathsam.evaluation.evaluate import report_of, scoring
+    from napari_pathsam.evaluation.everything import EverythingScoring
     from napari_pathsam.evaluation.prompting import PromptSettings
     from napari_pathsam.models.catalogue import load_model
     from napari_pathsam.models.pathsam import PathSam
@@ -161,9 +163,9 @@ def evaluate(
     samples = overriding(samples[:limit], mpp=mpp, label_kind=kind)
     use_own_cores()
     loaded: Sam2 | PathSam = load_model(model, device)
-    knows = isinstance(loaded, PathSam) if task is None else task is Task.classes
-    settings: Settings = PromptSettings(at_mpp=at_mpp)
-    if knows:
+    task = task or (Task.classes if isinstance(loaded, PathSam) else Task.prompts)
+    settings: Settings
+    if task is Task.classes:
         settings = ClassSettings(
             at_mpp=at_mpp,
             mapping=pairs,
@@ -177,17 +179,20 @@ def evaluate(
         )
         if kind is None and images is not None and isinstance(loaded, PathSam):
             samples = _ids_are_classes(samples, named or loaded.classes)
-    scores: list[Any] = []
+    elif task is Task.prompts:
+        settings = PromptSettings(at_mpp=at_mpp, largest_share=largest_share)
+    else:
+        settings = EverythingScoring(at_mpp=at_mpp, largest_share=largest_share)
+    scores = []
     with progress(f"{model} on {data['dataset']}", len(samples)) as bar:
         for score in scoring(loaded, samples, settings, classes=named):
             scores.append(score)
             bar.update(bar.task_ids[0], completed=score.done)
     told = {"mpp": mpp} | ({"target": target} if target else {})
-    report = report_of(loaded, samples, settings, scores, name=model, **data, **told)
+    report = report_of(loaded, samples, settings, scores, name=model, data=data, **told)
     if json is not None:
         report.write(json)
-    tables = {"classes": class_table, "prompts": prompt_table, "everything": everything_table}
-    OUT.print(tables[report.task](report))
+    OUT.print(TABLES[report.task](report))
 
 
 def _pairs(mapping: list[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -111,3 +111,11 @@ def _pixel_sizes(told: Mapping[str, Any]) -> list[str]:
             f"model's {sizes} µm. Give theirs with --mpp."
         )
     return remarks
+
+
+TABLES: dict[str, Callable[[Report], Table]] = {
+    "classes": class_table,
+    "prompts": prompt_table,
+    "everything": everything_table,
+}
+"""By task."""

@@ -23,8 +23,9 @@ from napari_pathsam.core.object_metrics import count_objects
 from napari_pathsam.datasets.base import Sample
 from napari_pathsam.evaluation.class_names import ClassMatch, match_classes
 from napari_pathsam.evaluation.class_scores import ClassScore, PixelSize, TileAnswer
-from napari_pathsam.evaluation.prompting import objects_of
 from napari_pathsam.inference.class_maps import PixelSizeWarning, segment_classes
+from napari_pathsam.inference.objects import classes_of, instances, sharpen_tiles, sharpened
+from napari_pathsam.io.slides import ArraySlide
 
 if TYPE_CHECKING:
     from napari_pathsam.models.pathsam import PathSam
@@ -48,6 +49,10 @@ class ClassSettings(BaseModel):
         Whether label pixels of id 0 are unlabelled, rather than background.
     threshold, smallest_px, fill_holes_px
         As for :func:`segment_classes`; what is unsure counts as background.
+    split
+        Whether predicted objects that touch are told apart (:func:`instances`).
+    sharpen
+        Whether the prompt decoder outlines each object anew; classes follow the objects then.
     boundary_px
         Tolerance of boundary F1, in pixels of the labels.
     """
@@ -61,6 +66,8 @@ class ClassSettings(BaseModel):
     threshold: float = Field(0.0, ge=0, le=1)
     smallest_px: int = Field(0, ge=0)
     fill_holes_px: int = Field(0, ge=0)
+    split: bool = True
+    sharpen: bool = False
     boundary_px: float = Field(3.0, ge=0)
 
 
@@ -96,16 +103,21 @@ def evaluate_classes(
         mpp, pixel_size = _mpp_of(sample, model)
         target, known = _target(sample, labels, match, settings)
         started = perf_counter()
-        found = match.of_model[_class_map(model, image, mpp, settings)]
+        found = match.of_model[_class_map(model, image, _told(model, mpp, settings), settings)]
+        predicted = None
+        if sample.label_kind == "instances" or settings.sharpen:
+            predicted, found = _objects(model, image, found, _told(model, mpp, settings), settings)
+            predicted[~known] = 0
         seconds = perf_counter() - started
         found[~known] = 0
         objects = boundary = tile = None
         if sample.homogeneous:
             tile = TileAnswer(int(target[0, 0]), majority(found))
         elif sample.label_kind == "instances":
-            instances = np.where(known, labels, 0), objects_of(found, "classes")
-            objects = count_objects(*instances)
-            boundary = count_boundary(*instances, tolerance_px=settings.boundary_px, known=known)
+            assert predicted is not None
+            pair = np.where(known, labels, 0), predicted
+            objects = count_objects(*pair)
+            boundary = count_boundary(*pair, tolerance_px=settings.boundary_px, known=known)
         else:
             boundary = count_boundary(target, found, tolerance_px=settings.boundary_px, known=known)
         yield ClassScore(
@@ -141,21 +153,46 @@ def majority(found: NDArray[np.integer]) -> int:
     return 1 + int(counts[1:].argmax()) if counts[1:].any() else 0
 
 
+def _told(model: PathSam, mpp: float, settings: ClassSettings) -> float:
+    """The pixel size to give as the image's, so that it is worked on at ``at_mpp``.
+
+    A model works at its own pixel size; told that pixels are larger, it works at a finer one.
+    """
+    return mpp if settings.at_mpp is None else mpp * model.config.mpp / settings.at_mpp
+
+
 def _class_map(
     model: PathSam, image: NDArray[np.uint8], mpp: float, settings: ClassSettings
 ) -> NDArray[np.uint8]:
-    # The model works at its own pixel size; told that pixels are larger, it works at a finer one.
-    told = mpp if settings.at_mpp is None else mpp * model.config.mpp / settings.at_mpp
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PixelSizeWarning)  # the report says which it was
         return segment_classes(
             model,
             image,
-            told,
+            mpp,
             threshold=settings.threshold,
             smallest_px=settings.smallest_px,
             fill_holes_px=settings.fill_holes_px,
         )
+
+
+def _objects(
+    model: PathSam,
+    image: NDArray[np.uint8],
+    found: NDArray[np.uint8],
+    mpp: float,
+    settings: ClassSettings,
+) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """The objects of positions ``(H, W)`` among the classes, and the positions they leave."""
+    objects = instances(found, split=settings.split)
+    if not settings.sharpen:
+        return objects, found
+    class_of = np.zeros(int(objects.max(initial=0)) + 1, np.uint8)
+    for label, position in classes_of(objects, found).items():
+        class_of[label] = position
+    tiles = sharpen_tiles(model, ArraySlide(image, mpp=mpp), objects, mpp=mpp)
+    objects = sharpened(objects, [sharp for tile in tiles for sharp in tile.objects])
+    return objects, class_of[objects]
 
 
 def _mpp_of(sample: Sample, model: PathSam) -> tuple[float, PixelSize]:

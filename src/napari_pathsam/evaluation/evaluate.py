@@ -1,0 +1,123 @@
+"""A model and samples → a report, whatever is asked of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from napari_pathsam.core.errors import UnavailableError
+from napari_pathsam.evaluation.class_scores import ClassScore, class_metrics
+from napari_pathsam.evaluation.classes import ClassSettings, evaluate_classes
+from napari_pathsam.evaluation.everything import (
+    EverythingScore,
+    EverythingScoring,
+    evaluate_everything,
+    everything_metrics,
+)
+from napari_pathsam.evaluation.prompting import (
+    ImageScore,
+    PromptSettings,
+    evaluate_prompts,
+    prompt_metrics,
+)
+from napari_pathsam.evaluation.report import Report
+from napari_pathsam.models.pathsam import PathSam
+
+if TYPE_CHECKING:
+    from napari_pathsam.core.classes import ClassTable
+    from napari_pathsam.datasets.base import Sample
+    from napari_pathsam.models.sam2 import Sam2
+
+Settings = ClassSettings | PromptSettings | EverythingScoring
+"""Their type is the task."""
+Score = ClassScore | ImageScore | EverythingScore
+
+
+def evaluate(
+    model: PathSam | Sam2,
+    samples: Sequence[Sample],
+    settings: Settings | None = None,
+    *,
+    classes: ClassTable | None = None,
+    dataset: str = "",
+    split: str = "",
+) -> Report:
+    """Measure a model on samples, for example those of :func:`open_dataset`.
+
+    Parameters
+    ----------
+    settings
+        What is asked: :class:`ClassSettings`, :class:`PromptSettings` or
+        :class:`EverythingScoring`. None: classes where the model knows any, simulated clicks
+        otherwise.
+    classes
+        What the ids of class labels mean; None: the model's own.
+    dataset, split
+        What the report says of the samples.
+    """
+    if settings is None:
+        settings = ClassSettings() if isinstance(model, PathSam) else PromptSettings()
+    scores = list(scoring(model, samples, settings, classes=classes))
+    data = {"dataset": dataset, "split": split}
+    return report_of(model, samples, settings, scores, name=model.name, data=data)
+
+
+def scoring(
+    model: PathSam | Sam2,
+    samples: Sequence[Sample],
+    settings: Settings,
+    *,
+    classes: ClassTable | None = None,
+) -> Iterator[Score]:
+    """One score an image, as it is finished; closing the generator cancels.
+
+    Raises
+    ------
+    UnavailableError
+        Classes are to be measured, and the model knows none.
+    """
+    promptable = model.base if isinstance(model, PathSam) else model
+    if isinstance(settings, PromptSettings):
+        return evaluate_prompts(promptable, samples, settings)
+    if isinstance(settings, EverythingScoring):
+        return evaluate_everything(promptable, samples, settings)
+    if not isinstance(model, PathSam):
+        raise UnavailableError(
+            f"{model.name} answers prompts and knows no classes. Choose a model with classes, such "
+            "as pathsam-nano:glands (`pathsam models list`), or --task prompts."
+        )
+    return evaluate_classes(model, samples, settings, classes=classes)
+
+
+def report_of(
+    model: PathSam | Sam2,
+    samples: Sequence[Sample],
+    settings: Settings,
+    scores: Sequence[Any],
+    *,
+    name: str,
+    data: dict[str, str],
+    **told: Any,
+) -> Report:
+    """The figures of all of :func:`scoring`'s scores, with what they were made with.
+
+    ``data`` names the data set and the split; ``told`` joins the settings.
+    """
+    task, figures = _TASKS[type(settings)]
+    kinds = sorted({s.label_kind for s in samples})
+    made_with = {"label_kind": ", ".join(kinds), "device": str(model.device)}
+    return Report(
+        model=name,
+        **data,
+        task=task,
+        n_images=len(samples),
+        metrics=figures(scores, settings),
+        settings=settings.model_dump() | made_with | told,
+    )
+
+
+_TASKS: dict[type, tuple[str, Callable[[Sequence[Any], Any], dict[str, Any]]]] = {
+    ClassSettings: ("classes", lambda scores, _: class_metrics(scores)),
+    PromptSettings: ("prompts", prompt_metrics),
+    EverythingScoring: ("everything", lambda scores, _: everything_metrics(scores)),
+}
