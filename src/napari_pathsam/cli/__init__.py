@@ -15,6 +15,7 @@ from napari_pathsam.cli.demo import demo
 from napari_pathsam.cli.evaluate import evaluate
 from napari_pathsam.cli.models import models_app
 from napari_pathsam.cli.prompt import prompt
+from napari_pathsam.cli.segment import segment
 from napari_pathsam.cli.train import train
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(prompt)
+app.command()(segment)
 app.command()(evaluate)
 app.command()(train)
 app.add_typer(models_app, name="models")
