@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError, BadWeightsError
 from napari_pathsam.core.metrics import dice_per_class, iou_per_class
-from napari_pathsam.datasets import folder_samples, open_dataset
+from napari_pathsam.datasets import dataset, folder_samples, open_dataset
 from napari_pathsam.datasets.base import LabelKind, Sample, overriding
 from napari_pathsam.models.encoders import find_encoder, load_encoder
 from napari_pathsam.models.head_file import save_head
@@ -29,6 +29,7 @@ from napari_pathsam.models.pathsam_config import Part, PathSamConfig, Profile, p
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.training.class_config import Preset, TrainConfig, train_profile
 from napari_pathsam.training.class_data import TrainingImage, load_images
+from napari_pathsam.training.class_extras import blank_glass, composites
 from napari_pathsam.training.class_fit import count_images
 from napari_pathsam.training.class_report import Validation
 from napari_pathsam.training.class_split import split_by_group
@@ -39,7 +40,9 @@ class ClassSource(BaseModel):
 
     ``mpp`` is the pixel size of all of them, ``assumed_mpp`` of those that do not say theirs;
     images with a larger share of labelled pixels than ``largest_foreground`` are left out; what
-    matches ``group_by`` in an image's name is its group (patient, slide, case).
+    matches ``group_by`` in an image's name is its group (patient, slide, case). With ``background``
+    only images of these classes of the data set are taken, and all of each is background: tissue
+    without what the model looks for. With ``composites`` so many images are put together from them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +57,8 @@ class ClassSource(BaseModel):
     assumed_mpp: Annotated[float, Field(gt=0)] | None = None
     largest_foreground: Annotated[float, Field(gt=0, le=1)] = 1.0
     group_by: str | None = None
+    background: tuple[str, ...] = ()
+    composites: Annotated[int, Field(ge=0)] = 0
 
     @property
     def name(self) -> str:
@@ -78,7 +83,15 @@ class ClassSource(BaseModel):
             raise BadFileError("A source of images needs a data set, or a folder of images and one "
                                "of labels.")  # fmt: skip
         found = overriding(found, mpp=self.mpp, label_kind=kind)
+        if self.background:
+            found = [replace(s, class_id=0) for s in found if self._class_of(s) in self.background]
         return [replace(s, group=_group(s.name, self.group_by) or s.group) for s in found]
+
+    def _class_of(self, sample: Sample) -> str | None:
+        """The one class of a homogeneous image."""
+        if self.dataset is None or not sample.class_id:
+            return None
+        return dataset(self.dataset).aiming(self.target).classes[sample.class_id - 1]
 
 
 def _group(name: str, pattern: str | None) -> str | None:
@@ -104,6 +117,8 @@ class ClassRecipe(BaseModel):
         is held out.
     sparse
         Whether what is not labelled is not known, instead of background.
+    glass
+        How often the packaged picture of blank glass is among the images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -119,6 +134,7 @@ class ClassRecipe(BaseModel):
     validation: tuple[ClassSource, ...] = ()
     val_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     sparse: bool = False
+    glass: Annotated[int, Field(ge=0)] = 0
     train: dict[str, Any] = {}
     licence: str
     attribution: tuple[str, ...] = ()
@@ -187,6 +203,7 @@ def prepare(recipe: ClassRecipe, roots: Mapping[str, Path], device: str = "auto"
     config = recipe.train_config()
     model = start_model(recipe.network_config(), recipe.classes, config.seed, device)
     images = _load(recipe.sources, recipe, roots, model.config.mpp)
+    images += [blank_glass(model.config.mpp)] * recipe.glass
     if recipe.validation:
         validation = _load(recipe.validation, recipe, roots, model.config.mpp)
     else:
@@ -227,6 +244,8 @@ def _load(
         images = load_images(
             samples, recipe.classes, mpp=mpp, assumed_mpp=assumed, sparse=recipe.sparse
         )
+        if source.composites:
+            images = composites(images, source.composites)
         limit = source.largest_foreground
         found += [i for i in images if limit == 1 or float((i.target > 0).mean()) <= limit]
     if not found:
