@@ -249,8 +249,8 @@ def segment_of(make_napari_viewer, qtbot, tmp_path, tiny_pathsam, heads):
 
     docks = []
 
-    def open_(image=None, *, model=tiny_pathsam, show=True, **layer):
-        viewer = make_napari_viewer(show=show)
+    def open_(image=None, *, model=tiny_pathsam, show=True, viewer=None, **layer):
+        viewer = viewer or make_napari_viewer(show=show)
         viewer.window._qt_window.resize(1500, 950)
         if image is not None:
             viewer.add_image(image, **layer)

@@ -472,3 +472,19 @@ def test_many_objects_on_a_large_image_are_quick(model, tmp_path):
     assert len(workspace.objects) == 12
     assert all(np.median(t) < 0.05 for t in times.values()), times
     workspace.close_image()
+
+
+def test_many_objects_are_accepted_in_one_step(workspace):
+    labels = np.zeros((40, 60), np.int32)
+    labels[2:14, 2:10] = 7
+    labels[20:30, 20:40] = 3
+    region = Region(10, 5, 40, 60)
+    workspace.accept_objects(np.ones((12, 12), int), Region(8, 3, 12, 12))
+    assert workspace.accept_objects(labels, region) == 2
+    check_rules(workspace)
+    assert len(workspace.objects) == 3
+    assert workspace.instances[13, 8] == 1  # who was there first keeps the pixels
+    assert workspace.instances[22, 8] not in (0, 1)
+    workspace.undo()
+    assert len(workspace.objects) == 1
+    check_rules(workspace)

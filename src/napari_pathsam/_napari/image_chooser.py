@@ -43,6 +43,7 @@ class LayerChooser(QComboBox):
         viewer.layers.events.inserted.connect(self._on_layers)
         viewer.layers.events.removed.connect(self._on_layers)
         viewer.layers.events.reordered.connect(self._on_layers)
+        self._show()
         self._on_layers()
         self.currentIndexChanged.connect(self._on_index)
 

@@ -23,12 +23,13 @@ from napari_pathsam._napari.segment_advice import encoding_text, pixel_size_text
 from napari_pathsam._napari.segment_extent import SHAPES, VIEW, parts_in_shapes
 from napari_pathsam._napari.segment_heads import HeadChoice, OwnHeads, head_in_file, read_heads
 from napari_pathsam._napari.segment_layers import ResultLayers
+from napari_pathsam._napari.segment_search import SimilarSearch
 from napari_pathsam._napari.segment_view import SegmentView
 from napari_pathsam.core.errors import PathsamError, UnavailableError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.scripting import ImageOrigin, segment_command, segment_python
 from napari_pathsam.workspace.segment_result import SegmentResult
-from napari_pathsam.workspace.segmenting import Part, Segmenting, SegmentRequest
+from napari_pathsam.workspace.segmenting import Part, Progress, Segmenting, SegmentRequest
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -75,6 +76,7 @@ class SegmentDock(QWidget):
         self.segmenting = Segmenting(self.load, self.runner, self.embedding_cache)
         self.layers = ResultLayers(self.viewer, self)
         self.view = SegmentView(self.viewer)
+        self.similar = SimilarSearch(self)
         self._fetch = Fetch(self._files, self)
         self._fetch_button = self.view.fetch_bar.add(
             "Download", "Fetch the weights", self._on_fetch
@@ -110,7 +112,7 @@ class SegmentDock(QWidget):
         view.extent.value_changed.connect(lambda _: self._advise())
         view.options.value_changed.connect(self._advise)
         view.run_button.clicked.connect(lambda: self.segment_all())
-        view.progress.cancel_button.clicked.connect(lambda: self.segmenting.cancel())
+        view.progress.cancel_button.clicked.connect(lambda: self.cancel())
         view.csv_button.clicked.connect(lambda: view.table.save_csv(say=self.view.status.setText))
         view.copy_button.said.connect(view.status.setText)
         view.copy_button.python = lambda: self._copied(segment_python)
@@ -128,7 +130,7 @@ class SegmentDock(QWidget):
     def _signals(self) -> tuple[tuple[Any, Callable], ...]:
         s, v = self.segmenting, self.viewer
         return (
-            (s.progress_changed, self._on_progress),
+            (s.progress_changed, self.show_progress),
             (s.result_changed, self._on_result),
             (s.piece_written, self._on_piece),
             (s.finished, self._on_finished),
@@ -169,7 +171,7 @@ class SegmentDock(QWidget):
         self._look()
         assert self.source is not None
         kind, _ = self.view.extent.value()
-        parts = self._parts()
+        parts = self.parts()
         seen = view_of(self.viewer, self.source.plane, self.source.shape_yx)
         self._of_run = (self.image, self.source.plane)
         self._chosen[self.source.key] = head.name
@@ -184,6 +186,11 @@ class SegmentDock(QWidget):
                 options=self.view.options.value(),
             )
         )
+
+    def cancel(self) -> None:
+        """Stop what is running; what is done of a segmentation stays."""
+        self.similar.cancel()
+        self.segmenting.cancel()
 
     def show_in_front(self) -> None:
         """Show the dock, also where another one covers it."""
@@ -203,7 +210,7 @@ class SegmentDock(QWidget):
     def open_image(self, image: Image | None) -> None:
         """Work on another image layer; None: on none."""
         if image != self.image:
-            self.segmenting.cancel()
+            self.cancel()
         self._watch.stop()
         self.image, self.source = image, None
         if image is not None:
@@ -216,7 +223,7 @@ class SegmentDock(QWidget):
                 self._watch.watch(image)
         self._on_image()
 
-    def _parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[Part, ...]:
         """The parts of the image that are chosen."""
         if self.source is None:
             return ()
@@ -321,7 +328,7 @@ class SegmentDock(QWidget):
                 head,
                 self.view.options.value(),
                 source.key,
-                tuple(part.region for part in self._parts()),
+                tuple(part.region for part in self.parts()),
                 self.mpp,
             )
         )
@@ -371,7 +378,8 @@ class SegmentDock(QWidget):
 
     # --- from the run ---
 
-    def _on_progress(self, progress: Any) -> None:
+    def show_progress(self, progress: Progress | None) -> None:
+        """Show how far the work under way is; None: there is none."""
         self.view.progress.show_progress(progress)
         self.view.run_button.setEnabled(progress is None and self.image is not None)
 
@@ -452,7 +460,7 @@ class SegmentDock(QWidget):
 
     def _on_removed(self, event: Any) -> None:
         if self.image is not None and event.value == self.image:
-            self.segmenting.cancel()
+            self.cancel()
             self.layers.release(self.image)
             self._shown = {}
             self.open_image(None)
@@ -512,6 +520,7 @@ class SegmentDock(QWidget):
             return
         self._closed = True
         self.segmenting.close()
+        self.similar.close()
         self._fetch.cancel()
         self._recount_timer.stop()
         self._watch.stop()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 from qtpy.QtCore import Qt, Signal
@@ -31,8 +31,11 @@ from napari_pathsam._napari.widgets import button
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import PathsamError
 
+if TYPE_CHECKING:
+    from napari_pathsam.models.entries import ModelEntry
+
 NOTHING = "choose what to find…"
-QUIET = "color: #8a9199; font-size: 11px;"
+QUIET = "font-size: 11px;"
 
 
 @dataclass(frozen=True)
@@ -96,36 +99,46 @@ def read_heads(own_files: Iterable[str] = ()) -> tuple[tuple[HeadChoice, ...], C
     Files of the person's own that cannot be read any more are left out.
     """
     load_torch()
-    from napari_pathsam.models.catalogue import MODELS
-    from napari_pathsam.models.checkpoints import cached_path
+    from napari_pathsam.models.catalogue import HEADS, find_entry
+    from napari_pathsam.models.checkpoints import cached_path, imported_models
 
-    catalogue = read_catalogue()
     heads = []
-    for name, entry in MODELS.items():
-        path = getattr(entry.weights, "path", None)
-        path = path if path is not None and path.is_file() else cached_path(name)
+    imported = [name for name in imported_models() if name not in HEADS]
+    for name in (*HEADS, *imported):
+        entry = HEADS.get(name)
+        packaged = None if entry is None else getattr(entry.weights, "path", None)
+        path = packaged or cached_path(name)
         if path.is_file():
             with suppress(PathsamError):
-                if found := head_in_file(path, name=name, title=entry.title):
+                if found := head_in_file(path, name=name, entry=entry):
                     heads.append(found)
-        elif getattr(entry, "knows_classes", False):
-            heads.append(
-                HeadChoice(
-                    name, entry.title, tissue=getattr(entry, "tissue", ""),
-                    stain=getattr(entry, "stain", ""), summary=entry.summary,
-                    licence=entry.licence, licence_url=entry.licence_url,
-                    size_text=entry.size_text, mpp_range=entry.mpp_range, ready=False,
-                )
-            )  # fmt: skip
+        elif entry is not None and packaged is None:
+            heads.append(HeadChoice(ready=False, **_told(find_entry(name))))
     for each in own_files:
         with suppress(PathsamError):
             if found := head_in_file(Path(each)):
                 heads.append(found)
-    return tuple(heads), catalogue
+    return tuple(heads), read_catalogue()
 
 
-def head_in_file(path: Path, *, name: str = "", title: str = "") -> HeadChoice | None:
+def _told(entry: ModelEntry) -> dict[str, Any]:
+    """What the catalogue says of a model."""
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "summary": entry.summary,
+        "licence": entry.licence,
+        "licence_url": entry.licence_url,
+        "size_text": entry.size_text,
+    }
+
+
+def head_in_file(
+    path: Path, *, name: str = "", entry: ModelEntry | None = None
+) -> HeadChoice | None:
     """What a model file says of itself; None when it knows no classes.
+
+    ``name`` is what loads it where that is not its path, ``entry`` its line of the catalogue.
 
     Raises
     ------
@@ -141,11 +154,18 @@ def head_in_file(path: Path, *, name: str = "", title: str = "") -> HeadChoice |
     if not isinstance(config, PathSamConfig) or card.classes is None:
         return None
     beside = "" if config.encoder is None else f"+{config.encoder.name}"
+    told = {"name": name or str(path), "title": name or path.stem, "licence": card.licence}
     return HeadChoice(
-        name or str(path), title or path.stem, tissue=config.tissue, stain=config.stain,
-        classes=card.classes, mpp=config.mpp, mpp_range=config.mpp_range, enlarge=config.enlarge,
-        embedding_name=f"{config.base}{beside}", licence=card.licence, own=not name,
-    )  # fmt: skip
+        **(told if entry is None else _told(entry)),
+        tissue=config.tissue,
+        stain=config.stain,
+        classes=card.classes,
+        mpp=config.mpp,
+        mpp_range=config.mpp_range,
+        enlarge=config.enlarge,
+        embedding_name=f"{config.base}{beside}",
+        own=not name,
+    )
 
 
 class OwnHeads:
@@ -198,18 +218,21 @@ class HeadChooser(QWidget):
             "None fits? Teach your own", "Train a model on what you paint", self.teach_wanted.emit
         )
         self.teach_button.hide()
-        first, second = QHBoxLayout(), QHBoxLayout()
-        first.addWidget(self._model, 1)
-        first.addWidget(self._device)
-        second.addWidget(self.file_button)
-        second.addWidget(self.teach_button)
-        second.addStretch(1)
+        row = QHBoxLayout()
+        row.addWidget(self.file_button)
+        row.addStretch(1)
+        row.addWidget(QLabel("on", self))
+        row.addWidget(self._device)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
-        layout.addLayout(first)
+        layout.addWidget(self._model)
         layout.addWidget(self._info)
-        layout.addLayout(second)
+        layout.addLayout(row)
+        layout.addWidget(self.teach_button)
+        QWidget.setTabOrder(self._model, self.file_button)
+        QWidget.setTabOrder(self.file_button, self._device)
+        QWidget.setTabOrder(self._device, self.teach_button)
         self.set_heads(())
         self._model.currentIndexChanged.connect(self._on_changed)
         self._device.currentIndexChanged.connect(self._on_changed)

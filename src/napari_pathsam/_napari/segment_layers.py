@@ -78,7 +78,8 @@ class ResultLayers(QObject):
             shown = _Shown(result, image, plane)
             self._shown.append(shown)
             self._make_labels(shown, "classes")
-        self._remove(shown, [k for k in shown.layers if k not in ("classes", "objects")])
+        kept = ("classes", "objects") if result.request.options.instances else ("classes",)
+        self._remove(shown, [kind for kind in shown.layers if kind not in kept])
         self.redraw(result, result.window)
         self._show_objects(shown)
 
@@ -178,7 +179,7 @@ class ResultLayers(QObject):
 
     def _show_objects(self, shown: _Shown) -> None:
         result = shown.result
-        if result.objects is None:
+        if result.objects is None or not result.request.options.instances:
             return
         if "objects" not in shown.layers:
             self._make_labels(shown, "objects")

@@ -21,6 +21,9 @@ from napari_pathsam._napari.segment_layers import UNSURE, UNSURE_COLOR
 from napari_pathsam.core.areas import AreaTable, to_csv
 from napari_pathsam.core.classes import ClassTable
 
+SMALLEST_PX = 336
+"""Narrower, the names of the classes would be cut."""
+
 COLOR, NAME, PX, MM2, COUNT, SIZE = range(6)
 HEADERS = ("", "Class", "px", "mm²", "n", "px each")
 TIPS = (
@@ -58,8 +61,9 @@ class AreaTableWidget(QWidget):
         header.setDefaultAlignment(Qt.AlignLeft | Qt.AlignVCenter)
         header.setSectionResizeMode(QHeaderView.Fixed)
         header.setSectionResizeMode(NAME, QHeaderView.Stretch)
-        for column, width in ((COLOR, 28), (PX, 74), (MM2, 66), (COUNT, 42), (SIZE, 66)):
+        for column, width in ((COLOR, 26), (PX, 66), (MM2, 58), (COUNT, 34), (SIZE, 60)):
             table.setColumnWidth(column, width)
+        table.setMinimumWidth(SMALLEST_PX)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(table)

@@ -48,7 +48,7 @@ def error_line(parent: QWidget) -> QLabel:
 def heading(text: str) -> QLabel:
     """A section's quiet title."""
     label = QLabel(text.upper())
-    label.setStyleSheet("color: #9aa0a6; font-size: 10px; font-weight: bold; margin-top: 4px;")
+    label.setStyleSheet("color: #858c94; font-size: 10px; font-weight: bold; margin-top: 4px;")
     return label
 
 

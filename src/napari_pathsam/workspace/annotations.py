@@ -115,6 +115,23 @@ class Annotations:
         instances[wanted], classes[wanted] = object_id, class_id
         return self._edit(at, instances, classes)
 
+    def adding(
+        self, labels: NDArray[np.integer], region: Region, class_id: int
+    ) -> LabelEdit | None:
+        """Every object of a label map, over a level-0 region inside the window, as a new one.
+
+        Objects that are there keep their pixels; what they cover of the new ones is lost.
+        """
+        at = self.to_array(region)
+        instances, classes = self._crops(at)
+        wanted = np.where(instances == 0, labels, 0)
+        found, compact = np.unique(wanted, return_inverse=True)
+        new = np.arange(len(found)) - int(found[0] == 0) + self.next_id()
+        free = wanted != 0
+        instances[free] = new[compact.reshape(wanted.shape)][free]
+        classes[free] = class_id
+        return self._edit(at, instances, classes)
+
     def deleting(self, object_id: int) -> LabelEdit | None:
         """An object goes, its class with it."""
         at = self.to_array(self[object_id].box)

@@ -78,6 +78,21 @@ class LabelActions(WorkspaceState):
         return object_id
 
     @told
+    def accept_objects(
+        self, labels: NDArray[np.integer], region: Region, class_id: int | None = None
+    ) -> int | None:
+        """Add every object of a label map over a level-0 region, as one step; how many those are.
+
+        They get new ids and one class, the active one when none is given. Existing objects keep
+        their pixels.
+        """
+        self._image()
+        wanted = class_steps.known(self._classes, self._active if class_id is None else class_id)
+        n, step = label_steps.accepting_many(self._annotations, labels, region, wanted)
+        self._do(step)
+        return n
+
+    @told
     def delete_object(self, object_id: int) -> None:
         """An object goes; when it is the one being refined, its prompts go too."""
         edit = self._annotations.deleting(object_id)

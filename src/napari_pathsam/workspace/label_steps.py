@@ -66,6 +66,23 @@ def accepting(
     return object_id, Step(text, (edit,) if edit else (), prompts=(state, PromptState()))
 
 
+def accepting_many(
+    annotations: Annotations, labels: NDArray[np.integer], region: Region, class_id: int
+) -> tuple[int, Step]:
+    """Every object of a label map over a level-0 region, in one step; and how many those are."""
+    inside = region.intersection(annotations.window)
+    if inside is not None:
+        at = Region(inside.y - region.y, inside.x - region.x, *inside.shape_yx)
+        edit = annotations.adding(labels[at.slices], inside, class_id)
+        if edit is not None:
+            n = len(np.unique(edit.values(int(edit.where().sum()))[1]))
+            return n, Step(f"Accept {n} objects" if n != 1 else "Accept object", (edit,))
+    raise BadPromptError(
+        "None of these objects can be added: other objects cover all of them, or they lie outside "
+        "the part of the image that can be labelled."
+    )
+
+
 def stroke(
     annotations: Annotations,
     table: ClassTable,

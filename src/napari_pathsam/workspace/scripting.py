@@ -74,10 +74,8 @@ def segment_python(result: SegmentResult, origin: ImageOrigin) -> str:
     lines += ["import napari_pathsam as ps", "from napari_pathsam.core.geometry import Region"]
     if masked:
         lines.append("from napari_pathsam.core.prompts import polygon_mask")
-    names = ["segment_classes"] if not (masked and tidy) else [
-        "SegmentSettings", "finish", "segment_classes",
-    ]  # fmt: skip
-    lines.append(f"from napari_pathsam.inference.class_maps import {', '.join(names)}")
+    if masked and tidy:
+        lines.append("from napari_pathsam.inference.class_maps import SegmentSettings, finish")
     if options.instances:
         more = ", sharpen_tiles, sharpened" if options.sharpen else ""
         lines.append(f"from napari_pathsam.inference.objects import instances{more}")
@@ -93,9 +91,9 @@ def segment_python(result: SegmentResult, origin: ImageOrigin) -> str:
         inside = part.outline_yx is not None
         if tidy and not inside:
             settings += f", {tidying}"
-        lines.append(f"class_map = segment_classes(model, slide, {settings})")
+        lines.append(f"class_map = ps.segment_classes(model, slide, {settings})")
         if part.outline_yx is not None:
-            corners = [[round(float(v), 3) for v in yx] for yx in part.outline_yx]
+            corners = [[float(v) for v in yx] for yx in part.outline_yx]
             lines += [
                 f"outline = np.array({corners})",
                 f"class_map[~polygon_mask(outline - ({r.y}, {r.x}), region.shape_yx)] = 0",
@@ -106,7 +104,8 @@ def segment_python(result: SegmentResult, origin: ImageOrigin) -> str:
             lines.append(f"objects = instances(class_map, smallest_px={options.smallest_px})")
         if options.sharpen:
             lines += [
-                f"tiles = sharpen_tiles(model, slide, objects, mpp={result.at_mpp!r}, region=region)",
+                f"mpp = {result.at_mpp!r}",
+                "tiles = sharpen_tiles(model, slide, objects, mpp=mpp, region=region)",
                 "objects = sharpened(objects, [found for tile in tiles for found in tile.objects])",
             ]
     return "\n".join(lines) + "\n"

@@ -373,7 +373,7 @@ def result_window(request: SegmentRequest) -> Region:
     shape_yx = request.source.shape_yx
     if max(shape_yx) <= LARGEST_WHOLE_PX:
         return Region.of(shape_yx)
-    return _union([part.region for part in request.parts])
+    return bounds([part.region for part in request.parts])
 
 
 def _check(request: SegmentRequest) -> None:
@@ -392,7 +392,8 @@ def _check(request: SegmentRequest) -> None:
         )
 
 
-def _union(regions: list[Region]) -> Region:
+def bounds(regions: list[Region]) -> Region:
+    """The smallest region that holds them all."""
     y, x = min(r.y for r in regions), min(r.x for r in regions)
     bottom = max(r.y + r.height for r in regions)
     right = max(r.x + r.width for r in regions)

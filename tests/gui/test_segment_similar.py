@@ -1,0 +1,147 @@
+"""Find similar: proposals in a layer of their own, reviewed, then accepted in one step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skimage.draw import disk
+
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.similar_work import Proposals
+
+pytestmark = pytest.mark.gui
+
+SIDE = 512
+
+
+def gland_labels(glands) -> np.ndarray:
+    labels = np.zeros((SIDE, SIDE), np.int32)
+    for i, yx in enumerate(glands, start=1):
+        labels[disk(yx, 60, shape=labels.shape)] = i
+    return labels
+
+
+@pytest.fixture
+def both(dock_of, segment_of, field):
+    """A viewer with both docks, and one gland accepted."""
+    viewer, annotate, hands = dock_of(field.image, rgb=True, name="H&E", scale=(0.5, 0.5))
+    _, dock, _ = segment_of(viewer=viewer)
+    dock.view.extent.set_value("whole")
+    hands.settle(5)
+    mask = gland_labels(field.glands[:1])
+    annotate.workspace.accept_objects(mask, Region(0, 0, SIDE, SIDE))
+    hands.until(lambda: dock.view.similar.layers.value() is not None)
+    return viewer, annotate, dock, hands
+
+
+def test_proposals_are_reviewed_and_accepted_in_one_step(both, field, monkeypatch):
+    viewer, annotate, dock, hands = both
+    assert dock.view.similar.layers.value() == viewer.layers["PathSAM objects"]
+    region = Region(100, 20, 400, 480)
+    labels = gland_labels(field.glands[1:])[region.slices]
+    asked = []
+
+    def similar(look, examples):
+        asked.append((look, examples))
+        return Proposals(region, labels, {1: 0.9, 2: 0.8, 3: 0.6})
+
+    monkeypatch.setattr("napari_pathsam._napari.segment_search.similar_objects", similar)
+    dock.view.similar.find_button.click()
+    hands.until(lambda: dock.similar.review.layer is not None)
+    (example,) = asked[0][1]
+    whole = np.zeros((SIDE, SIDE), bool)
+    whole[example.region.slices] = example.mask
+    np.testing.assert_array_equal(whole, gland_labels(field.glands[:1]) == 1)
+
+    layer = viewer.layers["PathSAM proposals"]
+    np.testing.assert_array_equal(layer.data, labels)
+    image = viewer.layers["H&E"]
+    np.testing.assert_allclose(layer.data_to_world((5, 6)), image.data_to_world((105, 26)))
+    assert list(layer.features["score"][1:]) == [0.9, 0.8, 0.6]
+    assert not (annotate.workspace.instances > 1).any()  # nothing is accepted yet
+    hands.screenshot("40-proposals")
+
+    layer.fill((140 - 100, 370 - 20), 0)  # the person erases one
+    assert dock.similar.review.n_shown == 2
+    dock.view.similar._score.setValue(70)
+    assert set(np.unique(layer.data)) == {0, 2}
+    assert dock.view.similar.accept_button.text() == "Accept 1"
+    dock.view.similar._score.setValue(0)
+    assert set(np.unique(layer.data)) == {0, 2, 3}  # what was erased stays so
+
+    before = annotate.workspace.instances.copy()
+    dock.view.similar.accept_button.click()
+    hands.settle(3)
+    assert "PathSAM proposals" not in viewer.layers
+    assert len(annotate.workspace.objects) == 3
+    for yx in field.glands[2:]:
+        assert annotate.workspace.instances[yx] > 1
+    assert annotate.workspace.instances[field.glands[1]] == 0
+    hands.screenshot("41-accepted")
+    annotate.workspace.undo()
+    np.testing.assert_array_equal(annotate.workspace.instances, before)
+    annotate.workspace.redo()
+    assert len(annotate.workspace.objects) == 3
+
+
+def test_rejecting_leaves_nothing_behind(both, field, monkeypatch):
+    viewer, annotate, dock, hands = both
+    names = [layer.name for layer in viewer.layers]
+    labels = gland_labels(field.glands[1:])
+    monkeypatch.setattr(
+        "napari_pathsam._napari.segment_search.similar_objects",
+        lambda *_: Proposals(Region(0, 0, SIDE, SIDE), labels, {1: 0.9}),
+    )
+    for end in (dock.view.similar.reject_button.click,
+                lambda: viewer.layers.remove("PathSAM proposals")):  # fmt: skip
+        dock.view.similar.find_button.click()
+        hands.until(lambda: dock.similar.review.layer is not None)
+        end()
+        hands.settle(3)
+        assert [layer.name for layer in viewer.layers] == names
+        assert not dock.view.similar.accept_button.isVisible()
+    assert len(annotate.workspace.objects) == 1
+    annotate.workspace.undo()
+    dock.view.similar.find_button.click()
+    hands.settle(3)
+    assert "no example" in dock.view.error_bar.text()
+
+
+def test_a_foreign_labels_layer_of_another_scale_gives_examples(both, field):
+    from napari_pathsam._napari.segment_review import examples_in
+
+    viewer, _annotate, dock, _hands = both
+    labels = gland_labels(field.glands)[::4, ::4].astype(np.uint8)
+    layer = viewer.add_labels(labels, scale=(2, 2), translate=(0.75, 0.75), name="theirs")
+    (found,) = examples_in(layer, viewer, dock.source.plane, (SIDE, SIDE), 3)
+    whole = np.zeros((SIDE, SIDE), bool)
+    whole[found.region.slices] = found.mask
+    true = gland_labels(field.glands) == 3
+    assert (whole & true).sum() / (whole | true).sum() > 0.9
+
+
+@pytest.mark.weights
+def test_the_packaged_model_finds_the_other_glands(both, field):
+    from napari_pathsam._napari.torch_import import load_torch
+    from napari_pathsam.models.catalogue import MODELS, load_model
+
+    if not MODELS["pathsam-nano"].size:
+        pytest.skip("the package has no weights yet")
+    load_torch()
+    viewer, _annotate, dock, hands = both
+    dock.load = lambda name, device: load_model("pathsam-nano", device="cpu")
+    dock.view.similar.find_button.click()
+    hands.until(lambda: dock.runner.idle, 120_000)
+    assert not dock.view.error_bar.text()
+    assert dock.similar.review.layer is not None
+    found = dock.similar.review.shown
+    assert sum(found[yx[0], yx[1] - 45] != 0 for yx in field.glands[1:]) >= 2
+    hands.screenshot("42-similar-nano")
+    dock.view.similar.reject_button.click()
+    dock.view.components_button.click()
+    hands.until(lambda: "PathSAM embedding" in viewer.layers, 120_000)
+    layer = viewer.layers["PathSAM embedding"]
+    assert layer.rgb
+    extent = np.asarray(viewer.layers["H&E"].extent.world)
+    np.testing.assert_allclose(np.asarray(layer.extent.world), extent, atol=0.5)
+    hands.screenshot("43-embedding")
