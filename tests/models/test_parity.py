@@ -202,3 +202,35 @@ def test_new_weights_are_noticed_by_an_embedding_that_was_decoded_before(tiny_mo
     assert np.abs(after.low_res_logits - before.low_res_logits).max() > 0.01
     wanted = plain(model, embedding, prompts)[1:].numpy()
     np.testing.assert_allclose(after.low_res_logits, wanted, atol=1e-4)
+
+
+# --- other canvases ------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_medsam2_is_sam_2_on_a_canvas_of_512_pixels(upstream_tiny):
+    """Its checkpoint has the tensors of tiny; positions and sizes are those of the canvas."""
+    ours = Sam2(SAM2_CONFIGS["medsam2"]).eval()
+    state = upstream_tiny.state_dict()
+    ours.load_state_dict({k: t for k, t in state.items() if not k.startswith(VIDEO_PARTS)})
+    embedding = ours.encode(tissue((180, 240), seed=1))
+    assert embedding.image_embed.shape == (1, 256, 32, 32)
+    pixels = ours.prepare(tissue((180, 240), seed=1))
+    features = upstream_tiny.forward_image(pixels)["backbone_fpn"]
+    wanted = features[2] + upstream_tiny.no_mem_embed[0, 0][:, None, None]
+    np.testing.assert_allclose(embedding.image_embed, wanted, atol=1e-4)
+    for ours_level, level in zip(embedding.high_res, features, strict=False):
+        np.testing.assert_allclose(ours_level, level, atol=1e-4)
+    answer = ours.decode_prompts(embedding, PROMPTS["box"], multimask=True)
+    wanted = plain(ours, embedding, PROMPTS["box"])[1:].numpy()
+    np.testing.assert_allclose(answer.low_res_logits, wanted, atol=1e-5 * np.ptp(wanted))
+    # the same box in units of the canvas: 512 pixels here, 1024 upstream
+    corners, _ = ours.sam_prompt_encoder(
+        points=ours._tokens(embedding, [PROMPTS["box"]]), boxes=None, masks=None
+    )
+    upstream = upstream_tiny.sam_prompt_encoder
+    y0, x0, y1, x1 = BOX
+    points = torch.tensor([[[x0 / 240, y0 / 180], [x1 / 240, y1 / 180]]]) * 1024
+    same = points + 0.5  # half a pixel of 512 is a whole one of 1024
+    twice, _ = upstream(points=(same, torch.tensor([[2, 3]])), boxes=None, masks=None)
+    np.testing.assert_allclose(corners, twice, atol=1e-4)
