@@ -72,16 +72,16 @@ def class_sums(logits: Tensor, iou: Tensor, target: Tensor, *, gamma: float = 2.
         ``(B, h, w)``, channel numbers; below 0 is ignored and enters nothing.
     """
     known = target >= 0
-    wanted = functional.one_hot(target.clamp(min=0), logits.shape[1]).permute(0, 3, 1, 2)
-    wanted = wanted * known[:, None]
+    channel = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
+    wanted = (target[:, None] == channel).to(logits.dtype)  # none of an ignored pixel
     probability = logits.softmax(dim=1) * known[:, None]
-    cross = functional.binary_cross_entropy_with_logits(logits, wanted.float(), reduction="none")
+    cross = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     single = logits.sigmoid()
     missed = torch.where(wanted > 0, 1 - single, single)
     focal = missed**gamma * cross * known[:, None]
     with torch.no_grad():
-        channel = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
-        mask = (logits.argmax(dim=1, keepdim=True) == channel) & known[:, None]
+        # As argmax says, which is slow over a few channels.
+        mask = (logits == logits.amax(dim=1, keepdim=True)) & known[:, None]
         both = (mask & (wanted > 0)).sum(dim=(-2, -1)).float()
         either = (mask | (wanted > 0)).sum(dim=(-2, -1)).float()
         true_iou = both / either.clamp(min=1)
@@ -90,7 +90,7 @@ def class_sums(logits: Tensor, iou: Tensor, target: Tensor, *, gamma: float = 2.
     return ClassSums(
         overlap=(probability * wanted).sum(dim=(-2, -1)),
         predicted=probability.sum(dim=(-2, -1)),
-        wanted=wanted.sum(dim=(-2, -1)).float(),
+        wanted=wanted.sum(dim=(-2, -1)),
         focal=focal.sum(dim=(-2, -1)),
         known=known.flatten(1).sum(dim=1).float(),
         iou_error=error,
