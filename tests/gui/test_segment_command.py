@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_the_copied_code_of_segmenting_gives_the_same(
     words = shlex.split(clipboard())
     assert words[0] == "pathsam"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("napari_pathsam.cli.segment.load", lambda *_: loaded)
+    monkeypatch.setattr(sys.modules["napari_pathsam.cli.segment"], "load", lambda *_: loaded)
     main_quietly(main, words[1:])
     np.testing.assert_array_equal(read_labels(tmp_path / "a field-classes.tif"), shown)
 
@@ -185,7 +186,7 @@ def test_the_copied_code_of_an_annotation_gives_the_same(
     dock.view.copy_button.copy_command()
     words = shlex.split(clipboard())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("napari_pathsam.cli.prompt.load", lambda *_: loaded.base)
+    monkeypatch.setattr(sys.modules["napari_pathsam.cli.prompt"], "load", lambda *_: loaded.base)
     main_quietly(main, words[1:])
     np.testing.assert_array_equal(read_labels(tmp_path / "a field-object.png") > 0, accepted)
     hands.screenshot("37-annotate-copy")

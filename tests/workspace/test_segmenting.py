@@ -206,7 +206,7 @@ def test_another_view_with_the_same_settings_adds_to_the_result(tiny_pathsam, re
 def test_another_run_finds_the_embeddings(tiny_pathsam, request_):
     segmenting, heard = segmenting_with(tiny_pathsam, InlineRunner(), EmbeddingCache())
     regions = tuple(part.region for part in request_.parts)
-    encoding = ("tiny", 0.5, 1.0, False)
+    encoding = ("tiny", 0.5, 1.0)
     assert not segmenting.is_encoded(request_.source.key, encoding, regions)
     segmenting.start(request_)
     assert segmenting.is_encoded(request_.source.key, encoding, regions)

@@ -326,7 +326,6 @@ class SegmentDock(QWidget):
             encoding_text(
                 self.segmenting,
                 head,
-                self.view.options.value(),
                 source.key,
                 tuple(part.region for part in self.parts()),
                 self.mpp,

@@ -10,7 +10,7 @@ from napari_pathsam.workspace.segment_work import encoding_of
 
 if TYPE_CHECKING:
     from napari_pathsam._napari.segment_heads import HeadChoice
-    from napari_pathsam.workspace.segmenting import Segmenting, SegmentOptions
+    from napari_pathsam.workspace.segmenting import Segmenting
 
 CELL_PX = 4.0
 OVERLAP_COST = 1.5
@@ -42,7 +42,6 @@ def pixel_size_text(head: HeadChoice, mpp: float | None) -> str:
 def encoding_text(
     segmenting: Segmenting,
     head: HeadChoice,
-    options: SegmentOptions,
     image_key: str,
     regions: tuple[Region, ...],
     mpp: float | None,
@@ -50,7 +49,7 @@ def encoding_text(
     """Whether the image must be encoded for this model, and how long that takes."""
     if not head.mpp or not regions:
         return ""
-    encoding = encoding_of(head.embedding_name, head.mpp, head.enlarge, options)
+    encoding = encoding_of(head.embedding_name, head.mpp, head.enlarge)
     if segmenting.is_encoded(image_key, encoding, regions):
         return "The encoding is there already: this takes moments."
     pixels = sum(r.height * r.width for r in regions)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from napari_pathsam._napari.annotate import AnnotateDock
 
 NAME = "PathSAM proposals"
+COLOR = "#ffe14a"
+"""Yellow stands out from H&E and from the classes' colours."""
 
 
 class Review(QObject):
@@ -66,6 +68,7 @@ class Review(QObject):
     ) -> None:
         """Show proposals over a level-0 region of an image."""
         from napari.layers import Labels
+        from napari.utils.colormaps import DirectLabelColormap
 
         self.close()
         self._labels, self._scores, self.region = labels.copy(), dict(scores), region
@@ -73,7 +76,7 @@ class Review(QObject):
         self._drawn = labels.copy()
         place = own_layer_place(plane, image)
         layer = Labels(
-            labels.copy(), name=NAME, opacity=0.7, metadata={OWN: "proposals"},
+            labels.copy(), name=NAME, opacity=1.0, metadata={OWN: "proposals"},
             features={
                 "index": [0, *scores],
                 "score": [float("nan"), *(round(s, 3) for s in scores.values())],
@@ -82,6 +85,7 @@ class Review(QObject):
         )  # fmt: skip
         layer.translate = place["scale"] * np.array([region.y, region.x])
         layer.contour = 3
+        layer.colormap = DirectLabelColormap(color_dict={None: COLOR, 0: "transparent"})
         self._viewer.add_layer(layer)
         layer.events.paint.connect(self._on_paint)
         self.layer = layer

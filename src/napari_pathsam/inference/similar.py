@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from napari_pathsam.models.pathsam import PathSam
     from napari_pathsam.models.sam2 import Sam2
 
-RIDGE = 1e-2
-"""Of the mean variance of the features: keeps few cells from deciding by chance."""
+RIDGE = 100.0
+"""Times the mean variance of the features: keeps few cells from deciding by chance. From three
+nuclei of the sample `breast_1` to the others, area under the curve: 0.58 at 0.01, 0.63 at 0.1, 0.74
+at 1, 0.86 at 10, 0.91 at 100."""
 ROUNDS = 3
 """Fits; after each, cells outside that look like the examples no longer count as different."""
 SIZES = (0.25, 4.0)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
     from napari_pathsam.inference.objects import SharpObject, SharpTile
     from napari_pathsam.models.pathsam import PathSam
-    from napari_pathsam.workspace.segmenting import SegmentOptions, SegmentRequest
+    from napari_pathsam.workspace.segmenting import SegmentRequest
 
 
 class SourceTiles:
@@ -67,10 +67,11 @@ class Prepared:
     def embedding_name(self) -> str:
         return self.model.embedding_name
 
-    def encoding(self, options: SegmentOptions) -> tuple[Any, ...]:
+    @property
+    def encoding(self) -> tuple[Any, ...]:
         """See :func:`encoding_of`."""
         config = self.model.config
-        return encoding_of(self.embedding_name, config.mpp, config.enlarge, options)
+        return encoding_of(self.embedding_name, config.mpp, config.enlarge)
 
 
 @dataclass(frozen=True)
@@ -100,19 +101,12 @@ class Piece:
     answer: Answer | None = None
 
 
-def encoding_of(
-    embedding_name: str, mpp: float, enlarge: float, options: SegmentOptions
-) -> tuple[Any, ...]:
+def encoding_of(embedding_name: str, mpp: float, enlarge: float) -> tuple[Any, ...]:
     """Names a way of encoding; runs that share it share embeddings.
 
-    Which encoders, at which pixel size, and whether prompts are to be decoded too.
+    Which encoders, and at which pixel size.
     """
-    return (embedding_name, round(mpp, 6), round(enlarge, 6), for_prompts(options))
-
-
-def for_prompts(options: SegmentOptions) -> bool:
-    """Whether prompts will be decoded from the embeddings."""
-    return options.instances and options.sharpen
+    return (embedding_name, round(mpp, 6), round(enlarge, 6))
 
 
 def prepared(load: Callable[[str, str], Any], request: SegmentRequest) -> Prepared:
@@ -147,7 +141,6 @@ def settings_of(request: SegmentRequest) -> SegmentSettings:
         smallest_px=options.smallest_px,
         fill_holes_px=options.fill_holes_px,
         keep_probabilities=options.probabilities,
-        for_prompts=for_prompts(options),
     )
 
 

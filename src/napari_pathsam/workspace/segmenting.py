@@ -271,8 +271,7 @@ class Segmenting:
         self._tell(run, piece.next_text, piece.seconds_left)
         if piece.tiles and run.done == run.total:
             regions = tuple(part.region for part in run.request.parts)
-            encoding = ready.encoding(run.request.options)
-            self._encoded.add((result.image_key, encoding, regions))
+            self._encoded.add((result.image_key, ready.encoding, regions))
         self._next(run, ready)
 
     def _write(self, result: SegmentResult, piece: Piece) -> None:
