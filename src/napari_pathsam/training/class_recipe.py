@@ -118,7 +118,7 @@ class ClassRecipe(BaseModel):
     sparse
         Whether what is not labelled is not known, instead of background.
     glass
-        How often the packaged picture of blank glass is among the images.
+        How many pictures of blank glass are added.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -203,7 +203,7 @@ def prepare(recipe: ClassRecipe, roots: Mapping[str, Path], device: str = "auto"
     config = recipe.train_config()
     model = start_model(recipe.network_config(), recipe.classes, config.seed, device)
     images = _load(recipe.sources, recipe, roots, model.config.mpp)
-    images += [blank_glass(model.config.mpp)] * recipe.glass
+    images += blank_glass(recipe.glass, model.config.mpp)
     if recipe.validation:
         validation = _load(recipe.validation, recipe, roots, model.config.mpp)
     else:

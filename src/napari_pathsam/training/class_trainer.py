@@ -280,7 +280,8 @@ def count_images(
 ) -> Counts:
     """Confusion counts of whole images, in channels; large ones piece by piece.
 
-    ``features`` keeps what was encoded for the next time.
+    ``features`` keeps what was encoded for the next time, of the finest magnification alone: what
+    training watches. Without it the model is measured as it is used.
     """
     n = len(model.classes) + 1
     counts: Counts = np.zeros((n, n), np.int64)
@@ -291,11 +292,12 @@ def count_images(
                 piece = (slice(y, y + model.tile_px), slice(x, x + model.tile_px))
                 target = one.target[piece]
                 if features is None:
-                    logits, _ = model.class_logits(model.encode(one.image[piece], octaves=1))
+                    made = model.encode(one.image[piece], octaves=model.config.octaves)
+                    logits = model.decode_classes(made).logits
                 else:
                     embedding: ImageEmbedding = features.whole(one.image[piece])
-                    logits, _ = features.reads.logits(model, embedding)
-                channels = logits_at(logits[0].float(), target.shape).argmax(dim=0).cpu().numpy()
+                    logits = features.reads.logits(model, embedding)[0][0].float()
+                channels = logits_at(logits, target.shape).argmax(dim=0).cpu().numpy()
                 known = target >= 0
                 counts += confusion(target[known], channels[known], n)
     return counts
