@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ def image(tmp_path: Path, rng: np.random.Generator) -> Path:
 def segment(
     tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
-    monkeypatch.setattr("napari_pathsam.cli.segment.load", lambda name, device: tiny_pathsam)
+    module = import_module("napari_pathsam.cli.segment")  # the package has a function of its name
+    monkeypatch.setattr(module, "load", lambda name, device: tiny_pathsam)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as left:
@@ -69,7 +71,7 @@ def test_every_format_says_the_same(
     palette = Image.open(out / "field.png").getpalette()
     assert palette is not None
     assert bytes(palette[3:6]).hex() == tiny_pathsam.classes[1].color[1:]
-    rows = list(csv.DictReader((tmp_path / "area.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "area.csv").read_text().splitlines()))
     by_class = {row["class"]: row for row in rows}
     assert int(by_class["gland"]["px"]) == (expected == 1).sum()
     assert sum(int(r["objects"] or 0) for r in rows) == objects.max()

@@ -14,7 +14,7 @@ from scipy import ndimage
 from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.errors import BadImageError, BadWeightsError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.inference import class_maps
+from napari_pathsam.core.tiling import plan_tiles
 from napari_pathsam.inference.class_maps import (
     Blend,
     ClassTile,
@@ -51,7 +51,7 @@ def whole(tiles: list[ClassTile], shape: tuple[int, int]) -> np.ndarray:
 
 def test_one_field_is_the_models_own_answer(tiny_pathsam: PathSam, image: np.ndarray) -> None:
     field = image[:128, :96]
-    logits = tiny_pathsam.decode_classes(tiny_pathsam.encode(field, octaves=1))
+    logits = tiny_pathsam.decode_classes(tiny_pathsam.encode(field))
     expected = logits.class_map()
     found = segment_classes(tiny_pathsam, field, mpp=0.5)
     assert len(np.unique(expected)) > 1
@@ -100,7 +100,7 @@ def test_a_tile_is_corrected_when_its_neighbour_comes(
 def test_blended_logits_against_a_slow_second_implementation(rng: np.random.Generator) -> None:
     """Every pixel's logits, one by one, from the weighted means of the cells round it."""
     grid = WorkingGrid((90, 70), (45, 35), 4.0, 8, False)
-    plan = class_maps.plan_tiles(grid.cells_yx, tile_px=8, overlap_px=3)
+    plan = plan_tiles(grid.cells_yx, tile_px=8, overlap_px=3)
     cover = Region.of(grid.cells_yx)
     blend = Blend(3, cover)
     total, weight = np.zeros((3, *cover.shape_yx)), np.zeros(cover.shape_yx)
@@ -173,7 +173,7 @@ def test_a_region_sees_what_lies_round_it(tiny_pathsam: PathSam, image: np.ndarr
     (tile,) = segment_tiles(tiny_pathsam, ArraySlide(image), mpp=0.5, region=region)
     assert tile.region == region
     plan = plan_segmenting(tiny_pathsam, ArraySlide(image), mpp=0.5, region=region)
-    assert plan.tiles[0].region.shape_yx == (32, 32)
+    assert plan.tiles[0].region == Region(8, 24, 32, 31)  # to the image's end
     assert segment_classes(tiny_pathsam, image, 0.5, region=region).shape == (70, 80)
 
 
@@ -278,3 +278,28 @@ def test_small_areas_and_holes_go_at_the_end() -> None:
     assert (finish(before, replace(settings, smallest_px=0, fill_holes_px=0)) == before).all()
     with pytest.raises(ValueError, match="threshold"):
         SegmentSettings(threshold=1.5)
+
+
+def test_where_the_tiles_begin_hardly_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packaged gland head on a mosaic of colon, its tiles at two sets of places."""
+    from napari_pathsam.core.errors import PathsamError
+    from napari_pathsam.models.catalogue import load_model
+    from napari_pathsam.samples import load_sample
+
+    try:
+        model = load_model("pathsam-nano:glands", "cpu")
+    except PathsamError:
+        pytest.skip("the packaged heads are not here")
+    assert isinstance(model, PathSam)
+    monkeypatch.setattr(PathSam, "tile_px", 256)
+    one = np.hstack([load_sample(n).image for n in ("colon_normal", "colon_low_grade")])
+    mosaic = np.vstack([np.hstack([one, one[:, ::-1]]), np.hstack([one[::-1], one[::-1, ::-1]])])
+    region = Region(0, 150, mosaic.shape[0], mosaic.shape[1] - 150)
+    whole_map = segment_classes(model, mosaic, model.config.mpp)
+    part = segment_classes(model, mosaic, model.config.mpp, region=region)
+    slide, mpp = ArraySlide(mosaic), model.config.mpp
+    plans = [plan_segmenting(model, slide, mpp=mpp, region=r) for r in (None, region)]
+    places = [{tile.region.x for tile in plan.tiles} for plan in plans]
+    assert places[0] != places[1]
+    assert 0.05 < (whole_map > 0).mean() < 0.95
+    assert (whole_map[region.slices] != part).mean() < 0.01

@@ -10,7 +10,6 @@ from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.label_map import relabel, remove_small
-from napari_pathsam.inference.class_maps import SegmentSettings
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.inference.objects import (
     SharpObject,
@@ -104,9 +103,5 @@ def test_outlines_get_sharper_where_the_proposal_was_blunt(nano: PathSam) -> Non
     assert len(set(np.unique(sharp))) == blunt.max() + 1
     with pytest.raises(BadImageError, match="one size"):
         next(sharpen_tiles(nano, slide, blunt[:5], mpp=0.25))
-    again = list(
-        sharpen_tiles(
-            nano, slide, blunt, mpp=0.25, cache=cache, settings=SegmentSettings(for_prompts=True)
-        )
-    )
+    again = list(sharpen_tiles(nano, slide, blunt, mpp=0.25, cache=cache))
     assert sum(len(t.objects) for t in again) == len(objects)

@@ -108,9 +108,7 @@ def segment(
     targets = _targets(images, out, formats)
     from napari_pathsam.inference.class_maps import SegmentSettings
 
-    settings = SegmentSettings(
-        threshold=threshold, smallest_px=smallest, fill_holes_px=fill_holes, for_prompts=sharpen
-    )
+    settings = SegmentSettings(threshold=threshold, smallest_px=smallest, fill_holes_px=fill_holes)
     wish = Wish(mpp, region, settings, instances, sharpen)
     loaded = load(model, device)
     tables, failed = [], []

@@ -18,7 +18,7 @@ from torch.nn import functional
 from napari_pathsam.core.class_map import UNSURE, drop_specks, fill_enclosed
 from napari_pathsam.core.errors import BadImageError, BadWeightsError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.core.tiling import Tile, plan_tiles
+from napari_pathsam.core.tiling import Tile
 from napari_pathsam.inference.embedding_cache import EmbeddingCache, model_identity
 from napari_pathsam.inference.working_grid import MppWarning, WorkingGrid, checked_mpp
 from napari_pathsam.io.slides import ArraySlide
@@ -63,8 +63,6 @@ class SegmentSettings:
         Whether tiles carry the probabilities of all classes.
     overlap
         Least part of a tile that its neighbour sees too.
-    for_prompts
-        Encode so that prompts can be decoded from the same embeddings (all magnifications).
     """
 
     threshold: float = 0.0
@@ -72,7 +70,6 @@ class SegmentSettings:
     fill_holes_px: int = 0
     keep_probabilities: bool = False
     overlap: float = 0.25
-    for_prompts: bool = False
 
     def __post_init__(self) -> None:
         if not (0 <= self.threshold <= 1 and 0 <= self.overlap <= 0.5):
@@ -217,16 +214,11 @@ def plan_segmenting(
         raise _too_large(
             slide.name,
             wanted,
-            f"{needed / 2**30:.1f} GiB would be needed at {model.config.mpp:g} µm per pixel, and at "
-            f"most {LARGEST_BYTES / 2**30:g} are taken",
+            f"at {model.config.mpp:g} µm per pixel {needed / 2**30:.1f} GiB would be needed, and "
+            f"at most {LARGEST_BYTES / 2**30:g} are taken",
         )
-    tiles = plan_tiles(
-        grid.cells_yx,
-        tile_px=grid.tile_cells,
-        overlap_px=int(settings.overlap * grid.tile_cells),
-        region=cells,
-        first=None if first is None else grid.cells_of(first.intersection(whole) or whole),
-    )
+    looked_at = None if first is None else grid.cells_of(first.intersection(whole) or whole)
+    tiles = grid.tiles(settings.overlap, cells, looked_at)
     return SegmentPlan(wanted, grid, tuple(tiles), warning)
 
 
@@ -257,9 +249,7 @@ def _segmented(
     times: deque[float] = deque(maxlen=TIMED_TILES)
     for done, tile in enumerate(plan.tiles, start=1):
         started = perf_counter()
-        embedding, encoded = tile_embedding(
-            model, slide, plan.grid, tile.region, cache=cache, for_prompts=settings.for_prompts
-        )
+        embedding, encoded = tile_embedding(model, slide, plan.grid, tile.region, cache=cache)
         logits = model.decode_classes(embedding).logits
         size = plan.grid.encoded_cells(tile.region)
         if logits.shape[-2:] != size:
@@ -295,12 +285,15 @@ def tile_embedding(
     cells: Region,
     *,
     cache: EmbeddingCache | None = None,
-    for_prompts: bool = False,
 ) -> tuple[ImageEmbedding, bool]:
-    """The embedding of a tile of cells, and whether it had to be made."""
+    """The embedding of a tile of cells, and whether it had to be made.
+
+    With all the magnifications of the base model: heads that look at more or fewer of them, and
+    prompts, share it.
+    """
     region, shape_yx, full_yx = grid.pixels_of(cells)
     pixels = filled_up(np.asarray(slide.read_resampled(region, shape_yx)), full_yx)
-    octaves = None if for_prompts else 1
+    octaves = max(model.config.octaves, model.base.config.octaves)
     made = []
 
     def encode() -> ImageEmbedding:

@@ -145,7 +145,7 @@ def sharpen_tiles(
     """Ask the prompt decoder for each object of a label map, tile by tile: box and inner point.
 
     The tiles are those of :func:`~napari_pathsam.inference.class_maps.segment_tiles`; with its
-    cache, and ``for_prompts`` in its settings, nothing is encoded again. Objects that no tile
+    cache nothing is encoded again. Objects that no tile
     holds whole, very small ones, and answers that are not the same object, are left out.
 
     Parameters
@@ -168,9 +168,7 @@ def sharpen_tiles(
     }
     shares = _shared_out(found, plan.tiles, plan.grid)
     for done, (tile, chosen) in enumerate(shares.items(), start=1):
-        embedding, _ = tile_embedding(
-            model, slide, plan.grid, tile.region, cache=cache, for_prompts=True
-        )
+        embedding, _ = tile_embedding(model, slide, plan.grid, tile.region, cache=cache)
         frame = _Frame(plan.grid, tile.region, region, labels)
         objects: list[SharpObject] = []
         for start in range(0, len(chosen), AT_ONCE):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.tiling import Tile, plan_tiles
 
 if TYPE_CHECKING:
     from napari_pathsam.models.pathsam import PathSam
@@ -123,6 +124,32 @@ class WorkingGrid:
         right = min(columns, -int(-(region.x + region.width) // sx))
         return Region(y, x, max(1, bottom - y), max(1, right - x))
 
+    def tiles(self, overlap: float, region: Region, first: Region | None) -> list[Tile]:
+        """Tiles that cover a region of cells, nearest to ``first`` first; ``overlap`` is a part.
+
+        They begin at whole steps: a network sees the same pixels at the same place of its strides
+        whatever the tile, so a tile's place changes its answer as little as it can. At the image's
+        end a tile is cut off.
+        """
+        rows, columns = (-(-n // STEP) for n in self.cells_yx)
+        steps = self.tile_cells // STEP
+        planned = plan_tiles(
+            (rows, columns),
+            tile_px=steps,
+            overlap_px=min(max(1, round(overlap * steps)) if overlap else 0, steps - 1),
+            region=_in_steps(region),
+            first=None if first is None else _in_steps(first),
+        )
+        tiles = []
+        for tile in planned:
+            r = tile.region
+            cells = Region(r.y * STEP, r.x * STEP, r.height * STEP, r.width * STEP)
+            inside = cells.intersection(Region.of(self.cells_yx))
+            assert inside is not None
+            top, bottom, left, right = (n * STEP for n in tile.fade_px)
+            tiles.append(Tile(inside, (top, bottom, left, right)))
+        return tiles
+
     def level0_of(self, cells: Region) -> Region:
         """The level-0 pixels whose centres lie in these cells."""
         spans = []
@@ -162,3 +189,10 @@ class WorkingGrid:
         full = [round(n * self.cell_px) for n in self.encoded_cells(cells)]
         filled = (max(full[0], rows), max(full[1], columns))
         return Region(y, x, height, width), (rows, columns), filled
+
+
+def _in_steps(cells: Region) -> Region:
+    """The steps that hold a region of cells."""
+    y, x = cells.y // STEP, cells.x // STEP
+    bottom, right = -(-(cells.y + cells.height) // STEP), -(-(cells.x + cells.width) // STEP)
+    return Region(y, x, bottom - y, right - x)
