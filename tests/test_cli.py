@@ -280,6 +280,50 @@ def test_models(pathsam, model_file, tmp_path):
     assert pathsam("models", "info", "sam3")[0] == 1
 
 
+def test_encoders_heads_and_recipes_are_models_too(pathsam, tmp_path):
+    import torch
+
+    from napari_pathsam.models.encoders import ENCODERS, EncoderSpec, VitArgs, random_encoder
+    from napari_pathsam.models.sources import LocalFile
+
+    said = pathsam("models", "list")[1]
+    for name in ("uni2-h", "pathsam-nano:glands", "sam-path", "train it"):
+        assert name in said
+    said = " ".join(pathsam("models", "info", "uni")[1].split())
+    for text in (ENCODERS["uni"].weights.sha256[:20], "CC-BY-NC-ND", "hf auth login", "1.2 GB"):
+        assert text in said
+    assert "sam2.1-tiny" in pathsam("models", "info", "path-sam2-tiny+uni")[1]
+    status, _, error = pathsam("models", "verify", "uni")
+    assert status == 1
+    assert "models fetch uni" in " ".join(error.split())
+
+    checkpoint, description = tmp_path / "mine.pth", tmp_path / "mine.json"
+    spec = EncoderSpec(
+        name="mine",
+        timm="vit_tiny_patch16_224",
+        vit=VitArgs(depth=1, img_size=64),
+        token_px=16,
+        embed_dim=192,
+        licence="mine",
+        weights=LocalFile(path=checkpoint),
+    )
+    torch.save(random_encoder(spec).net.state_dict(), checkpoint)
+    description.write_text(spec.model_dump_json())
+    status, said, _ = pathsam("models", "import", checkpoint, "--spec", description)
+    assert status == 0
+    assert "path-sam2-tiny+mine" in " ".join(said.split())
+    assert "mine" in pathsam("models", "list")[1]
+    assert pathsam("models", "verify", "mine")[0] == 0
+    assert "vit_tiny_patch16_224" in pathsam("models", "info", "mine")[1]
+    status, _, error = pathsam("models", "import", checkpoint, "--as", "uni")
+    assert status == 1
+    assert "not the published one" in " ".join(error.split())
+    description.write_text('{"name": "x", "timm": "hf-hub:a/b"}')
+    status, _, error = pathsam("models", "import", checkpoint, "--spec", description)
+    assert status == 1
+    assert one_paragraph(error)
+
+
 def test_datasets(pathsam, labelled, tmp_path):
     said = pathsam("datasets", "list")[1]
     assert all(name in said for name in ("glas", "ebhi-seg", "tnbc", "CC BY 4.0"))

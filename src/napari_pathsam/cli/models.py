@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from napari_pathsam.cli.console import ERR, OUT, show_facts
 
@@ -29,39 +30,38 @@ def list_models() -> None:
     from napari_pathsam.models.encoders import ENCODERS
     from napari_pathsam.models.entries import encoder_entry
 
-    table = Table("name", "title", "size", "µm/px", "licence", "here")
-    _group(table, "answer clicks and boxes", list(MODELS.values()))
-    for name in imported_models():
-        if name not in MODELS:
-            table.add_row(name, "imported", "", "", "", "yes")
-    _group(table, "know classes", list(HEADS.values()))
+    own = [name for name in imported_models() if name not in MODELS]
     encoders = ENCODERS | imported_encoders()
-    _group(table, "pathology encoders", [encoder_entry(spec) for spec in encoders.values()])
-    _heading(table, "to be trained (also with +ENCODER)")
+    _show("Answer clicks and boxes", list(MODELS.values()), own)
+    _show("Know classes", list(HEADS.values()))
+    _show("Pathology encoders", [encoder_entry(spec) for spec in encoders.values()])
+    table = _table("To be trained; NAME+ENCODER takes another encoder")
     for recipe in RECIPES.values():
-        table.add_row(recipe.name, recipe.title, "", "yours", "", "train it")
+        table.add_row(recipe.name, "", "yours", "yours", "train it")
     OUT.print(table)
 
 
-def _heading(table: Table, text: str) -> None:
-    table.add_section()
-    table.add_row(f"[bold]{text}[/bold]")
+def _table(heading: str) -> Table:
+    name = Column("name", no_wrap=True, min_width=20)
+    return Table(name, "size", "µm/px", "licence", "here", title=heading, title_justify="left")
 
 
-def _group(table: Table, heading: str, entries: list[ModelEntry]) -> None:
+def _show(heading: str, entries: list[ModelEntry], imported: Iterable[str] = ()) -> None:
     from napari_pathsam.models.catalogue import is_here
 
-    _heading(table, heading)
+    table = _table(heading)
     for entry in entries:
         absent = "not in this installation" if entry.weights.kind == "packaged" else "no"
         table.add_row(
             entry.name,
-            entry.title,
             entry.size_text,
             _range(entry.mpp_range),
             entry.licence + (" (on request)" if entry.gated else ""),
             "yes" if is_here(entry.name) else absent,
         )
+    for name in imported:
+        table.add_row(name, "", "", "imported by you", "yes")
+    OUT.print(table)
 
 
 @models_app.command()

@@ -49,10 +49,10 @@ class ModelEntry(BaseModel):
     @property
     def revision(self) -> str:
         """Which version of the file it is, in words."""
-        parts = [f"sha256 {self.sha256}"] if self.sha256 else []
+        known = f"sha256 {self.sha256}" if self.sha256 else "the sha256 of the first download"
         if isinstance(self.weights, HubFile):
-            parts.append(f"revision {self.weights.revision}")
-        return ", ".join(parts) or "not published; recorded when it is first fetched"
+            return f"{known}, revision {self.weights.revision}"
+        return known
 
     @property
     def sha256(self) -> str | None:

@@ -67,7 +67,6 @@ def downloaded(wanted: Wanted, folder: Path) -> Iterator[tuple[Path, str]]:
     _check_room(wanted, folder)
     wanted.update(0)  # a cancel that came first needs no connection
     place = folder / "downloads" / wanted.name
-    keep_parts = False
     try:
         path = _fetch(wanted, place)
         _check_size(path, wanted)
@@ -75,13 +74,10 @@ def downloaded(wanted: Wanted, folder: Path) -> Iterator[tuple[Path, str]]:
         if digest != (wanted.known_sha256 or digest):
             raise _another_file(wanted)
         yield path, digest
-    except UnavailableError:
-        keep_parts = isinstance(wanted.source, HubFile)  # the next try resumes
-        raise
     finally:
-        if not keep_parts:
-            shutil.rmtree(place, ignore_errors=True)
-            _remove_empty(place.parent)
+        shutil.rmtree(place, ignore_errors=True)
+        if place.parent.is_dir() and not any(place.parent.iterdir()):
+            place.parent.rmdir()
 
 
 def sha256_of(path: Path) -> str:
@@ -158,14 +154,13 @@ def _from_hub(wanted: Wanted, source: HubFile, place: Path) -> Path:
 
 def _bar_of(wanted: Wanted) -> Any:
     """A progress bar as Hugging Face wants it that draws nothing, but passes the bytes on."""
-    from huggingface_hub import utils
+    from huggingface_hub.utils.tqdm import tqdm
 
-    bar: Any = vars(utils)["tqdm"]
+    bar: Any = tqdm
 
     class Bar(bar):
         def __init__(self, *args: Any, **keywords: Any) -> None:
             super().__init__(*args, **{**keywords, "disable": True})
-            wanted.update(keywords.get("initial") or 0)  # what an earlier try left
 
         def update(self, n: float | None = 1) -> None:
             wanted.update(int(n or 0))
@@ -232,8 +227,3 @@ def _check_size(path: Path, wanted: Wanted) -> None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _remove_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
