@@ -20,7 +20,8 @@ from napari_pathsam.core.classes import ClassTable
 pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
 SIDE = 2000
-LONGEST_GUI_CPU_MS = 400
+LONGEST_GUI_CPU_MS = 250
+FIRST_LAYER_MS = 1500
 FIGURES = os.environ.get("PATHSAM_SCREENSHOTS")
 
 
@@ -54,6 +55,7 @@ def test_the_event_loop_ticks_while_a_large_image_is_segmented(segment_of, nano_
     dock.view.heads.set_value("tiny:made")
     dock.view.heads.value_changed.emit()
     dock.view.extent.set_value("whole")
+    hands.until(lambda: dock.runner.idle, 60_000)  # as it is when a person has chosen a head
     ticks: list[tuple[float, float]] = []
     timer = QTimer()
     timer.setInterval(5)
@@ -62,6 +64,8 @@ def test_the_event_loop_ticks_while_a_large_image_is_segmented(segment_of, nano_
     pans.setInterval(700)
     pans.timeout.connect(lambda: setattr(viewer.scene.camera, "zoom",
                                          viewer.scene.camera.zoom * 1.02))  # fmt: skip
+    pieces: list[float] = []
+    dock.segmenting.piece_written.connect(lambda *_: pieces.append(time.perf_counter()))
     timer.start()
     pans.start()
     began = time.perf_counter()
@@ -70,14 +74,18 @@ def test_the_event_loop_ticks_while_a_large_image_is_segmented(segment_of, nano_
     timer.stop()
     pans.stop()
     gaps, cpu = (np.diff([t[k] for t in ticks]) * 1000 for k in (0, 1))
+    # Before the first piece napari makes its first labels layer: once, and most of it napari's own.
+    running = np.array([t[0] for t in ticks[1:]]) > pieces[0]
     figures = {
+        "first_layer_ms": round(float(gaps[~running].max()), 1),
+        "first_layer_gui_cpu_ms": round(float(cpu[~running].max()), 1),
         "side_px": SIDE,
         "seconds": round(time.perf_counter() - began, 1),
         "median_ms": round(float(np.median(gaps)), 1),
         "p99_ms": round(float(np.percentile(gaps, 99)), 1),
-        "max_ms": round(float(gaps.max()), 1),
+        "max_ms": round(float(gaps[running].max()), 1),
         "p99_gui_cpu_ms": round(float(np.percentile(cpu, 99)), 1),
-        "max_gui_cpu_ms": round(float(cpu.max()), 1),
+        "max_gui_cpu_ms": round(float(cpu[running].max()), 1),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
     sys.stdout.write(f"\nsegmenting: {json.dumps(figures)}\n")
@@ -85,4 +93,5 @@ def test_the_event_loop_ticks_while_a_large_image_is_segmented(segment_of, nano_
         Path(FIGURES).mkdir(parents=True, exist_ok=True)
         (Path(FIGURES) / "segment_gaps.json").write_text(json.dumps(figures, indent=1))
     assert not dock.view.error_bar.text()
-    assert cpu.max() < LONGEST_GUI_CPU_MS
+    assert cpu[running].max() < LONGEST_GUI_CPU_MS
+    assert cpu.max() < FIRST_LAYER_MS

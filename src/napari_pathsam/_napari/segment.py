@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QEvent, QTimer
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QVBoxLayout, QWidget
 
 from napari_pathsam._napari.copy_as import origin_of
 from napari_pathsam._napari.layer_source import LayerSource, source_of
@@ -22,7 +22,7 @@ from napari_pathsam._napari.runner import QtRunner, ViewerModels
 from napari_pathsam._napari.segment_advice import encoding_text, pixel_size_text
 from napari_pathsam._napari.segment_extent import SHAPES, VIEW, parts_in_shapes
 from napari_pathsam._napari.segment_heads import HeadChoice, OwnHeads, head_in_file, read_heads
-from napari_pathsam._napari.segment_layers import ResultLayers
+from napari_pathsam._napari.segment_layers import ResultLayers, warm_up
 from napari_pathsam._napari.segment_search import SimilarSearch
 from napari_pathsam._napari.segment_view import SegmentView
 from napari_pathsam.core.errors import PathsamError, UnavailableError
@@ -96,6 +96,7 @@ class SegmentDock(QWidget):
         self._connect()
         self.view.heads.teach_button.setVisible(_is_registered(FINE_TUNE))
         self.view.heads.set_heads(heads)
+        self.runner.submit(warm_up)
         if model_loader is None:
             QTimer.singleShot(0, self._read_heads)
         self._choose_first_image()
@@ -194,9 +195,8 @@ class SegmentDock(QWidget):
 
     def show_in_front(self) -> None:
         """Show the dock, also where another one covers it."""
-        frame = self.parent()
-        for widget in (frame, self):
-            if isinstance(widget, QWidget):
+        for widget in (_frame(self), self):
+            if widget is not None:
                 widget.show()
                 widget.raise_()
 
@@ -500,6 +500,8 @@ class SegmentDock(QWidget):
         if event.type() == QEvent.ParentChange:
             if self.parent() is None and self._docked:
                 QTimer.singleShot(0, self.shut_down)
+            elif self.parent() is not None and not self._docked:
+                QTimer.singleShot(0, self._share_the_place)
             self._docked = self.parent() is not None
         return bool(super().event(event))
 
@@ -507,6 +509,19 @@ class SegmentDock(QWidget):
         """Closed as a window of its own."""
         self.shut_down()
         super().closeEvent(event)
+
+    def _share_the_place(self) -> None:
+        """Behind a tab with our other docks: one above the other, none would have room."""
+        from napari_pathsam._napari.annotate import AnnotateDock
+
+        mine, main = _frame(self), self.window()
+        others = [w for w in self.viewer.window.dock_widgets.values() if type(w) is AnnotateDock]
+        frame = _frame(others[0]) if others else None
+        if self._closed or mine is None or frame is None or not isinstance(main, QMainWindow):
+            return
+        if main.dockWidgetArea(frame) == main.dockWidgetArea(mine) and not mine.isFloating():
+            main.tabifyDockWidget(frame, mine)
+            mine.raise_()
 
     def _quit(self) -> None:
         """The application ends: let the threads finish what they are in the middle of."""
@@ -532,6 +547,14 @@ class SegmentDock(QWidget):
         self.layers.close()
         self.runner.close()
         self._files.close()
+
+
+def _frame(widget: QWidget) -> QDockWidget | None:
+    """The frame a docked widget is in."""
+    above = widget.parentWidget()
+    while above is not None and not isinstance(above, QDockWidget):
+        above = above.parentWidget()
+    return above
 
 
 def _is_registered(title: str) -> bool:

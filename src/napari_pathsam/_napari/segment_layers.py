@@ -308,6 +308,19 @@ class ResultLayers(QObject):
             self._timer.start()
 
 
+def warm_up() -> None:
+    """What napari does before its first labels layer with colours of one's own: it takes seconds.
+
+    It imports pandas and lets numba compile; called in the worker, the person need not wait for it.
+    """
+    import pandas  # noqa: F401
+    from napari.utils.colormaps import DirectLabelColormap
+
+    colormap = DirectLabelColormap(color_dict={None: "#ffffff", 0: "transparent", 1: "#ff0000"})
+    for dtype in (np.uint8, np.int32):
+        colormap.map(np.zeros((2, 2), dtype))
+
+
 def color_classes(layer: Labels, classes: ClassTable) -> None:
     """Colours and names of classes, and of “unsure”, for a layer whose ids are classes."""
     from napari.utils.colormaps import DirectLabelColormap
