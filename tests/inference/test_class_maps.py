@@ -15,8 +15,8 @@ from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.errors import BadImageError, BadWeightsError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import plan_tiles
+from napari_pathsam.inference.blending import Blend
 from napari_pathsam.inference.class_maps import (
-    Blend,
     ClassTile,
     PixelSizeWarning,
     SegmentSettings,

@@ -10,15 +10,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
-from napari_pathsam.core.class_map import UNSURE, drop_specks, fill_enclosed
+from napari_pathsam.core.class_map import drop_specks, fill_enclosed
 from napari_pathsam.core.errors import BadImageError, BadWeightsError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import Tile
+from napari_pathsam.inference.blending import Blend, grown
 from napari_pathsam.inference.embedding_cache import EmbeddingCache, model_identity
 from napari_pathsam.inference.working_grid import MppWarning, WorkingGrid, checked_mpp
 from napari_pathsam.io.slides import ArraySlide
@@ -31,8 +30,6 @@ LARGEST_PX = 16_384**2
 """Level-0 pixels of a region whose class map is held in memory."""
 LARGEST_BYTES = 2 * 2**30
 """Memory for the logits that are blended."""
-BAND_VALUES = 2**23
-"""Logits that are held at level-0 resolution at a time."""
 TIMED_TILES = 8
 """The time left follows the last so many tiles."""
 
@@ -256,7 +253,7 @@ def _segmented(
             logits = functional.interpolate(logits[None], size, mode="bilinear")[0]
         blend.add(tile, logits[:, : tile.region.height, : tile.region.width].float().cpu())
         # One cell more each way: there the new tile changed what lies between the cells.
-        seen = _grown(tile.region, 1).intersection(plan.cover)
+        seen = grown(tile.region, 1).intersection(plan.cover)
         assert seen is not None
         shown = plan.grid.level0_of(seen).intersection(plan.region)
         assert shown is not None  # every tile was planned for some of the region
@@ -313,82 +310,6 @@ def filled_up(pixels: NDArray[np.uint8], shape_yx: tuple[int, int]) -> NDArray[n
     if not any(after for _, after in pads):
         return pixels
     return np.pad(pixels, [*pads, (0, 0)], mode="reflect")
-
-
-def _grown(cells: Region, by: int) -> Region:
-    return Region(cells.y - by, cells.x - by, cells.height + 2 * by, cells.width + 2 * by)
-
-
-class Blend:
-    """The weighted mean of what overlapping tiles say, on the cells they cover together."""
-
-    def __init__(self, n_channels: int, cover: Region) -> None:
-        self._cover = cover
-        self._sum = torch.zeros(n_channels, *cover.shape_yx)
-        self._weight = torch.zeros(*cover.shape_yx)
-
-    def add(self, tile: Tile, logits: Tensor) -> None:
-        """``(K, h, w)`` of a tile; the order of tiles does not matter."""
-        weights = torch.from_numpy(tile.weights())
-        rows, columns = self._index(tile.region)
-        self._sum[:, rows, columns] += logits * weights
-        self._weight[rows, columns] += weights
-
-    def mean(self, cells: Region) -> Tensor:
-        """``(K, h, w)`` logits of cells that tiles have covered."""
-        rows, columns = self._index(cells)
-        return self._sum[:, rows, columns] / self._weight[rows, columns]
-
-    def class_map(
-        self, grid: WorkingGrid, region: Region, ids: NDArray[np.uint8], threshold: float
-    ) -> NDArray[np.uint8]:
-        """``(h, w)`` class ids of a level-0 region, from logits bilinear between the cells."""
-        cells = _grown(grid.cells_of(region), 2).intersection(self._cover)
-        assert cells is not None
-        logits = self._known(cells)
-        (sy, sx), (height, width) = grid.cell_level0_yx, region.shape_yx
-        ys = (torch.arange(height, dtype=torch.float64) + region.y + 0.5) / sy - 0.5 - cells.y
-        xs = (torch.arange(width, dtype=torch.float64) + region.x + 0.5) / sx - 0.5 - cells.x
-        out = np.empty((height, width), np.uint8)
-        rows = max(1, BAND_VALUES // (len(logits) * width))
-        for top in range(0, height, rows):
-            band = _bilinear(_bilinear(logits, ys[top : top + rows], 1), xs, 2)
-            best, channel = band.max(0)
-            found = ids[channel.numpy()]
-            if threshold > 0:
-                sure = 1 / (band - best).exp_().sum(0) >= threshold
-                found[~sure.numpy()] = UNSURE
-            out[top : top + rows] = found
-        return out
-
-    def _known(self, cells: Region) -> Tensor:
-        """Their logits; those no tile has covered yet are given their nearest neighbour's."""
-        rows, columns = self._index(cells)
-        weight = self._weight[rows, columns]
-        logits = self._sum[:, rows, columns] / weight.clamp(min=1e-12)
-        if bool((weight > 0).all()):
-            return logits
-        from scipy import ndimage
-
-        nearest = ndimage.distance_transform_edt(
-            (weight == 0).numpy(), return_distances=False, return_indices=True
-        )
-        y, x = torch.from_numpy(nearest).long()
-        return logits[:, y, x]
-
-    def _index(self, cells: Region) -> tuple[slice, slice]:
-        y, x = cells.y - self._cover.y, cells.x - self._cover.x
-        return slice(y, y + cells.height), slice(x, x + cells.width)
-
-
-def _bilinear(values: Tensor, at: Tensor, axis: int) -> Tensor:
-    """``values`` between its samples along one axis; beyond the last ones they stay."""
-    at = at.clamp(0, values.shape[axis] - 1)
-    low = at.floor().long()
-    share = (at - low).float()
-    share = share[:, None] if axis == 1 else share
-    high = (low + 1).clamp(max=values.shape[axis] - 1)
-    return torch.lerp(values.index_select(axis, low), values.index_select(axis, high), share)
 
 
 def finish(class_map: NDArray[np.uint8], settings: SegmentSettings) -> NDArray[np.uint8]:
