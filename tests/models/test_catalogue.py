@@ -127,3 +127,5 @@ def test_a_head_loads_with_exactly_the_model_it_was_trained_on(
     assert isinstance(loaded, PathSam)
     for name, tensor in tiny_pathsam.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
+    assert import_checkpoint(head) == "tiny-made"
+    assert isinstance(load_model("tiny-made", "cpu"), PathSam)

@@ -55,7 +55,7 @@ def _show(heading: str, entries: list[ModelEntry], imported: Iterable[str] = ())
         table.add_row(
             entry.name,
             entry.size_text,
-            _range(entry.mpp_range),
+            _range(_mpp_range(entry)),
             entry.licence + (" (on request)" if entry.gated else ""),
             "yes" if is_here(entry.name) else absent,
         )
@@ -94,8 +94,9 @@ def info(name: NameArgument) -> None:
         "what it is": entry.summary,
         "licence": f"{entry.licence} ({entry.licence_url})",
         "size": entry.size_text or "unknown",
-        "µm per pixel": _range(entry.mpp_range),
+        "µm per pixel": _range(_mpp_range(entry)),
     }
+    facts |= _classes(entry)
     if isinstance(entry.weights, Packaged):
         facts["here"] = "yes" if is_here(name) else "not in this installation"
     else:
@@ -107,13 +108,13 @@ def info(name: NameArgument) -> None:
     if name in encoders:
         facts |= _pixels(encoders[name])
     if is_here(name):
-        where = encoder_path(encoders[name]) if name in encoders else cached_path_of(entry)
+        where = encoder_path(encoders[name]) if name in encoders else _file(entry)
         facts["file"] = str(where)
     show_facts(facts)
 
 
-def cached_path_of(entry: ModelEntry) -> Path:
-    """Where a model's file lies, in the package or in the cache."""
+def _file(entry: ModelEntry) -> Path:
+    """Where a model's file lies, or would lie, in the package or in the cache."""
     from napari_pathsam.models.checkpoints import cached_path
     from napari_pathsam.models.sources import Packaged
 
@@ -197,22 +198,45 @@ def verify(
     """Read weights whole and compare them with what was recorded."""
     from napari_pathsam.models.catalogue import HEADS, MODELS, is_here, load_model
     from napari_pathsam.models.checkpoints import imported_models
-    from napari_pathsam.models.checkpoints import verify as verify_weights
     from napari_pathsam.models.encoder_files import imported_encoders
     from napari_pathsam.models.encoders import ENCODERS, load_encoder
-    from napari_pathsam.models.sources import Packaged
 
     encoders = dict.fromkeys((*ENCODERS, *imported_encoders()))
-    packaged = {n for n, e in (MODELS | HEADS).items() if isinstance(e.weights, Packaged)}
     known = dict.fromkeys((*MODELS, *HEADS, *imported_models(), *encoders))
     for one in [name] if name else [n for n in known if is_here(n)]:
         if one in encoders:
             load_encoder(one, "cpu")
-        elif one in packaged:
-            load_model(one, "cpu")
         else:
-            verify_weights(one)
+            load_model(one, "cpu")
         OUT.print(f"{one} is whole.")
+
+
+def _mpp_range(entry: ModelEntry) -> tuple[float, float] | None:
+    """Between which pixel sizes a model is at home; a head's own file says it."""
+    from napari_pathsam.models.checkpoints import read_card
+
+    path = _file(entry)
+    if entry.kind != "head" or not path.is_file():
+        return entry.mpp_range
+    card = read_card(path)
+    return card.config.mpp_range or (None if card.mpp is None else (card.mpp, card.mpp))
+
+
+def _classes(entry: ModelEntry) -> dict[str, str]:
+    from napari_pathsam.models.checkpoints import read_card
+    from napari_pathsam.models.pathsam_config import PathSamConfig
+
+    path = _file(entry)
+    if entry.kind != "head" or not path.is_file():
+        return {}
+    card = read_card(path)
+    assert isinstance(card.config, PathSamConfig)
+    assert card.classes is not None
+    return {
+        "made for": f"{card.config.tissue}, {card.config.stain}",
+        "stands on": card.config.base,
+        "classes": ", ".join(one.name for one in card.classes.classes),
+    }
 
 
 def _range(mpp_range: tuple[float, float] | None) -> str:

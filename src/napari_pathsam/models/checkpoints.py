@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +27,10 @@ from napari_pathsam.models.model_file import (
     check_layout,
     load_model_file,
     read_card,
+    replacing,
     save_model,
 )
+from napari_pathsam.models.pathsam_config import PathSamConfig
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import SAM2_CONFIGS, HieraConfig, Sam2Config
 from napari_pathsam.models.sources import HubFile, Url
@@ -42,7 +45,6 @@ __all__ = [
     "fetch",
     "import_checkpoint",
     "imported_models",
-    "load_cached",
     "load_model_file",
     "read_card",
     "save_model",
@@ -72,20 +74,15 @@ def imported_models() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in cache_dir().glob("*.safetensors")))
 
 
-def load_cached(path: Path) -> Sam2:
-    """A model from the cache, after its SHA-256 was compared with the recorded one."""
-    check_recorded(path)
-    return load_model_file(path)[0]
-
-
 def verify(name: str) -> Path:
     """Check a fetched or imported model whole: recorded SHA-256, tensors, shapes, values.
 
     Raises BadWeightsError when something is wrong, UnavailableError when it was not fetched.
     """
-    path = cached_path(name)
-    load_cached(path)
-    return path
+    from napari_pathsam.models.catalogue import load_model
+
+    load_model(name, "cpu")
+    return cached_path(name)
 
 
 # --- fetching ------------------------------------------------------------------------------------
@@ -156,6 +153,9 @@ def import_checkpoint(path: str | Path) -> str:
     if not path.is_file():
         raise UnavailableError(f"There is no file {path}. Check the path.")
     if path.suffix == ".safetensors":
+        head = read_card(path).config
+        if isinstance(head, PathSamConfig):
+            return _import_head(path, head.name)
         model, card = load_model_file(path)
         name = _free_name(model.name)
         model.config = model.config.model_copy(update={"name": name})
@@ -169,6 +169,19 @@ def import_checkpoint(path: str | Path) -> str:
             return entry.name
     name = _free_name(path.stem)
     _import_meta(path, name, digest, path.name, None)
+    return name
+
+
+def _import_head(path: Path, wish: str) -> str:
+    """A copy of a head's file, once it was loaded with what it stands on."""
+    from napari_pathsam.models.catalogue import load_model
+
+    load_model(path, "cpu")
+    name = _free_name(wish)
+    kept = cached_path(name)
+    with replacing(kept) as new:
+        shutil.copyfile(path, new)
+    record(kept, sha256_of(kept))
     return name
 
 

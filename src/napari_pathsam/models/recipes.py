@@ -36,8 +36,8 @@ class Recipe:
     def command(self) -> str:
         """What trains it."""
         return (
-            f"pathsam train --model {self.name} --images FOLDER --labels FOLDER --out MODEL"
-            ".safetensors"
+            f"pathsam train --model {self.name} --images FOLDER --labels FOLDER --mpp UM "
+            "--out MODEL.safetensors"
         )
 
 
