@@ -521,7 +521,7 @@ class SegmentDock(QWidget):
             return
         if main.dockWidgetArea(frame) == main.dockWidgetArea(mine) and not mine.isFloating():
             main.tabifyDockWidget(frame, mine)
-            mine.raise_()
+            QTimer.singleShot(0, mine.raise_)
 
     def _quit(self) -> None:
         """The application ends: let the threads finish what they are in the middle of."""

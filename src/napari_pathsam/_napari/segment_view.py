@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, Qt, Signal
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
@@ -205,12 +205,12 @@ class SegmentView(QWidget):
         self.status.setWordWrap(True)
         self._lay_out()
 
-    def event(self, event: QEvent) -> bool:
-        """As wide as its parts need in the viewer's style, which is only known later on."""
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """As wide as the parts need that are shown now, in the viewer's style."""
         if event.type() in (QEvent.Show, QEvent.LayoutRequest, QEvent.StyleChange):
             bar = self._scroll.verticalScrollBar().sizeHint().width()
-            self.setMinimumWidth(self._scroll.widget().minimumSizeHint().width() + bar)
-        return bool(super().event(event))
+            self.setMinimumWidth(self._inside.minimumSizeHint().width() + bar)
+        return bool(super().eventFilter(watched, event))
 
     def _lay_out(self) -> None:
         inside = QWidget()
@@ -248,7 +248,8 @@ class SegmentView(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
-        self._scroll = scroll
+        self._scroll, self._inside = scroll, inside
+        inside.installEventFilter(self)
         self.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Expanding)
 
 
