@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from napari_pathsam.cli import app
 from napari_pathsam.core.errors import BadFileError, BadWeightsError
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import Sam2Config, TimmConfig
-from napari_pathsam.training.augment import AugmentConfig, cut, jitter_stain, random_affine
+from napari_pathsam.training.augment import (
+    AugmentConfig,
+    cut,
+    darkness,
+    draw_stain,
+    optical_density,
+    random_affine,
+    stained,
+)
 from napari_pathsam.training.losses import dice_loss, focal_loss, soft_iou
 from napari_pathsam.training.prompt_data import (
     LabelledImage,
@@ -103,10 +114,24 @@ def test_stain_jitter_leaves_glass_almost_white_and_changes_stain() -> None:
     image = np.full((8, 8, 3), 255, np.uint8)
     image[:, 4:] = (130, 70, 160)
     jittered = [
-        jitter_stain(image, np.random.default_rng(i), stain=0.3, brightness=0.0) for i in range(20)
+        stained(
+            image, draw_stain(np.random.default_rng(i), AugmentConfig(stain=0.3, brightness=0.0))
+        )
+        for i in range(20)
     ]
     assert min(j[:, :4].min() for j in jittered) > 215
     assert np.std([j[0, 5] for j in jittered], axis=0).min() > 3
+
+
+@pytest.mark.parametrize("shade", [0.3, 1.0, 2.0])
+def test_density_makes_tissue_as_dark_as_asked_whatever_it_was(shade: float) -> None:
+    tissue = np.random.default_rng(0).integers(60, 160, (40, 40, 3))
+    image = (255 * (tissue / 255) ** shade).astype(np.uint8)
+    config = AugmentConfig(stain=0, brightness=0, density=(0.5, 0.5))
+    made = stained(image, draw_stain(np.random.default_rng(1), config))
+    assert darkness(optical_density(made)) == pytest.approx(0.5, rel=0.03)
+    glass = np.full((40, 40, 3), 250, np.uint8)
+    assert stained(glass, draw_stain(np.random.default_rng(1), config)).min() > 215
 
 
 def test_prompts_of_a_batch_lie_on_their_objects(rng: np.random.Generator) -> None:
@@ -136,8 +161,9 @@ def test_losses_against_hand_made_values() -> None:
     assert float(soft_iou(torch.tensor([[[1.0, 1.0], [-1, -1]]]), target)) == 0.5
 
 
-def test_the_packaged_recipe_is_read() -> None:
-    recipe = read_recipe("pathsam-nano")
+@pytest.mark.parametrize("name", ["pathsam-nano", "pathsam-nano-stains"])
+def test_the_packaged_recipes_are_read(name: str) -> None:
+    recipe = read_recipe(name)
     assert recipe.model_config_used().name == "pathsam-nano"
     assert {s.dataset for s in recipe.train.sources} == {"ebhi-seg", "tnbc"}
 
@@ -165,3 +191,25 @@ def test_the_command_says_which_data_set_is_missing(tmp_path: Path) -> None:
     assert isinstance(result.exception, BadFileError)
     assert "ebhi-seg" in str(result.exception)
     assert not out.exists()
+
+
+def test_the_command_goes_on_from_a_model(tmp_path: Path) -> None:
+    (tmp_path / "Slide_01").mkdir()
+    (tmp_path / "GT_01").mkdir()
+    one = discs()[0]
+    Image.fromarray(one.image).save(tmp_path / "Slide_01" / "01_1.png")
+    Image.fromarray((one.labels[0] > 0).astype(np.uint8) * 255).save(tmp_path / "GT_01/01_1.png")
+    train = {"steps": 1, "lr": 0.0, "trunk_lr": 0.0, "from_scratch": False}
+    fields = "\n".join(f"{k} = {str(v).lower()}" for k, v in train.items())
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "m.safetensors"
+    recipe.write_text(
+        f'base = "pathsam-nano"\nlicence = "none"\n[train]\n{fields}\n'
+        "[train.patch_px]\n64 = 2\n[train.patch_shares]\n64 = 1.0\n"
+        '[[train.sources]]\ndataset = "tnbc"\n'
+    )
+    start = str(files("napari_pathsam.weights") / "pathsam-nano.safetensors")
+    arguments = ["train", "--config", recipe, "--root", f"tnbc={tmp_path}", "--out", out]
+    result = CliRunner().invoke(app, [str(a) for a in [*arguments, "--start", start]])
+    assert result.exit_code == 0, result.output
+    before, after = load_file(start), load_file(out)
+    assert all(torch.allclose(before[k].float(), after[k].float(), atol=1e-3) for k in before)

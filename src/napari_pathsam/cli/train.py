@@ -189,6 +189,13 @@ def train(
             help="With --config pathsam-nano: ImageNet weights to start from (.safetensors).",
         ),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--start", rich_help_panel=LEARNING,
+            help="With --config pathsam-nano-stains: the model to go on from (.safetensors).",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="[0]", rich_help_panel=RUNNING)
     ] = None,
@@ -231,7 +238,7 @@ def train(
 
         recipe = read_class_recipe(config)
         if recipe is None:
-            _train_promptable(config, named, out, trunk, resume)
+            _train_promptable(config, named, out, trunk, start, resume)
             return
         if seed is not None:
             recipe = recipe.model_copy(update={"train": {**recipe.train, "seed": seed}})
@@ -270,7 +277,12 @@ def train(
 
 
 def _train_promptable(
-    config: str, roots: dict[str, Path], out: Path, trunk: Path | None, resume: bool
+    config: str,
+    roots: dict[str, Path],
+    out: Path,
+    trunk: Path | None,
+    start: Path | None,
+    resume: bool,
 ) -> None:
     from napari_pathsam.training.prompt_recipe import read_recipe, train_promptable
 
@@ -278,7 +290,7 @@ def _train_promptable(
     use_own_cores()
     out.parent.mkdir(parents=True, exist_ok=True)
     with progress("Reading the images", recipe.train.steps) as bar:
-        for report in train_promptable(recipe, roots, out, trunk=trunk, resume=resume):
+        for report in train_promptable(recipe, roots, out, trunk=trunk, start=start, resume=resume):
             told = (
                 f"loss {report.loss:.3f}, IoU {report.iou_first:.3f} at the first prompt, "
                 f"{report.iou_last:.3f} at the last"

@@ -19,11 +19,16 @@ _HED_INVERSE = np.linalg.inv(_HED)
 
 
 class AugmentConfig(BaseModel):
-    """How far each augmentation goes; 0 switches it off."""
+    """How far each augmentation goes; 0 (None for ``density``) switches it off.
+
+    ``density``: how dark the tissue comes out, between these two (:func:`darkness`). Laboratories
+    stain, and scanners expose, so differently that one data set says little about the next.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stain: float = 0.25
+    density: tuple[float, float] | None = None
     brightness: float = 0.1
     sharpness: float = 1.0
     noise: float = 4.0
@@ -33,39 +38,57 @@ class AugmentConfig(BaseModel):
 
 @dataclass(frozen=True)
 class StainMixing:
-    """A change of colours in optical density: ``(3, 3)`` matrix, ``(3,)`` shift, and a gain."""
+    """A change of colours in optical density.
+
+    ``(3, 3)`` matrix, ``(3,)`` shift, a gain, and the :func:`darkness` it starts from (None: the
+    image's own).
+    """
 
     matrix: NDArray[np.float32]
     shift: NDArray[np.float32]
     gain: float
+    darkness: float | None = None
 
 
-def draw_stain(rng: np.random.Generator, *, stain: float, brightness: float) -> StainMixing:
-    """Scale the amount of each stain by 1 ± ``stain`` in optical density.
+def draw_stain(rng: np.random.Generator, config: AugmentConfig) -> StainMixing:
+    """Scale the amount of each stain by 1 ± ``stain`` in optical density, after the overall one.
 
     Source: Tellez et al., Med. Image Anal. 58 (2019), HED augmentation.
     """
+    stain, brightness = config.stain, config.brightness
     amount = rng.uniform(1 - stain, 1 + stain, 3)
     shift = rng.uniform(-stain, stain, 3) * 0.1
     matrix = (_HED_INVERSE @ np.diag(amount) @ _HED).astype(np.float32)
     gain = 1 + rng.uniform(-brightness, brightness)
-    return StainMixing(matrix, (shift @ _HED).astype(np.float32), float(gain))
+    wanted = None
+    if config.density is not None:
+        wanted = float(np.exp(rng.uniform(*np.log(config.density))))
+    return StainMixing(matrix, (shift @ _HED).astype(np.float32), float(gain), wanted)
+
+
+def optical_density(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """``(H, W, 3)`` uint8 → how much light is absorbed: −ln of what comes through."""
+    density: NDArray[np.float32] = -np.log((image.astype(np.float32) + 1) / 256)
+    return density
+
+
+def darkness(density: NDArray[np.float32]) -> float:
+    """How dark the tissue of ``(H, W, 3)`` is: its grey optical density's upper quartile.
+
+    About 0.2 to 1.4 in H&E: 0.3 in TNBC, 0.6 in GlaS, 1.2 in EBHI-Seg.
+    """
+    return float(np.percentile(density[::4, ::4].mean(axis=2), 75))
 
 
 def stained(image: NDArray[np.uint8], mixing: StainMixing) -> NDArray[np.uint8]:
     """``(H, W, 3)`` uint8 in other colours."""
-    density = -np.log((image.astype(np.float32) + 1) / 256)
+    density = optical_density(image)
+    if mixing.darkness is not None:  # within reason: a patch of glass is not made tissue
+        density *= np.clip(mixing.darkness / max(darkness(density), 0.1), 1 / 6, 6)
     density = density @ mixing.matrix + mixing.shift
     jittered = mixing.gain * 256 * np.exp(-density) - 1
     result: NDArray[np.uint8] = np.clip(jittered, 0, 255).astype(np.uint8)
     return result
-
-
-def jitter_stain(
-    image: NDArray[np.uint8], rng: np.random.Generator, *, stain: float, brightness: float
-) -> NDArray[np.uint8]:
-    """:func:`draw_stain`, then :func:`stained`."""
-    return stained(image, draw_stain(rng, stain=stain, brightness=brightness))
 
 
 def jitter_sharpness(

@@ -190,7 +190,7 @@ class PatchMaker:
         sources = [index]
         if rng.random() < self.mosaic:
             sources += [int(i) for i in rng.integers(len(self.images), size=3)]
-        mixing = draw_stain(rng, stain=self.augment.stain, brightness=self.augment.brightness)
+        mixing = draw_stain(rng, self.augment)
         target = self._source(sources).target
         low, high = np.log(self.scale)
         # Outside of the image comes back as 0: labels are moved up so that it means "ignore".

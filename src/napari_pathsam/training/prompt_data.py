@@ -16,9 +16,10 @@ from napari_pathsam.core.prompts import innermost_point, next_click, tight_box
 from napari_pathsam.training.augment import (
     AugmentConfig,
     cut,
+    draw_stain,
     jitter_sharpness,
-    jitter_stain,
     random_affine,
+    stained,
 )
 
 STRIDE = 4  # of the decoder's masks
@@ -121,9 +122,7 @@ class PatchMaker:
         scale = float(np.exp(rng.uniform(low, high)))
         height, width = one.labels.shape[1:]
         theta = random_affine(rng, (height, width), patch_px, scale, self.augment)
-        image = jitter_stain(
-            one.image, rng, stain=self.augment.stain, brightness=self.augment.brightness
-        )
+        image = stained(one.image, draw_stain(rng, self.augment))
         pixels, labels = cut(image, one.labels, theta, patch_px)
         pixels = jitter_sharpness(
             pixels, rng, sharpness=self.augment.sharpness, noise=self.augment.noise

@@ -20,7 +20,7 @@ from napari_pathsam.core.errors import BadFileError, BadWeightsError
 from napari_pathsam.core.label_map import split_touching
 from napari_pathsam.datasets import open_dataset
 from napari_pathsam.datasets.base import Sample
-from napari_pathsam.models.model_file import save_model
+from napari_pathsam.models.model_file import load_tensors, save_model
 from napari_pathsam.models.sam2 import Sam2, TimmTrunk
 from napari_pathsam.models.sam2_config import SAM2_CONFIGS, Sam2Config
 from napari_pathsam.training.prompt_data import LabelledImage, SourceConfig
@@ -65,7 +65,7 @@ def read_recipe(name_or_path: str) -> PromptRecipe:
     except OSError as error:
         raise BadFileError(
             f"There is no recipe {name_or_path}: neither a file nor one that came with the "
-            "package (pathsam-nano)."
+            "package (pathsam-nano, pathsam-nano-stains)."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise BadFileError(f"{name_or_path} is not a training recipe: {error}") from error
@@ -142,9 +142,12 @@ def train_promptable(
     out: Path,
     *,
     trunk: Path | None = None,
+    start: Path | None = None,
     resume: bool = False,
 ) -> Iterator[PromptReport]:
     """Run a recipe; at the end the model file lies at ``out``.
+
+    ``trunk`` holds ImageNet weights to start from, or ``start`` is a model file to go on from.
 
     The state of an unfinished run is kept beside it (``.state.pt``); ``resume`` goes on from there
     and ends with the weights of a run that was never stopped.
@@ -155,12 +158,14 @@ def train_promptable(
     model = Sam2(recipe.model_config_used())
     if trunk is not None:
         load_trunk(model, trunk)
+    if start is not None:
+        load_tensors(start, model)
     model = model.to(memory_format=torch.channels_last)
     state = out.with_suffix(".state.pt")
     if not resume:
         state.unlink(missing_ok=True)
     yield from fit_prompts(model, images, config, resume=state)
-    base = [] if trunk is None else [{"name": trunk.name, "sha256": _sha256(trunk)}]
+    base = [{"name": one.name, "sha256": _sha256(one)} for one in (trunk, start) if one]
     provenance = {
         "recipe": recipe.model_dump(mode="json"),
         "n_images": len(images),
