@@ -205,3 +205,17 @@ def test_a_patch_larger_than_a_field_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="128 px"):
         ClassTrainer(tiny_pathsam, discs(1), (), quick.model_copy(update={"patch_px": 160}))
+
+
+def test_runs_of_several_seeds_share_their_embeddings(
+    tiny_pathsam: PathSam, discs: Discs, quick: TrainConfig
+) -> None:
+    images = discs(2)
+    makers = [
+        ClassTrainer(tiny_pathsam, images, [], quick.model_copy(update=seeds)).maker
+        for seeds in ({"seed": 1, "data_seed": 4}, {"seed": 2, "data_seed": 4}, {"seed": 2})
+    ]
+    one, same, other = (maker.patch(0, 0)[0] for maker in makers)
+    assert torch.equal(one, same)
+    assert makers[0].settings() == makers[1].settings()
+    assert not torch.equal(one, other)

@@ -50,6 +50,8 @@ class TrainConfig(BaseModel):
         Validations without a better score after which training stops; None: never.
     ema
         Decay of the averaged weights, which are what is kept; None: no averaging.
+    data_seed
+        Of the augmented copies, where runs with several seeds are to share their embeddings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,6 +79,7 @@ class TrainConfig(BaseModel):
     patience: Annotated[int, Field(ge=1)] | None = None
     precision: Literal["half", "single"] = "half"
     seed: int = 0
+    data_seed: int | None = None
 
 
 _PROFILES: dict[str, dict[str, Any]] = {

@@ -64,7 +64,7 @@ class ClassTrainer:
             network_px=_network_px(model, config.patch_px),
             scale=config.scale,
             mosaic=config.mosaic,
-            seed=config.seed,
+            seed=config.seed if config.data_seed is None else config.data_seed,
         )
         self.features = Features(model, self.maker, config, cache)
         model.train_only(config.parts)
