@@ -5,9 +5,10 @@ import pytest
 
 from napari_pathsam.core.errors import BadFileError, BadImageError, UnavailableError
 from napari_pathsam.datasets import DATASETS, open_dataset, recognise
-from napari_pathsam.datasets.base import natural_key, refuse_leaks
+from napari_pathsam.datasets.base import refuse_leaks
 from napari_pathsam.datasets.crc_tissue import CLASSES, TISSUES, fold_of
 from napari_pathsam.datasets.ebhi_seg import DIAGNOSES, NOMINAL_MPP, split_of
+from napari_pathsam.datasets.layout import natural_key
 
 BINARY = (np.indices((20, 30)).sum(axis=0) % 7 == 0).astype(np.uint8) * 255
 

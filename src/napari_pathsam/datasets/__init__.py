@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_pathsam.core.errors import BadFileError, UnavailableError
-from napari_pathsam.datasets.base import DataSet, LabelKind, Sample, checked_folder
+from napari_pathsam.datasets.base import DataSet, LabelKind, Sample
 from napari_pathsam.datasets.crc_tissue import CRC_TISSUE
 from napari_pathsam.datasets.ebhi_seg import EBHI_SEG
 from napari_pathsam.datasets.folder import folder_samples
 from napari_pathsam.datasets.glas import GLAS
+from napari_pathsam.datasets.layout import checked_folder
 from napari_pathsam.datasets.tnbc import TNBC
 
 DATASETS: dict[str, DataSet] = {d.name: d for d in (GLAS, EBHI_SEG, TNBC, CRC_TISSUE)}

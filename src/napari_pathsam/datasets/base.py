@@ -1,9 +1,9 @@
-"""Sample and DataSet: what every published data set is to the rest of the package."""
+"""Sample and DataSet: what every data set is to the rest of the package."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -12,11 +12,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pathsam.core.errors import BadFileError, BadImageError, UnavailableError
+from napari_pathsam.datasets.layout import (
+    checked_folder,
+    checksum,
+    images_by_stem,
+    listed_sums,
+    natural_key,
+)
+
+__all__ = [
+    "UNKNOWN_ID",
+    "Checked",
+    "DataSet",
+    "LabelKind",
+    "Pixels",
+    "Sample",
+    "StainNorm",
+    "checked_folder",
+    "images_by_stem",
+    "leaking",
+    "overriding",
+    "read_files",
+    "refuse_duplicates",
+    "refuse_leaks",
+]
 
 LabelKind = Literal["instances", "classes", "binary"]
 """What the ids of a label image are: objects, classes, or just "labelled"."""
+StainNorm = Literal["macenko"]
+UNKNOWN_ID = 255
+"""The id of class labels that means "nobody looked here"."""
 
-IMAGE_SUFFIXES = (".png", ".bmp", ".webp", ".tif", ".tiff", ".jpg", ".jpeg")
+Pixels = tuple[NDArray[np.uint8], NDArray]
+"""An image ``(H, W, 3)`` and its label map ``(H, W)``."""
+
+
+def read_files(sample: Sample) -> Pixels:
+    """An image file and its label image; without one, all of the image is of its class."""
+    from napari_pathsam.io.images import read_labels, read_rgb
+
+    image, _ = read_rgb(sample.image_path)
+    if sample.labels_path is None:
+        return image, np.full(image.shape[:2], sample.class_id or 0, np.uint8)
+    return image, read_labels(sample.labels_path)
 
 
 @dataclass(frozen=True)
@@ -39,6 +77,10 @@ class Sample:
         When given, every labelled pixel is of this class, whatever its id on disk.
     nominal_mpp
         What to take for an unpublished pixel size: an estimate, and to be reported as one.
+    reader
+        How the files become pixels; a value that travels to worker processes.
+    stain_norm
+        How the image's stains are brought to a common look, if at all.
     """
 
     name: str
@@ -50,26 +92,23 @@ class Sample:
     label_kind: LabelKind
     class_id: int | None = None
     nominal_mpp: float | None = None
+    reader: Callable[[Sample], Pixels] = read_files
+    stain_norm: StainNorm | None = None
 
     @property
     def homogeneous(self) -> bool:
         """Whether the image shows one class and has no label image: a tile sorted into a folder."""
-        return self.labels_path is None
+        return self.labels_path is None and self.reader is read_files
 
-    def load(self) -> tuple[NDArray[np.uint8], NDArray]:
-        """Image ``(H, W, 3)`` and label map ``(H, W)``.
+    def load(self) -> Pixels:
+        """Image ``(H, W, 3)`` uint8 and label map ``(H, W)``.
 
         Raises
         ------
         BadImageError, BadFileError
             A file is damaged, or the two differ in size; the message names the file.
         """
-        from napari_pathsam.io.images import read_labels, read_rgb
-
-        image, _ = read_rgb(self.image_path)
-        if self.labels_path is None:
-            return image, np.full(image.shape[:2], self.class_id or 0, np.uint8)
-        labels = read_labels(self.labels_path)
+        image, labels = self.reader(self)
         if image.shape[:2] != labels.shape:
             raise BadImageError(
                 f"{self.image_path.name} has {image.shape[0]} × {image.shape[1]} pixels, its "
@@ -78,27 +117,47 @@ class Sample:
             )
         if self.class_id is not None:
             labels = np.where(labels != 0, self.class_id, 0).astype(np.uint8)
+        if self.stain_norm is not None:
+            from napari_pathsam.core.stain_norm import macenko
+
+            image = macenko(image)
         return image, labels
 
 
 @dataclass(frozen=True)
+class Checked:
+    """One step of looking through a download: how far it is, and what is wrong, if anything."""
+
+    done: int
+    total: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class DataSet:
-    """A published data set: where it is from, what it is, and how its folder is read.
+    """A data set: where it is from, what it is, and how its folder is read.
 
     Attributes
     ----------
     find
-        From the folder to every sample in it, with its split; reads names, not pixels.
+        From the folder to every sample in it, with its split; reads names, not pixels. Nothing
+        where the folder is not this data set's.
     splits
         Names a split may be asked for by; ``"all"`` is always one more.
-    default_split
-        The split that is measured when none is named.
+    default_split, train_split, val_split
+        What is measured, trained on and validated on when no split is named.
     expected
-        Number of images of each split in the complete download.
+        Number of images (slides) of each split in the complete download; "all": of all of them.
     official_split
         Whether the split is the publishers'; one of ours never shares a group.
     targets
         Where the labels can be read in more than one way: each way by name.
+    patches
+        Where images are too large to be read whole: what each is cut into, without overlap.
+    archives
+        SHA-256 of the published archives, by file name.
+    of_root
+        Where the classes stand in the folder: the data set with those of this one.
     """
 
     name: str
@@ -111,12 +170,17 @@ class DataSet:
     classes: tuple[str, ...]
     splits: tuple[str, ...]
     default_split: str
-    expected: dict[str, int]
+    expected: Mapping[str, int]
     layout: str
     notes: str
     find: Callable[[Path], list[Sample]]
     official_split: bool = False
+    train_split: str | None = "train"
+    val_split: str | None = None
     targets: Mapping[str, DataSet] = field(default_factory=dict)
+    patches: Callable[[Sample], list[Sample]] | None = None
+    archives: Mapping[str, str] = field(default_factory=dict)
+    of_root: Callable[[DataSet, Path], DataSet] | None = None
 
     def aiming(self, target: str | None) -> DataSet:
         """The data set with its labels read in this way; None: as they are read by default.
@@ -133,6 +197,10 @@ class DataSet:
             raise UnavailableError(f"{self.name} has no target {target!r}; {ways}.")
         return self.targets[target]
 
+    def at(self, root: Path) -> DataSet:
+        """The data set with the classes it has in this folder."""
+        return self if self.of_root is None else self.of_root(self, checked_folder(root))
+
     def samples(self, root: Path, split: str | None = None) -> list[Sample]:
         """The samples of one split (None: the default one; ``"all"``: whatever there is).
 
@@ -143,6 +211,18 @@ class DataSet:
         BadFileError
             The folder is not this data set's, the split is unknown or empty, a partner is missing.
         """
+        found = self._of_split(self._found(root), root, split)
+        if self.patches is None:
+            return found
+        cut = [patch for whole in found for patch in self.patches(whole)]
+        if not cut:
+            raise BadFileError(
+                f"No part of the {len(found)} images of {self.name} in {root} is labelled; look "
+                "whether the annotations belong to these images."
+            )
+        return cut
+
+    def _found(self, root: Path) -> list[Sample]:
         found = self.find(checked_folder(root))
         if not found:
             raise BadFileError(
@@ -152,6 +232,9 @@ class DataSet:
         refuse_duplicates(found)
         if not self.official_split:
             refuse_leaks(found)
+        return found
+
+    def _of_split(self, found: list[Sample], root: Path, split: str | None) -> list[Sample]:
         wanted = [_plain(part) for part in (split or self.default_split).split(",")]
         if wanted == ["all"]:
             return found
@@ -170,68 +253,59 @@ class DataSet:
                 )
         return [s for s in found if any(_in_split(_plain(s.split), part) for part in wanted)]
 
-    def verify(self, root: Path) -> list[str]:
+    def verify(self, root: Path, *, sums: bool = False) -> list[str]:
         """What is missing or wrong in a download, one sentence each; empty when it is complete."""
+        return [one.problem for one in self.checking(root, sums=sums) if one.problem]
+
+    def checking(self, root: Path, *, sums: bool = False) -> Iterator[Checked]:
+        """Count the images of each split, then read every one of them; closing it stops.
+
+        Slides are read at low resolution. With ``sums`` the checksums of published archives that
+        still lie in the folder, and those a checksum file in it lists, are compared too.
+        """
         try:
-            found = self.samples(root, "all")
+            found = self.at(root)._found(root)
         except BadFileError as error:
-            return [str(error)]
-        problems = []
-        for split, n in self.expected.items():
-            here = sum(s.split == split for s in found)
+            yield Checked(1, 1, str(error))
+            return
+        listed = list(_sums(self, root)) if sums else []
+        total = len(found) + len(listed)
+        for part, n in self.expected.items():
+            here = sum(part in (s.split, "all") for s in found)
             if here != n:
-                problems.append(f"{split}: {here} images, the complete data set has {n}.")
-        for sample in found:
-            try:
-                sample.load()
-            except (BadFileError, BadImageError, OSError) as error:
-                problems.append(f"{sample.name}: {error}")
-        return problems
+                yield Checked(0, total, f"{part}: {here} images, the complete data set has {n}.")
+        known = {0, UNKNOWN_ID, *range(1, len(self.at(root).classes) + 1)}
+        for done, sample in enumerate(found, start=1):
+            yield Checked(done, total, _problem(sample, known))
+        for done, (path, algorithm, digest) in enumerate(listed, start=len(found) + 1):
+            wrong = not path.exists() or checksum(path, algorithm) != digest
+            what = "is missing" if not path.exists() else f"is not the published file ({algorithm})"
+            told = f"{path.name} {what}; download it again." if wrong else None
+            yield Checked(done, total, told)
 
 
-def checked_folder(root: Path) -> Path:
-    """The folder, when it is one; BadFileError otherwise."""
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise BadFileError(f"{root} {what}; give the folder that holds the data set.")
-    return root
+def _problem(sample: Sample, known: set[int]) -> str | None:
+    """What is wrong with one sample, if anything."""
+    try:
+        _, labels = sample.load()
+    except (BadFileError, BadImageError, OSError) as error:
+        return f"{sample.name}: {error}"
+    if sample.label_kind == "classes":
+        strange = sorted({int(i) for i in np.unique(labels)} - known)
+        if strange:
+            return f"{sample.name}: its labels hold the ids {strange[:8]}, which are no classes."
+    return None
 
 
-def images_by_stem(folder: Path) -> dict[str, Path]:
-    """Image files of one folder by name without suffix, in natural order.
-
-    Raises
-    ------
-    BadFileError
-        Two images have one stem, so that it is not clear which the labels belong to.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=natural_key):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
-        if path.stem in found:
-            raise BadFileError(
-                f"{folder} holds both {found[path.stem].name} and {path.name}; labels find their "
-                "image by its name without suffix, so one of the two has to go."
-            )
-        found[path.stem] = path
-    return found
-
-
-def natural_key(path: Path | str) -> list[tuple[int, str]]:
-    """Sort key that puts ``testA_2`` before ``testA_10``."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
-
-
-def partner(labels: dict[str, Path], stem: str, image: Path, folder: Path) -> Path:
-    """The label image of this stem; BadFileError names the image that has none."""
-    if stem not in labels:
-        raise BadFileError(
-            f"{image.name} has no labels: {folder} holds no {stem} with one of the suffixes "
-            f"{' '.join(IMAGE_SUFFIXES)}. Add the label image, or move the image elsewhere."
-        )
-    return labels[stem]
+def _sums(data: DataSet, root: Path) -> Iterator[tuple[Path, str, str]]:
+    """Files whose published digest is known: path, algorithm, digest."""
+    for name, digest in data.archives.items():
+        if (root / name).exists():
+            yield root / name, "sha256", digest
+    for name in ("checksums.md5", "checksums.txt", "checksums.sha256"):
+        if (root / name).exists():
+            for listed, digest in listed_sums(root / name).items():
+                yield root / listed, "md5" if len(digest) == 32 else "sha256", digest
 
 
 def refuse_duplicates(samples: Iterable[Sample]) -> None:
@@ -246,14 +320,18 @@ def refuse_duplicates(samples: Iterable[Sample]) -> None:
         seen[sample.name] = sample
 
 
-def refuse_leaks(samples: Sequence[Sample]) -> None:
-    """BadFileError when a group is in more than one split, naming the groups."""
+def leaking(samples: Iterable[Sample]) -> list[str]:
+    """Groups with images in more than one split, in natural order."""
     splits: dict[str, set[str]] = {}
     for sample in samples:
         splits.setdefault(sample.group, set()).add(sample.split)
-    leaking = sorted((g for g, s in splits.items() if len(s) > 1), key=natural_key)
-    if leaking:
-        named = ", ".join(leaking[:10]) + (" …" if len(leaking) > 10 else "")
+    return sorted((g for g, s in splits.items() if len(s) > 1), key=natural_key)
+
+
+def refuse_leaks(samples: Sequence[Sample]) -> None:
+    """BadFileError when a group is in more than one split, naming the groups."""
+    if found := leaking(samples):
+        named = ", ".join(found[:10]) + (" …" if len(found) > 10 else "")
         raise BadFileError(
             f"The split puts images of one patient on both sides: {named}. A figure measured so "
             "would be too good; put each patient, slide or case into one split only."
@@ -261,10 +339,22 @@ def refuse_leaks(samples: Sequence[Sample]) -> None:
 
 
 def overriding(
-    samples: Iterable[Sample], *, mpp: float | None = None, label_kind: LabelKind | None = None
+    samples: Iterable[Sample],
+    *,
+    mpp: float | None = None,
+    label_kind: LabelKind | None = None,
+    stain_norm: StainNorm | None = None,
 ) -> list[Sample]:
-    """The samples with this pixel size and kind of labels; None leaves each its own."""
-    return [replace(s, mpp=mpp or s.mpp, label_kind=label_kind or s.label_kind) for s in samples]
+    """The samples with this pixel size, kind of labels, stains; None leaves each its own."""
+    return [
+        replace(
+            s,
+            mpp=mpp or s.mpp,
+            label_kind=label_kind or s.label_kind,
+            stain_norm=stain_norm or s.stain_norm,
+        )
+        for s in samples
+    ]
 
 
 def _plain(split: str) -> str:

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from zlib import crc32
 
-from napari_pathsam.datasets.base import DataSet, Sample, images_by_stem
+from napari_pathsam.datasets.base import DataSet, Sample
+from napari_pathsam.datasets.layout import images_by_stem
 
 TISSUES = {
     "ADI": "adipose",
@@ -89,4 +90,5 @@ CRC_TISSUE = DataSet(
         "and holds the tiles the packaged head was trained on. Tiles are stain-normalised."
     ),
     find=find,
+    train_split="fold",
 )

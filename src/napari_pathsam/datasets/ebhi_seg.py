@@ -8,7 +8,8 @@ from pathlib import Path
 from zlib import crc32
 
 from napari_pathsam.core.errors import BadFileError
-from napari_pathsam.datasets.base import DataSet, Sample, images_by_stem, partner
+from napari_pathsam.datasets.base import DataSet, Sample
+from napari_pathsam.datasets.layout import images_by_stem, missing_labels, partner
 
 DIAGNOSES = (
     "Normal",
@@ -34,7 +35,7 @@ def find(root: Path) -> list[Sample]:
         if not images.is_dir():
             continue
         if not labels.is_dir():
-            raise BadFileError(f"{images} has no folder of labels beside it: {labels} is missing.")
+            raise missing_labels(images, labels)
         label_files = images_by_stem(labels)
         for stem, path in images_by_stem(images).items():
             case = case_of(stem)
@@ -97,7 +98,7 @@ _GLANDS = DataSet(
     classes=("gland",),
     splits=("train", "val"),
     default_split="val",
-    expected={},
+    expected={"all": 2228},
     layout="<diagnosis>/image/NAME.png with <diagnosis>/label/NAME.png, six diagnoses",
     notes=(
         "There is no official split: splits.csv (columns image and split) decides where it is "
@@ -107,6 +108,7 @@ _GLANDS = DataSet(
         "High-grade IN, Serrated adenoma or Adenocarcinoma."
     ),
     find=find,
+    val_split="val",
 )
 _LESIONS = replace(_GLANDS, label_kind="classes", classes=DIAGNOSES, find=find_lesions)
 

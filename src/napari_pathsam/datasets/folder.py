@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_pathsam.core.errors import BadFileError
-from napari_pathsam.datasets.base import LabelKind, Sample, checked_folder, images_by_stem
+from napari_pathsam.datasets.base import LabelKind, Sample
+from napari_pathsam.datasets.layout import checked_folder, images_by_stem
 
 LABEL_ENDINGS = ("", "_anno", "_mask", "_label", "_labels")
 """What a label image's name may add to its image's."""

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from napari_pathsam.core.errors import BadFileError
-from napari_pathsam.datasets.base import DataSet, Sample, images_by_stem, partner
+from napari_pathsam.datasets.base import DataSet, Sample
+from napari_pathsam.datasets.layout import images_by_stem, partner
 
 MPP = 0.62005
 

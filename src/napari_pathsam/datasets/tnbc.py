@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_pathsam.core.errors import BadFileError
-from napari_pathsam.datasets.base import (
-    DataSet,
-    Sample,
-    images_by_stem,
-    natural_key,
-    partner,
-)
+from napari_pathsam.datasets.base import DataSet, Sample
+from napari_pathsam.datasets.layout import images_by_stem, missing_labels, natural_key, partner
 
 MPP = 0.25
 VAL_PATIENTS = ("08", "09")
@@ -25,7 +19,7 @@ def find(root: Path) -> list[Sample]:
     for slide in sorted(folder.glob("Slide_*"), key=natural_key):
         labels = folder / slide.name.replace("Slide_", "GT_")
         if not labels.is_dir():
-            raise BadFileError(f"{slide} has no folder of labels beside it: {labels} is missing.")
+            raise missing_labels(slide, labels)
         label_files = images_by_stem(labels)
         for stem, path in images_by_stem(slide).items():
             patient = stem[:2]
@@ -54,11 +48,17 @@ TNBC = DataSet(
     classes=("nucleus",),
     splits=("train", "val"),
     default_split="val",
-    expected={},
+    expected={"all": 50},
     layout="Slide_01/01_1.png with GT_01/01_1.png, a folder for each patient",
     notes=(
         "There is no official split: patients 08 and 09 are val, the others train. Touching "
         "nuclei are merged in the labels."
     ),
     find=find,
+    val_split="val",
+    archives={
+        "TNBC_NucleiSegmentation.zip": (
+            "da708c3a988f4ad4b9bbb9283b387faf703f0bc0e5e689927306bd27ea13a57f"
+        )
+    },
 )
