@@ -12,7 +12,7 @@ from napari_pathsam._napari.segment_layers import UNSURE
 from napari_pathsam._napari.segment_table import COUNT, MM2, NAME, PX
 from napari_pathsam.inference.class_maps import segment_classes
 from napari_pathsam.inference.objects import instances
-from napari_pathsam.workspace.segmenting import SegmentOptions
+from napari_pathsam.workspace.segment_request import SegmentOptions
 
 pytestmark = pytest.mark.gui
 

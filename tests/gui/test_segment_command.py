@@ -11,7 +11,7 @@ from npe2 import PluginManifest
 from PIL import Image
 
 from napari_pathsam.io.images import read_labels
-from napari_pathsam.workspace.segmenting import SegmentOptions
+from napari_pathsam.workspace.segment_request import SegmentOptions
 
 pytestmark = pytest.mark.gui
 

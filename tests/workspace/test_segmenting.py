@@ -11,13 +11,9 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.class_maps import segment_classes
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.workspace import ArraySource, InlineRunner
+from napari_pathsam.workspace.segment_request import Part, SegmentOptions, SegmentRequest
 from napari_pathsam.workspace.segment_result import GuardedArray
-from napari_pathsam.workspace.segmenting import (
-    Part,
-    Segmenting,
-    SegmentOptions,
-    SegmentRequest,
-)
+from napari_pathsam.workspace.segmenting import Segmenting
 
 SHAPE = (200, 260)
 

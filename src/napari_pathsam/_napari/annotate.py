@@ -11,15 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QCoreApplication, QEvent, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QCursor
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout
 
 from napari_pathsam._napari.annotate_view import AnnotateView
 from napari_pathsam._napari.cheat_sheet import CheatSheet
 from napari_pathsam._napari.class_edits import change_classes
 from napari_pathsam._napari.class_table import ClassCount
 from napari_pathsam._napari.copy_as import origin_of
+from napari_pathsam._napari.docking import Dock
 from napari_pathsam._napari.export import Labels, write
 from napari_pathsam._napari.keys import TOOL_IDS, KeyBinder, Keys
 from napari_pathsam._napari.model_panel import ModelPanel
@@ -42,13 +43,11 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QMenu
 
 
-class AnnotateDock(QWidget):
+class AnnotateDock(Dock):
     """Click on an object, or draw a box round it; accept; go on to the next.
 
     ``model_loader(name, device)``, ``journal_dir`` and ``keys`` are for tests.
     """
-
-    _docked = False
 
     def __init__(
         self,
@@ -68,7 +67,6 @@ class AnnotateDock(QWidget):
         self.session = Session(viewer, self.workspace, self.runner, self)
         self.keys = keys or Keys()
         self._cheat_sheet: CheatSheet | None = None
-        self._closed = False
         self._bound_layers: list[Any] | None = None
         self.models = ModelPanel(self.runner, self._files, loader)
         self.view = AnnotateView(viewer, self.models, self.export)
@@ -125,7 +123,6 @@ class AnnotateDock(QWidget):
         session.failed.connect(self.view.error_bar.say)
         self.viewer.layers.events.inserted.connect(self._on_inserted)
         self.viewer.mouse_drag_callbacks.append(self._on_mouse)
-        QCoreApplication.instance().aboutToQuit.connect(self._quit)
         for signal, slot in self._workspace_slots():
             signal.connect(slot)
 
@@ -381,29 +378,12 @@ class AnnotateDock(QWidget):
 
     # --- the end ---
 
-    def event(self, event: Any) -> bool:
-        """Being taken out of its frame is how napari closes a dock: no close event comes then."""
-        if event.type() == QEvent.ParentChange:
-            if self.parent() is None and self._docked:
-                QTimer.singleShot(0, self.shut_down)
-            self._docked = self.parent() is not None
-        return bool(super().event(event))
-
-    def closeEvent(self, event: Any) -> None:
-        """Closed as a window of its own."""
-        self.shut_down()
-        super().closeEvent(event)
-
-    def _quit(self) -> None:
-        """The application ends: let the threads finish what they are in the middle of."""
+    def finish_threads(self) -> None:
         self.runner.close(wait_s=2)
         self._files.close(wait_s=2)
 
-    def shut_down(self) -> None:
+    def stop(self) -> None:
         """Stop all work and leave the viewer as it was; accepted objects stay in it."""
-        if self._closed:
-            return
-        self._closed = True
         self.models.close_work()
         self._left_timer.stop()
         self._binder.unbind()

@@ -7,29 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QCoreApplication, QEvent, QTimer
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QVBoxLayout
 
 from napari_pathsam._napari.copy_as import origin_of
+from napari_pathsam._napari.docking import Dock
 from napari_pathsam._napari.layer_source import LayerSource, source_of
 from napari_pathsam._napari.layer_watch import LayerWatch
-from napari_pathsam._napari.model_chooser import Catalogue, Fetch
 from napari_pathsam._napari.plane import view_of
 from napari_pathsam._napari.runner import QtRunner, ViewerModels
 from napari_pathsam._napari.segment_advice import encoding_text, pixel_size_text
 from napari_pathsam._napari.segment_extent import SHAPES, VIEW, parts_in_shapes
-from napari_pathsam._napari.segment_heads import HeadChoice, OwnHeads, head_in_file, read_heads
-from napari_pathsam._napari.segment_layers import ResultLayers, warm_up
+from napari_pathsam._napari.segment_heads import HeadChoice, OwnHeads
+from napari_pathsam._napari.segment_layers import warm_up
+from napari_pathsam._napari.segment_models import HeadSupply
+from napari_pathsam._napari.segment_results import ShownResults
 from napari_pathsam._napari.segment_search import SimilarSearch
 from napari_pathsam._napari.segment_view import SegmentView
 from napari_pathsam.core.errors import PathsamError, UnavailableError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.scripting import ImageOrigin, segment_command, segment_python
+from napari_pathsam.workspace.segment_request import Part, Progress, SegmentRequest
 from napari_pathsam.workspace.segment_result import SegmentResult
-from napari_pathsam.workspace.segmenting import Part, Progress, Segmenting, SegmentRequest
+from napari_pathsam.workspace.segmenting import Segmenting
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -43,13 +45,11 @@ MODELS_KEPT = 6
 """Heads are small beside their base; going back to one must not load it again."""
 
 
-class SegmentDock(QWidget):
+class SegmentDock(Dock):
     """Choose what to find; press the button; watch it appear.
 
     ``model_loader(name, device)``, ``heads`` and ``own_heads`` are for tests.
     """
-
-    _docked = False
 
     def __init__(
         self,
@@ -65,30 +65,18 @@ class SegmentDock(QWidget):
         self._files = QtRunner(self)
         self.image: Image | None = None
         self.source: LayerSource | None = None
-        self._closed = False
         self._mpp: dict[str, float | None] = {}  # as typed, by image
         self._chosen: dict[str, str] = {}  # the head last used, by image
-        self._of_run: tuple[Any, Any] | None = None  # image layer and plane of the run
-        self._shown: dict[tuple[str, str], SegmentResult] = {}
         self._cache: EmbeddingCache | None = None
-        self._own_heads = own_heads or OwnHeads()
         self.load = model_loader or ViewerModels(self.runner, keep=MODELS_KEPT)
         self.segmenting = Segmenting(self.load, self.runner, self.embedding_cache)
-        self.layers = ResultLayers(self.viewer, self)
+        self.results = ShownResults(self.viewer, self.segmenting, self)
         self.view = SegmentView(self.viewer)
+        self.supply = HeadSupply(self.view, self.runner, self._files, own_heads or OwnHeads(), self)
         self.similar = SimilarSearch(self)
-        self._fetch = Fetch(self._files, self)
-        self._fetch_button = self.view.fetch_bar.add(
-            "Download", "Fetch the weights", self._on_fetch
-        )
         self._take_button = self.view.mpp_bar.add(
             "", "Use the pixel size the model works at for this image", self._take_mpp
         )
-        self._recount_timer = QTimer(self)
-        self._recount_timer.setSingleShot(True)
-        self._recount_timer.setInterval(600)
-        self._recount_timer.timeout.connect(self._recount)
-        self._to_recount: SegmentResult | None = None
         self._watch = LayerWatch(self.viewer, self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -108,7 +96,6 @@ class SegmentDock(QWidget):
         view.images.value_changed.connect(self.open_image)
         view.pixel_size.value_changed.connect(self._on_pixel_size)
         view.heads.value_changed.connect(self._on_head)
-        view.heads.file_chosen.connect(self._on_file)
         view.heads.teach_wanted.connect(self._teach)
         view.extent.value_changed.connect(lambda _: self._advise())
         view.options.value_changed.connect(self._advise)
@@ -118,23 +105,18 @@ class SegmentDock(QWidget):
         view.copy_button.said.connect(view.status.setText)
         view.copy_button.python = lambda: self._copied(segment_python)
         view.copy_button.command = lambda: self._copied(segment_command)
-        self._fetch.progressed.connect(view.fetch_bar.say)
-        self._fetch.done.connect(self._on_fetched)
-        self._fetch.failed.connect(self._on_fetch_failed)
-        self.layers.painted.connect(self._on_painted)
-        self.layers.gone.connect(self._on_gone)
+        self.supply.changed.connect(self._on_head)
+        self.supply.failed.connect(self._on_failed)
+        self.results.changed.connect(self._on_results)
+        self.results.said.connect(self._say)
         self._watch.changed.connect(self._on_look)
         for signal, slot in self._signals():
             signal.connect(slot)
-        QCoreApplication.instance().aboutToQuit.connect(self._quit)
 
     def _signals(self) -> tuple[tuple[Any, Callable], ...]:
         s, v = self.segmenting, self.viewer
         return (
             (s.progress_changed, self.show_progress),
-            (s.result_changed, self._on_result),
-            (s.piece_written, self._on_piece),
-            (s.finished, self._on_finished),
             (s.status, self._say),
             (s.failed, self._on_failed),
             (v.layers.events.inserted, self._on_inserted),
@@ -174,7 +156,7 @@ class SegmentDock(QWidget):
         kind, _ = self.view.extent.value()
         parts = self.parts()
         seen = view_of(self.viewer, self.source.plane, self.source.shape_yx)
-        self._of_run = (self.image, self.source.plane)
+        self.results.begin(self.image, self.source.plane)
         self._chosen[self.source.key] = head.name
         self.segmenting.start(
             SegmentRequest(
@@ -192,13 +174,6 @@ class SegmentDock(QWidget):
         """Stop what is running; what is done of a segmentation stays."""
         self.similar.cancel()
         self.segmenting.cancel()
-
-    def show_in_front(self) -> None:
-        """Show the dock, also where another one covers it."""
-        for widget in (_frame(self), self):
-            if widget is not None:
-                widget.show()
-                widget.raise_()
 
     @property
     def mpp(self) -> float | None:
@@ -242,74 +217,21 @@ class SegmentDock(QWidget):
         """Open the Fine-tune dock."""
         self.viewer.window.add_plugin_dock_widget("napari-pathsam", FINE_TUNE)
 
-    # --- models ---
-
     def _read_heads(self) -> None:
         if not self._closed:
-            self.runner.submit(
-                read_heads, tuple(self._own_heads.files), then=self._on_heads,
-                failed=lambda error: self._on_failed(str(error)),
-            )  # fmt: skip
+            self.supply.read()
 
-    def _on_heads(self, found: tuple[tuple[HeadChoice, ...], Catalogue]) -> None:
-        heads, catalogue = found
-        self.view.heads.set_heads(heads)
-        self.view.heads.set_devices(catalogue.devices)
-        self._on_head()
-
-    def _on_file(self, path: str) -> None:
-        """A model file of the person's own."""
-        from pathlib import Path
-
-        self.runner.submit(
-            head_in_file, Path(path), then=partial(self._on_own_head, path),
-            failed=lambda error: self._on_failed(str(error)),
-        )  # fmt: skip
-
-    def _on_own_head(self, path: str, head: HeadChoice | None) -> None:
-        if head is None:
-            self._on_failed(
-                f"{path} is a model that answers clicks and knows no classes. Use it in the "
-                "Annotate dock; here a model with classes is wanted, as `pathsam train` writes."
-            )
-            return
-        self._own_heads.add(path)
-        others = [h for h in self.view.heads.heads() if h.name != head.name]
-        self.view.heads.set_heads([*others, head])
-        self.view.heads.set_value(head.name)
-        self._on_head()
+    # --- what it says ---
 
     def _on_head(self) -> None:
-        head = self.view.heads.value()
         self.view.error_bar.say("")
-        self.view.fetch_bar.say(
-            f"{head.title} is not on this machine yet: {head.size_text}, licence {head.licence}."
-            if head is not None and not head.ready
-            else ""
-        )
+        self.supply.tell()
         self._show_table()
         self._advise()
 
-    def _on_fetch(self) -> None:
-        head = self.view.heads.value()
-        if self._fetch.running:
-            self._fetch.cancel()
-            self._fetch_button.setText("Download")
-            self.view.fetch_bar.say("The download was cancelled; nothing was kept.")
-        elif head is not None:
-            self._fetch_button.setText("Cancel")
-            self._fetch.start(head)  # type: ignore[arg-type]  # has a name and a title
-
-    def _on_fetched(self, _name: str) -> None:
-        self._fetch_button.setText("Download")
-        self.view.fetch_bar.say("")
-        self._read_heads()
-
-    def _on_fetch_failed(self, text: str) -> None:
-        self._fetch_button.setText("Download")
-        self.view.fetch_bar.say(text)
-
-    # --- what it says ---
+    def _on_results(self) -> None:
+        self._show_table()
+        self._advise()
 
     def _advise(self) -> None:
         """Say what the pixel size and the encoding mean for what is chosen."""
@@ -382,49 +304,7 @@ class SegmentDock(QWidget):
         self.view.progress.show_progress(progress)
         self.view.run_button.setEnabled(progress is None and self.image is not None)
 
-    def _on_result(self, result: SegmentResult) -> None:
-        """A run begins to fill a result."""
-        if self._of_run is None:
-            return
-        key = (result.image_key, result.request.model)
-        before = self._shown.get(key)
-        if before is not None and before is not result:
-            kept = self.layers.layer(before)
-            self.layers.let_go(before)
-            if kept is not None:
-                self._say(f"You changed “{kept.name}” by hand: it stays as it is, and this run "
-                          "fills a new layer.")  # fmt: skip
-        else:
-            self._say("")
-        self._shown[key] = result
-        self.layers.show(result, *self._of_run)
-        self._show_table()
-
-    def _on_piece(self, result: SegmentResult, region: Region) -> None:
-        self.layers.redraw(result, region)
-
-    def _on_finished(self, result: SegmentResult) -> None:
-        self.layers.finish(result)
-        self._show_table()
-        self._advise()
-
-    # --- from the layers ---
-
-    def _on_painted(self, result: SegmentResult) -> None:
-        self._to_recount = result
-        self._recount_timer.start()
-
-    def _recount(self) -> None:
-        if self._to_recount is not None:
-            self.segmenting.recount(self._to_recount)
-
-    def _on_gone(self, result: SegmentResult) -> None:
-        running = self.segmenting.result is result
-        self._shown = {k: r for k, r in self._shown.items() if r is not result}
-        self.segmenting.let_go(result)
-        self._show_table()
-        if running:
-            self._say("The layer of this run was removed: the run was stopped.")
+    # --- from the viewer ---
 
     def _on_image(self) -> None:
         there = self.source is not None
@@ -460,8 +340,7 @@ class SegmentDock(QWidget):
     def _on_removed(self, event: Any) -> None:
         if self.image is not None and event.value == self.image:
             self.cancel()
-            self.layers.release(self.image)
-            self._shown = {}
+            self.results.release(self.image)
             self.open_image(None)
 
     def _on_camera(self, *_: Any) -> None:
@@ -482,61 +361,28 @@ class SegmentDock(QWidget):
             return
         self.source = new
         if old is None or new.key != old.key or new.shape_yx != old.shape_yx:
-            self.layers.show_only(self.image, new.key)
+            self.results.layers.show_only(self.image, new.key)
             self._on_image()
             return
         if not new.looks_like(old):
             self.segmenting.forget_encodings(new.key)
             self._advise()
         if not new.plane.same_place(old.plane) or new.mpp != old.mpp:
-            self.layers.place(self.image, new.plane)
+            self.results.layers.place(self.image, new.plane)
             self.view.pixel_size.set_value(self.mpp)
             self._advise()
 
     # --- the end ---
 
-    def event(self, event: Any) -> bool:
-        """Being taken out of its frame is how napari closes a dock: no close event comes then."""
-        if event.type() == QEvent.ParentChange:
-            if self.parent() is None and self._docked:
-                QTimer.singleShot(0, self.shut_down)
-            elif self.parent() is not None and not self._docked:
-                QTimer.singleShot(0, self._share_the_place)
-            self._docked = self.parent() is not None
-        return bool(super().event(event))
-
-    def closeEvent(self, event: Any) -> None:
-        """Closed as a window of its own."""
-        self.shut_down()
-        super().closeEvent(event)
-
-    def _share_the_place(self) -> None:
-        """Behind a tab with our other docks: one above the other, none would have room."""
-        from napari_pathsam._napari.annotate import AnnotateDock
-
-        mine, main = _frame(self), self.window()
-        others = [w for w in self.viewer.window.dock_widgets.values() if type(w) is AnnotateDock]
-        frame = _frame(others[0]) if others else None
-        if self._closed or mine is None or frame is None or not isinstance(main, QMainWindow):
-            return
-        if main.dockWidgetArea(frame) == main.dockWidgetArea(mine) and not mine.isFloating():
-            main.tabifyDockWidget(frame, mine)
-            QTimer.singleShot(0, mine.raise_)
-
-    def _quit(self) -> None:
-        """The application ends: let the threads finish what they are in the middle of."""
+    def finish_threads(self) -> None:
         self.runner.close(wait_s=2)
         self._files.close(wait_s=2)
 
-    def shut_down(self) -> None:
+    def stop(self) -> None:
         """Stop all work and leave the viewer as it is; results stay, as ordinary layers."""
-        if self._closed:
-            return
-        self._closed = True
         self.segmenting.close()
         self.similar.close()
-        self._fetch.cancel()
-        self._recount_timer.stop()
+        self.supply.close()
         self._watch.stop()
         for signal, slot in self._signals():
             with suppress(ValueError, TypeError, RuntimeError):
@@ -544,17 +390,9 @@ class SegmentDock(QWidget):
         view = self.view
         for chooser in (view.images, view.extent.shapes, view.similar.layers):
             chooser.disconnect_viewer()
-        self.layers.close()
+        self.results.close()
         self.runner.close()
         self._files.close()
-
-
-def _frame(widget: QWidget) -> QDockWidget | None:
-    """The frame a docked widget is in."""
-    above = widget.parentWidget()
-    while above is not None and not isinstance(above, QDockWidget):
-        above = above.parentWidget()
-    return above
 
 
 def _is_registered(title: str) -> bool:

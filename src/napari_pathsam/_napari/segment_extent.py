@@ -13,7 +13,7 @@ from napari_pathsam._napari.image_chooser import LayerChooser
 from napari_pathsam._napari.plane import Plane, plane_of
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import polygon_mask
-from napari_pathsam.workspace.segmenting import Part
+from napari_pathsam.workspace.segment_request import Part
 
 if TYPE_CHECKING:
     from napari.layers import Shapes

@@ -19,7 +19,7 @@ from napari_pathsam._napari.segment_review import (
 )
 from napari_pathsam._napari.segment_similar import SELECTED
 from napari_pathsam.workspace.prompting import DEFAULT_MODEL, Line, paragraph
-from napari_pathsam.workspace.segmenting import Progress, bounds
+from napari_pathsam.workspace.segment_request import Progress, bounds
 from napari_pathsam.workspace.similar_work import (
     Components,
     Look,

@@ -34,7 +34,7 @@ from napari_pathsam._napari.widgets import (
     button,
     heading,
 )
-from napari_pathsam.workspace.segmenting import Progress, SegmentOptions
+from napari_pathsam.workspace.segment_request import Progress, SegmentOptions
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

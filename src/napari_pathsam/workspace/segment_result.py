@@ -14,7 +14,7 @@ from napari_pathsam.core.geometry import Region
 if TYPE_CHECKING:
     from napari_pathsam.core.areas import AreaTable
     from napari_pathsam.inference.class_maps import ClassTile
-    from napari_pathsam.workspace.segmenting import SegmentRequest
+    from napari_pathsam.workspace.segment_request import SegmentRequest
 
 
 class GuardedArray:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
     from napari_pathsam.inference.objects import SharpObject, SharpTile
     from napari_pathsam.models.pathsam import PathSam
-    from napari_pathsam.workspace.segmenting import SegmentRequest
+    from napari_pathsam.workspace.segment_request import SegmentRequest
 
 
 class SourceTiles:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.workspace.fields import ImageSource
-from napari_pathsam.workspace.label_steps import LARGEST_WHOLE_PX
 from napari_pathsam.workspace.prompting import Line, paragraph
 from napari_pathsam.workspace.runner import Runner
+from napari_pathsam.workspace.segment_request import (
+    Progress,
+    SegmentRequest,
+    check,
+    result_window,
+)
 from napari_pathsam.workspace.segment_result import SegmentResult
 from napari_pathsam.workspace.segment_work import (
     Answer,
@@ -31,72 +33,6 @@ from napari_pathsam.workspace.segment_work import (
 
 if TYPE_CHECKING:
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
-
-
-@dataclass(frozen=True)
-class Part:
-    """A region to segment; ``within`` ``(h, w)`` bool says what of it is wanted, None: all.
-
-    ``outline_yx`` is the polygon ``within`` came from, in level-0 pixels.
-    """
-
-    region: Region
-    within: NDArray[np.bool_] | None = None
-    outline_yx: NDArray[np.float64] | None = None
-
-    def where(self, region: Region) -> NDArray[np.bool_] | None:
-        """The wanted pixels of a region inside this one."""
-        if self.within is None:
-            return None
-        at = Region(region.y - self.region.y, region.x - self.region.x, *region.shape_yx)
-        return self.within[at.slices]
-
-
-@dataclass(frozen=True)
-class SegmentOptions:
-    """How classes are found; see ``inference.class_maps.SegmentSettings`` for the first three.
-
-    ``instances`` splits classes into objects, ``sharpen`` redraws those with the prompt decoder;
-    ``probabilities`` and ``uncertainty`` are kept to be shown.
-    """
-
-    threshold: float = 0.0
-    smallest_px: int = 0
-    fill_holes_px: int = 0
-    instances: bool = False
-    sharpen: bool = False
-    probabilities: bool = False
-    uncertainty: bool = False
-
-
-@dataclass(frozen=True)
-class SegmentRequest:
-    """What is to be segmented, by what: ``first`` is what is looked at, done before the rest.
-
-    ``mpp`` is None where nobody knows; then pixels are taken as they are.
-    """
-
-    source: ImageSource
-    parts: tuple[Part, ...]
-    model: str
-    device: str = "auto"
-    mpp: float | None = None
-    first: Region | None = None
-    options: SegmentOptions = field(default_factory=SegmentOptions)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: what it does, tiles done of all, seconds left where that is known.
-
-    ``reused`` counts tiles whose embedding was there already.
-    """
-
-    text: str
-    done: int = 0
-    total: int = 0
-    seconds_left: float | None = None
-    reused: int = 0
 
 
 @dataclass
@@ -187,7 +123,7 @@ class Segmenting:
         """Segment; what was under way is stopped, and its pieces stay."""
         self._drop()
         try:
-            _check(request)
+            check(request)
         except BadImageError as error:
             self.failed.emit(str(error))
             return
@@ -365,38 +301,6 @@ class Segmenting:
         result.table = table
         if not self.running:
             self.finished.emit(result)
-
-
-def result_window(request: SegmentRequest) -> Region:
-    """The level-0 pixels a result covers: the image, or of a large one what was asked for."""
-    shape_yx = request.source.shape_yx
-    if max(shape_yx) <= LARGEST_WHOLE_PX:
-        return Region.of(shape_yx)
-    return bounds([part.region for part in request.parts])
-
-
-def _check(request: SegmentRequest) -> None:
-    """Refuse what cannot be shown."""
-    if not request.parts:
-        raise BadImageError(
-            "There is nothing to segment: no part of the image is in view, or the shapes layer "
-            "has no shape on it. Move the image into view, draw a shape, or choose “Whole image”."
-        )
-    window = result_window(request)
-    if max(window.shape_yx) > LARGEST_WHOLE_PX:
-        raise BadImageError(
-            f"{window.height} × {window.width} pixels are more than a labels layer can show "
-            f"({LARGEST_WHOLE_PX} a side). Segment the field in view or a region of a shapes "
-            "layer; `pathsam segment` does large images without a screen."
-        )
-
-
-def bounds(regions: list[Region]) -> Region:
-    """The smallest region that holds them all."""
-    y, x = min(r.y for r in regions), min(r.x for r in regions)
-    bottom = max(r.y + r.height for r in regions)
-    right = max(r.x + r.width for r in regions)
-    return Region(y, x, bottom - y, right - x)
 
 
 def _timed_next(pieces: Iterator[Piece]) -> tuple[Piece | None, float]:

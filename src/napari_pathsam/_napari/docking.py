@@ -1,0 +1,77 @@
+"""Being docked: how a dock of ours finds its place in the window, and how it learns of its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QCoreApplication, QEvent, QTimer
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+
+
+class Dock(QWidget):
+    """A widget that napari docks; it shares its place with our other docks, behind tabs."""
+
+    _docked = False
+    _closed = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        QCoreApplication.instance().aboutToQuit.connect(self.finish_threads)
+
+    def shut_down(self) -> None:
+        """Stop all work and leave the viewer as it is, once."""
+        if not self._closed:
+            self._closed = True
+            self.stop()
+
+    def stop(self) -> None:
+        """The dock goes."""
+        raise NotImplementedError
+
+    def finish_threads(self) -> None:
+        """The application ends: let threads finish what they are in the middle of."""
+        raise NotImplementedError
+
+    def show_in_front(self) -> None:
+        """Show the dock, also where another one covers it."""
+        for widget in (frame_of(self), self):
+            if widget is not None:
+                widget.show()
+                widget.raise_()
+
+    def event(self, event: Any) -> bool:
+        """Being taken out of its frame is how napari closes a dock: no close event comes then."""
+        if event.type() == QEvent.ParentChange:
+            if self.parent() is None and self._docked:
+                QTimer.singleShot(0, self.shut_down)
+            elif self.parent() is not None and not self._docked:
+                QTimer.singleShot(0, self._share_the_place)
+            self._docked = self.parent() is not None
+        return bool(super().event(event))
+
+    def closeEvent(self, event: Any) -> None:
+        """Closed as a window of its own."""
+        self.shut_down()
+        super().closeEvent(event)
+
+    def _share_the_place(self) -> None:
+        """Behind a tab with our other docks: one above the other, none would have room."""
+        mine, main = frame_of(self), self.window()
+        if self._closed or mine is None or mine.isFloating() or not isinstance(main, QMainWindow):
+            return
+        for other in main.findChildren(Dock):
+            frame = frame_of(other)
+            if other is self or frame is None or frame.isFloating():
+                continue
+            if main.dockWidgetArea(frame) == main.dockWidgetArea(mine):
+                main.tabifyDockWidget(frame, mine)
+                QTimer.singleShot(0, mine.raise_)
+                return
+
+
+def frame_of(widget: QWidget) -> QDockWidget | None:
+    """The frame a docked widget is in."""
+    above = widget.parentWidget()
+    while above is not None and not isinstance(above, QDockWidget):
+        above = above.parentWidget()
+    return above
