@@ -27,3 +27,7 @@ class UnavailableError(PathsamError, RuntimeError):
 
 class Cancelled(PathsamError):
     """Work that was stopped because the user asked for it; nothing half-done is left."""
+
+
+class BadLabelsError(PathsamError, ValueError):
+    """Labels that nothing can be learned from: empty, off the image, of one class only."""

@@ -288,8 +288,19 @@ def tile_embedding(
     With all the magnifications of the base model: heads that look at more or fewer of them, and
     prompts, share it.
     """
+    return pixels_embedding(model, tile_pixels(slide, grid, cells), cache=cache)
+
+
+def tile_pixels(slide: TileSource, grid: WorkingGrid, cells: Region) -> NDArray[np.uint8]:
+    """``(h, w, 3)``, what the network is given for a tile."""
     region, shape_yx, full_yx = grid.pixels_of(cells)
-    pixels = filled_up(np.asarray(slide.read_resampled(region, shape_yx)), full_yx)
+    return filled_up(np.asarray(slide.read_resampled(region, shape_yx)), full_yx)
+
+
+def pixels_embedding(
+    model: PathSam, pixels: NDArray[np.uint8], *, cache: EmbeddingCache | None = None
+) -> tuple[ImageEmbedding, bool]:
+    """The embedding of :func:`tile_pixels`, and whether it had to be made."""
     octaves = max(model.config.octaves, model.base.config.octaves)
     made = []
 
@@ -299,7 +310,7 @@ def tile_embedding(
 
     # Without a cache too: an embedding is rounded when it is made, kept or not.
     cache = cache if cache is not None else EmbeddingCache(memory_bytes=0)
-    about = {"input_yx": model.input_yx(full_yx), "octaves": octaves}
+    about = {"input_yx": model.input_yx((pixels.shape[0], pixels.shape[1])), "octaves": octaves}
     key = cache.key(pixels, model_identity(model), about)
     return cache.get_or_encode(key, encode, device=model.device), bool(made)
 

@@ -1,0 +1,391 @@
+"""Teach a model classes from what a person painted: a generator that can be closed at any time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.inference.embedding_cache import EmbeddingCache
+from napari_pathsam.models.pathsam import PathSam, part_of
+from napari_pathsam.training.class_recipe import base_of
+from napari_pathsam.training.finetune_crops import Crop, Crops
+from napari_pathsam.training.finetune_data import tile_pixels_of
+from napari_pathsam.training.finetune_report import (
+    Scores,
+    TeachReport,
+    TrainingStopped,
+    Weights,
+)
+from napari_pathsam.training.finetune_run import Frozen
+from napari_pathsam.training.finetune_score import rescore
+from napari_pathsam.training.finetune_start import Load, start_model
+from napari_pathsam.training.finetune_state import Best, load_state, save_state
+from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
+
+SCORED_TILES = 16
+"""Held-out tiles scored per epoch, about: of more of them only every second, third … epoch is."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What came out: a model of its own, the score it earned, and the epoch its weights are of.
+
+    ``epoch`` 0 is the start.
+    """
+
+    model: PathSam
+    frozen: Frozen
+    scores: Scores | None
+    epoch: int
+    weights: Weights
+    notes: tuple[str, ...] = ()
+
+
+class Teacher:
+    """A frozen run in training.
+
+    Parameters
+    ----------
+    frozen
+        What is trained, on what.
+    cache
+        Where embeddings are found and kept; None: one of its own, in memory.
+    state
+        A file that holds, after every epoch, what is needed to go on; where it exists and is of
+        this run, training goes on from it, and ends with the weights of a run never stopped.
+    load
+        ``(name, device)`` → a model.
+
+    Raises
+    ------
+    BadWeightsError, UnavailableError
+        What the run starts from is not here, or is not what it was.
+    BadFileError
+        ``state`` is of another run.
+    """
+
+    def __init__(
+        self,
+        frozen: Frozen,
+        *,
+        cache: EmbeddingCache | None = None,
+        state: Path | None = None,
+        load: Load | None = None,
+    ) -> None:
+        self.frozen, self.state = frozen, state
+        settings = frozen.run.settings
+        self.config = config = settings.config
+        self.cache = EmbeddingCache() if cache is None else cache
+        with self._threads():
+            self.model = start_model(settings, [one.mpp for one in frozen.run.images], load)
+        _check_start(self.model, frozen)
+        self.tiles = tile_pixels_of(frozen)
+        self.crops = Crops(self.model, frozen, config, self.tiles, self.cache)
+        self.model.train_only(config.parts)
+        self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": found, "lr": lr, "top": lr}
+                for lr, found in (
+                    (config.lr, [p for n, p in self.trained.items() if part_of(n) == "head"]),
+                    (config.lr * config.body_lr,
+                     [p for n, p in self.trained.items() if part_of(n) != "head"]),
+                )
+                if found
+            ],
+            weight_decay=config.weight_decay,
+        )  # fmt: skip
+        self.average = {n: p.detach().clone() for n, p in self.trained.items()}
+        self.best = Best(0, None, {n: t.cpu().clone() for n, t in self.average.items()})
+        self.batch, self.step, self.epoch, self.since_best = config.batch, 0, 0, 0
+        self.notes: list[str] = []
+        held = sum(bool((p.held & p.own).any()) for found in self.tiles for p in found)
+        self._score_every = max(1, math.ceil(held / SCORED_TILES)) if held else 0
+        if state is not None and state.exists():
+            load_state(self, state)
+
+    # --- running --------------------------------------------------------------------------------
+
+    def steps(self) -> Iterator[TeachReport]:
+        """Train; a report after every tile encoded, every step and every epoch.
+
+        Closing it keeps the best so far (:meth:`result`).
+
+        Raises
+        ------
+        TrainingStopped
+            The loss is no number any more; the best until then is kept.
+        UnavailableError
+            Not even a single crop fits into memory.
+        """
+        config = self.config
+        began, spent = perf_counter(), _Spent()
+        total = config.epochs * config.steps
+        for tile in range(len(self.crops)):
+            with self._threads(), spent.on("encode"):
+                self.crops.encode(tile, 0)
+            yield self._report("encoding", began, None)
+        while self.epoch < config.epochs and not self.stopped:
+            losses: list[float] = []
+            self.model.train()
+            for _ in range(config.steps):
+                for encoded in self._drawn():
+                    if isinstance(encoded, list):
+                        crops = encoded
+                    else:
+                        yield self._report("encoding", began, spent.left(self, total))
+                with self._threads(), spent.on("step"):
+                    losses.append(self._step(crops))
+                yield self._report("training", began, spent.left(self, total), loss=losses[-1])
+            self.epoch += 1
+            with self._threads(), spent.on("score"):
+                scores, improved = self._judge()
+            if self.state is not None:
+                save_state(self, self.state)
+            yield self._report(
+                "epoch",
+                began,
+                0.0 if self.stopped else spent.left(self, total),
+                loss=float(np.mean(losses)),
+                scores=scores,
+                improved=improved,
+                weights=self.best.weights if improved else None,
+            )
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the score has not risen for too long."""
+        patience = self.config.patience
+        return patience is not None and self.since_best >= patience
+
+    def result(self) -> Taught:
+        """The best so far, as a model of its own; before the first epoch that is the start."""
+        best = self.best
+        return Taught(
+            self.model_with(best.weights), self.frozen, best.scores, best.epoch, best.weights,
+            tuple(self.notes),
+        )  # fmt: skip
+
+    def model_with(self, weights: Weights) -> PathSam:
+        """A model of its own with these weights, for previews; the encoders are shared."""
+        model = self.model
+        own = PathSam(model.config, model.base, model.classes, model.pathology)
+        state = {n: t for n, t in model.state_dict().items() if part_of(n) not in (None, "encoder")}
+        own.load_state_dict(state | dict(weights), strict=False)
+        # Building it froze the shared parts, which they were; ours goes on training.
+        return own.to(model.device).eval()
+
+    # --- one step --------------------------------------------------------------------------------
+
+    def _drawn(self) -> Iterator[list[Crop] | int]:
+        """Encode what the next step needs, one tile at a time; at last its crops."""
+        rng = np.random.default_rng([self.config.seed, 19, self.step])
+        wanted = self.crops.planned(rng, self.epoch)
+        for tile, look in {(p.tile, p.look) for p in wanted}:
+            if not self.crops.has(tile, look):
+                with self._threads():
+                    self.crops.encode(tile, look)
+                yield tile
+        yield [self.crops.placed(p) for p in wanted]
+
+    def _step(self, crops: list[Crop]) -> float:
+        """One optimiser step; a batch that does not fit into memory is halved."""
+        while True:
+            try:
+                return self._stepped(crops[: self.batch])
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                self._halve(error)
+
+    def _halve(self, error: BaseException) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.batch == 1:
+            raise UnavailableError(
+                "There is not enough memory for even one crop. Train the head alone, make crops "
+                "smaller (crop_px), close other programs, or use the CPU."
+            ) from error
+        self.batch //= 2
+        self.notes.append(
+            f"There was not enough memory: training goes on with {self.batch} crops in a step "
+            f"instead of {2 * self.batch}."
+        )
+
+    def _stepped(self, crops: list[Crop]) -> float:
+        config = self.config
+        total = config.epochs * config.steps
+        rise = min(1.0, (self.step + 1) / max(1, config.warmup))
+        rate = rise * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / total)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["top"] * rate
+        rng = np.random.default_rng([config.seed, 7, self.step])
+        parts = [
+            self._sums(embedding, target, rng) for embedding, target in self.crops.batches(crops)
+        ]
+        loss = class_loss(
+            _together(parts),
+            alpha=config.alpha,
+            beta=config.beta,
+            over_classes="mean",
+            dice_over="batch",
+        )
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingStopped(_NO_NUMBER.format(step=self.step + 1, epoch=self.best.epoch))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(list(self.trained.values()), config.clip)
+        if not math.isfinite(float(norm)):
+            raise TrainingStopped(_NO_NUMBER.format(step=self.step + 1, epoch=self.best.epoch))
+        self.optimizer.step()
+        self.step += 1
+        self._average()
+        return value
+
+    def _sums(self, embedding: object, target: Tensor, rng: np.random.Generator) -> ClassSums:
+        height, width = target.shape[-2:]
+        room = [max(0, self.model.base.config.field_px // 16 - n // 4) for n in (height, width)]
+        window = (int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1)))
+        logits, iou = self.crops.reads.logits(self.model, embedding, window)  # type: ignore[arg-type]
+        return class_sums(logits.float(), iou.float(), target, gamma=self.config.gamma)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.trained.items():
+            self.average[name].lerp_(value, 1 - keep)
+
+    # --- judging ---------------------------------------------------------------------------------
+
+    def _judge(self) -> tuple[Scores | None, bool]:
+        """Score the averaged weights, and keep them where they are the best so far."""
+        last = self.epoch == self.config.epochs
+        weights = {n: t.cpu().clone() for n, t in self.average.items()}
+        if not self._score_every:  # nothing to choose by: the newest
+            self.best = Best(self.epoch, None, weights)
+            return None, True
+        if self.epoch % self._score_every and not last:
+            return None, False
+        scores = rescore(self.model_with(weights), self.frozen, cache=self.cache, tiles=self.tiles)
+        if self.best.worse_than(scores):
+            self.best, self.since_best = Best(self.epoch, scores, weights), 0
+            return scores, True
+        self.since_best += self._score_every
+        return scores, False
+
+    # --- telling ---------------------------------------------------------------------------------
+
+    def _report(
+        self,
+        phase: str,
+        began: float,
+        left: float | None,
+        *,
+        loss: float | None = None,
+        scores: Scores | None = None,
+        improved: bool = False,
+        weights: Weights | None = None,
+    ) -> TeachReport:
+        config = self.config
+        return TeachReport(
+            phase=phase,  # type: ignore[arg-type]
+            done=self.step,
+            total=config.epochs * config.steps,
+            epoch=self.epoch,
+            epochs=config.epochs,
+            loss=loss,
+            seconds=perf_counter() - began,
+            seconds_left=left,
+            scores=scores,
+            improved=improved,
+            weights=weights,
+            notes=tuple(self.notes),
+        )
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """The run's number of threads, in whichever thread this runs: it decides the last bit."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.frozen.run.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+_NO_NUMBER = (
+    "Training was stopped at step {step}: the loss is no number any more, as happens when the "
+    "learning rate is too high. The model of epoch {epoch} was kept. Lower the learning rate and "
+    "train again."
+)
+
+
+class _Spent:
+    """Seconds spent on each kind of work, and what follows for the rest."""
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(("encode", "step", "score"), 0.0)
+        self._times = dict.fromkeys(("encode", "step", "score"), 0)
+
+    @contextmanager
+    def on(self, kind: str) -> Iterator[None]:
+        started = perf_counter()
+        yield
+        self._seconds[kind] += perf_counter() - started
+        self._times[kind] += 1
+
+    def left(self, teacher: Teacher, total: int) -> float | None:
+        if not self._times["step"]:
+            return None
+        each = {k: s / max(1, self._times[k]) for k, s in self._seconds.items()}
+        steps = total - teacher.step
+        return steps * each["step"] + steps / teacher.config.steps * each["score"]
+
+
+def _together(parts: list[ClassSums]) -> ClassSums:
+    if len(parts) == 1:
+        return parts[0]
+    names = ("overlap", "predicted", "wanted", "focal", "known", "iou_error")
+    return ClassSums(*(torch.cat([getattr(p, name) for p in parts]) for name in names))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is what torch raises when memory is short."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error).casefold()
+    return any(
+        text in said for text in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+
+
+def _check_start(model: PathSam, frozen: Frozen) -> None:
+    run = frozen.run
+    here = {b.name: b.sha256 for b in base_of(model)}
+    if run.start is not None:
+        from napari_pathsam.models.catalogue import weights_sha256
+
+        here[run.start.name] = weights_sha256(run.start.name)
+    for wanted in (*run.base, *([run.start] if run.start else [])):
+        if here.get(wanted.name) != wanted.sha256:
+            raise BadWeightsError(
+                f"The run started from other weights of {wanted.name} than those that are here: "
+                "their SHA-256 differs, so it cannot be run again. `pathsam models verify "
+                f"{wanted.name}` checks what is here."
+            )
+    if model.config != run.network:
+        raise BadWeightsError(
+            "The run was made for a network that what it starts from no longer has. Freeze it "
+            "again from its labels."
+        )

@@ -1,0 +1,146 @@
+"""What fine-tuning starts from: a head's alignment, decoder and class prompts, or fresh ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from napari_pathsam.core.errors import BadImageError, BadWeightsError
+from napari_pathsam.models.class_prompts import ClassPrompts
+from napari_pathsam.models.encoders import find_encoder, load_encoder
+from napari_pathsam.models.kan import Kan, KanLinear
+from napari_pathsam.models.pathsam import PathSam
+from napari_pathsam.models.pathsam_config import PathSamConfig, profiled
+from napari_pathsam.models.sam2 import Sam2
+from napari_pathsam.training.finetune_config import FineTuneSettings
+
+Load = Callable[[str, str], object]
+"""``(name or path, device)`` → a model; ``models.catalogue.load_model`` is one."""
+
+FRESH_HIDDEN = (32,)
+FRESH_OCTAVES = 2
+
+
+def start_model(
+    settings: FineTuneSettings, mpps: Sequence[float | None] = (), load: Load | None = None
+) -> PathSam:
+    """The model before its first step, on its device.
+
+    Parameters
+    ----------
+    mpps
+        Pixel sizes of the images: fresh class prompts work at their median.
+
+    Raises
+    ------
+    BadWeightsError, UnavailableError
+        The base or the head to start from is not here, or is none.
+    BadImageError
+        Fresh class prompts, and no pixel size is known.
+    """
+    from napari_pathsam.models.catalogue import load_model, pick_device
+
+    where = str(pick_device(settings.device))
+    name = settings.start or settings.base
+    found = load_model(name, where) if load is None else load(name, where)
+    seed = settings.config.seed
+    if settings.start is None:
+        if not isinstance(found, Sam2):
+            raise BadWeightsError(
+                f"{settings.base} answers no prompts: choose it as what to start from, or a "
+                "promptable model such as pathsam-nano under fresh class prompts."
+            )
+        config = fresh_config(settings, found, working_mpp(settings, found, mpps))
+        encoder = None if config.encoder is None else load_encoder(config.encoder, where)
+        return _built(config, found, settings, seed, encoder)
+    if not isinstance(found, PathSam):
+        raise BadWeightsError(
+            f"{settings.start} has no class prompts to start from. Start from fresh ones, or "
+            "from a head such as pathsam-nano:glands."
+        )
+    changes = {"kan": settings.kan, "hidden": settings.hidden, "mpp": settings.mpp}
+    given = {k: v for k, v in changes.items() if v is not None}
+    config = PathSamConfig.model_validate(
+        found.config.model_dump() | {"name": settings.name, "tissue": "", "mpp_range": None} | given
+    )
+    model = _built(config, found.base, settings, seed, found.pathology)
+    model.alignment.load_state_dict(found.alignment.state_dict())
+    model.decoder.load_state_dict(found.decoder.state_dict())
+    same = (config.kan, config.hidden, config.head) == (
+        found.config.kan, found.config.hidden, found.config.head,
+    )  # fmt: skip
+    if same and not settings.fresh_prompts:
+        _take_prompts(model, found)
+    return model
+
+
+def fresh_config(settings: FineTuneSettings, base: Sam2, mpp: float) -> PathSamConfig:
+    """The network of fresh class prompts on a promptable model."""
+    fields = {"kan": settings.kan, "hidden": settings.hidden or FRESH_HIDDEN}
+    return profiled(
+        "recommended",
+        name=settings.name,
+        base=settings.base,
+        encoder=None if settings.encoder is None else find_encoder(settings.encoder),
+        mpp=mpp,
+        octaves=min(FRESH_OCTAVES, base.config.octaves),
+        align_high_res=not base.config.is_sam1,
+        **{k: v for k, v in fields.items() if v is not None},
+    )
+
+
+def working_mpp(settings: FineTuneSettings, base: Sam2, mpps: Sequence[float | None]) -> float:
+    """The pixel size fresh class prompts work at: the images' own, within the base's range."""
+    if settings.mpp is not None:
+        return settings.mpp
+    known = [m for m in mpps if m is not None]
+    if not known:
+        raise BadImageError(
+            "The pixel size of the image is not known, and fresh class prompts work at it. Give "
+            "it (mpp, in µm per pixel); 0.5 is usual at 20×."
+        )
+    low, high = base.config.mpp_range or (0.0, np.inf)
+    return round(float(np.clip(np.median(known), low, high)), 4)
+
+
+def _built(
+    config: PathSamConfig, base: Sam2, settings: FineTuneSettings, seed: int, encoder: object
+) -> PathSam:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        # On the CPU: random numbers of another device are others.
+        model = PathSam(config, base, settings.model_classes, encoder)  # type: ignore[arg-type]
+    return model.to(base.device).eval()
+
+
+@torch.no_grad()
+def _take_prompts(model: PathSam, start: PathSam) -> None:
+    """Class prompts of the classes of the same name, and of background."""
+    have = {name.casefold(): i for i, name in enumerate(start.classes.names, start=1)}
+    pairs = [(0, 0)]
+    for to, name in enumerate(model.classes.names, start=1):
+        if name.casefold() in have:
+            pairs.append((to, have[name.casefold()]))
+    head, known = model.head, start.head
+    for to, other in pairs:
+        head.tokens[to] = known.tokens[other]
+        head.to_weights[to].load_state_dict(known.to_weights[other].state_dict())
+    _take_iou(head, known, pairs)
+
+
+def _take_iou(head: ClassPrompts, known: ClassPrompts, pairs: Sequence[tuple[int, int]]) -> None:
+    """The IoU head is shared: all its layers but the last, and there a row for each class."""
+    if not (isinstance(head.to_iou, Kan) and isinstance(known.to_iou, Kan)):
+        return
+    *layers, last = zip(head.to_iou.layers, known.to_iou.layers, strict=True)
+    for mine, other in layers:
+        mine.load_state_dict(other.state_dict())
+    mine, other = last
+    assert isinstance(mine, KanLinear)
+    assert isinstance(other, KanLinear)
+    for to, source in pairs:
+        mine.coefficients[to] = other.coefficients[source]
+        if mine.base is not None and other.base is not None:
+            mine.base.weight[to] = other.base.weight[source]
