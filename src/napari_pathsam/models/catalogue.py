@@ -16,17 +16,20 @@ from napari_pathsam.models.encoders import (
 )
 from napari_pathsam.models.entries import ModelEntry, encoder_entry
 from napari_pathsam.models.pathsam import PathSam
-from napari_pathsam.models.pathsam_config import PathSamConfig
 from napari_pathsam.models.recipes import RECIPES
 from napari_pathsam.models.sam2 import Sam2
-from napari_pathsam.models.sam2_config import SAM2_CONFIGS
+from napari_pathsam.models.sam2_config import SAM2_CONFIGS, Sam2Config
 from napari_pathsam.models.sources import HubFile, Packaged, Url
+from napari_pathsam.models.task_config import TaskConfig
+from napari_pathsam.models.task_model import TaskModel
+from napari_pathsam.models.task_recipes import TASK_RECIPES, find_task_recipe, is_task
 
 __all__ = [
     "DEFAULT_MODEL",
     "HEADS",
     "MODELS",
     "RECIPES",
+    "TASK_RECIPES",
     "HubFile",
     "ModelEntry",
     "Packaged",
@@ -38,6 +41,7 @@ __all__ = [
     "weights_sha256",
 ]
 
+Model = Sam2 | PathSam | TaskModel
 DEFAULT_MODEL = "pathsam-nano"
 SAM_LICENCE = "https://github.com/facebookresearch/segment-anything/blob/main/LICENSE"
 SAM2_LICENCE = "https://github.com/facebookresearch/sam2/blob/main/LICENSE"
@@ -174,6 +178,11 @@ def find_entry(name: str) -> ModelEntry:
             f"{name} has no weights to fetch or load: it is trained on your images, by "
             f"`{RECIPES[name].command}`."
         )
+    if is_task(name):
+        raise UnavailableError(
+            f"{name} has no weights to fetch or load: it is trained on your images, by "
+            f"`{find_task_recipe(name).command}`."
+        )
     raise UnavailableError(
         f"No model is called {name!r}. There are: {', '.join((*MODELS, *HEADS))}. The path of a "
         ".safetensors model file will do as well; `pathsam models list` shows all."
@@ -193,7 +202,7 @@ def is_here(name: str) -> bool:
     return cached_path(name).is_file() or name in imported_encoders()
 
 
-def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str = "auto") -> Sam2 | PathSam:
+def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str = "auto") -> Model:
     """A model ready to use: in eval mode, on ``device`` (``auto``, ``cuda``, ``mps`` or ``cpu``).
 
     Parameters
@@ -207,9 +216,10 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str = "auto") -
 
     Returns
     -------
-    Sam2 or PathSam
+    Sam2, PathSam or TaskModel
         A head, or any other model that knows classes, comes with the promptable model it stands
-        on, after the checksum of that was compared with the one the head was trained on.
+        on, or that guides it, after the checksum of that was compared with the one it was trained
+        on.
     """
     where = pick_device(device)
     return _open(_file_of(name_or_path)).to(where)
@@ -263,18 +273,21 @@ def _file_of(name_or_path: str | Path) -> Path:
     return cached
 
 
-def _open(path: Path) -> Sam2 | PathSam:
+def _open(path: Path) -> Model:
     from napari_pathsam.models.checkpoints import cache_dir, read_card
     from napari_pathsam.models.head_file import load_head
     from napari_pathsam.models.ledger import check_recorded
     from napari_pathsam.models.model_file import load_model_file
+    from napari_pathsam.models.task_file import load_task
 
     if path.parent == cache_dir():
         check_recorded(path)
     card = read_card(path)
-    if not isinstance(card.config, PathSamConfig):
+    if isinstance(card.config, Sam2Config):
         return load_model_file(path)[0]
     stands_on = {weights.name: weights.sha256 for weights in card.base}
+    if isinstance(card.config, TaskConfig):
+        return load_task(path, load_base=partial(_base_of, path, stands_on))[0]
     return load_head(
         path,
         load_base=partial(_base_of, path, stands_on),
@@ -289,7 +302,7 @@ def _base_of(path: Path, stands_on: dict[str, str | None], name: str) -> Sam2:
     base = _open(_file_of(name))
     if not isinstance(base, Sam2):
         raise BadWeightsError(
-            f"{path} stands on {name}, which is itself a head. It was not loaded."
+            f"{path} stands on {name}, which itself knows classes. It was not loaded."
         )
     return base
 

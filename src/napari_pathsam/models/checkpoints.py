@@ -30,7 +30,6 @@ from napari_pathsam.models.model_file import (
     replacing,
     save_model,
 )
-from napari_pathsam.models.pathsam_config import PathSamConfig
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import SAM2_CONFIGS, HieraConfig, Sam2Config
 from napari_pathsam.models.sources import HubFile, Url
@@ -153,9 +152,9 @@ def import_checkpoint(path: str | Path) -> str:
     if not path.is_file():
         raise UnavailableError(f"There is no file {path}. Check the path.")
     if path.suffix == ".safetensors":
-        head = read_card(path).config
-        if isinstance(head, PathSamConfig):
-            return _import_head(path, head.name)
+        found = read_card(path).config
+        if not isinstance(found, Sam2Config):
+            return _import_knowing(path, found.name)
         model, card = load_model_file(path)
         name = _free_name(model.name)
         model.config = model.config.model_copy(update={"name": name})
@@ -172,8 +171,8 @@ def import_checkpoint(path: str | Path) -> str:
     return name
 
 
-def _import_head(path: Path, wish: str) -> str:
-    """A copy of a head's file, once it was loaded with what it stands on."""
+def _import_knowing(path: Path, wish: str) -> str:
+    """A copy of the file of a model with classes, once it was loaded with what it stands on."""
     from napari_pathsam.models.catalogue import load_model
 
     load_model(path, "cpu")

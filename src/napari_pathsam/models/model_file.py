@@ -24,6 +24,7 @@ from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models.pathsam_config import Part, PathSamConfig
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import HieraConfig, Sam2Config, VitConfig
+from napari_pathsam.models.task_config import TaskConfig
 
 CARD_KEY = "napari_pathsam"
 
@@ -41,7 +42,8 @@ class ModelCard(BaseModel):
     """What a model file says about itself.
 
     ``config`` is a whole promptable model's, or that of a model which knows classes; of the latter
-    the file holds only the ``trained`` parts, and ``base`` names the weights the rest comes from.
+    the file holds only the ``trained`` parts (of a task-specific one its network, which is all but
+    the guide), and ``base`` names the weights the rest comes from.
     ``mpp`` is the pixel size in µm the model was trained at, where there is one;
     ``provenance`` is free JSON: data, split, seeds, versions, metrics, date, limits.
     """
@@ -49,7 +51,7 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
-    config: Sam2Config | PathSamConfig
+    config: Sam2Config | PathSamConfig | TaskConfig
     trained: tuple[Part, ...] = ()
     classes: ClassTable | None = None
     mpp: float | None = None
@@ -135,7 +137,7 @@ def load_model_file(path: str | Path) -> tuple[Sam2, ModelCard]:
     path = Path(path)
     card = read_card(path)
     if not isinstance(card.config, Sam2Config):
-        raise _refused(path, f"it is the head {card.config.name}, which needs {card.config.base}")
+        raise _refused(path, f"it is {card.config.name}, which knows classes")
     if _smallest_bytes(card.config) > path.stat().st_size:
         raise _refused(path, "it is far too small for the model it says it is")
     model = _built(path, card.config)

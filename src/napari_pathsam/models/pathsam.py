@@ -31,8 +31,10 @@ PART_OF: dict[str, Part] = {
     "alignment.": "alignment",
     "decoder.": "decoder",
     "base.image_encoder.": "encoder",
+    "network.trunk.": "trunk",
+    "network.": "network",
 }
-"""Which part of the model a tensor belongs to, by the start of its name."""
+"""Which part of a model a tensor belongs to, by the start of its name."""
 
 
 @dataclass(frozen=True)
@@ -287,5 +289,5 @@ def logits_at(logits: Tensor, shape_yx: tuple[int, int]) -> Tensor:
 
 
 def part_of(name: str) -> Part | None:
-    """The part a tensor of :class:`PathSam` belongs to; None: it is never trained."""
+    """The part a tensor of a model with classes belongs to; None: it is never trained."""
     return next((part for start, part in PART_OF.items() if name.startswith(start)), None)

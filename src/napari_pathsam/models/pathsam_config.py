@@ -10,9 +10,9 @@ from napari_pathsam.models.encoders import EncoderSpec
 from napari_pathsam.models.kan import KanConfig
 
 Profile = Literal["recommended", "paper", "repo"]
-Part = Literal["head", "alignment", "decoder", "encoder"]
+Part = Literal["head", "alignment", "decoder", "encoder", "network", "trunk"]
 """What can be trained: the class prompts with their KAN, the dimension alignment, the mask decoder,
-SAM's image encoder."""
+SAM's image encoder; of a task-specific model its network, and the trunk that network stands on."""
 
 Width = Annotated[int, Field(ge=1, le=1024)]
 

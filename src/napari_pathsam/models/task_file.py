@@ -1,0 +1,123 @@
+"""Task-specific models as model files: the network whole, and by name the SAM that guides it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.models.model_file import ModelCard, load_tensors, read_card, save_tensors
+from napari_pathsam.models.sam2 import Sam2
+from napari_pathsam.models.task_config import TaskConfig
+from napari_pathsam.models.task_model import TaskModel, build_network
+
+SMALLEST_WEIGHT = 2
+"""Bytes of a weight in half precision."""
+
+
+def network_names(model: TaskModel) -> set[str]:
+    """Names of the tensors a model file holds: the network's, running statistics too."""
+    return {name for name in model.state_dict() if name.startswith("network.")}
+
+
+def save_task(
+    path: str | Path,
+    model: TaskModel,
+    card: Mapping[str, Any],
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> ModelCard:
+    """Write the network of a model; an older file is replaced only by a whole new one.
+
+    ``card`` has the fields of :class:`ModelCard` except ``config``, ``classes``, ``mpp`` and
+    ``trained``; ``licence`` is needed, and ``base`` where there is a guide.
+    """
+    checked = ModelCard(
+        config=model.config, classes=model.classes, mpp=model.config.mpp, trained=("network",),
+        **card,
+    )  # fmt: skip
+    names = network_names(model)
+    state = {name: t for name, t in model.state_dict().items() if name in names}
+    return save_tensors(Path(path), state, checked, dtype)
+
+
+def load_task(path: str | Path, *, load_base: Callable[[str], Sam2]) -> tuple[TaskModel, ModelCard]:
+    """The model in a file, on the CPU, in eval mode; and its card.
+
+    ``load_base`` finds the promptable model that guides it, and compares its checksum with the one
+    in the card.
+
+    Raises
+    ------
+    BadWeightsError
+        The file is damaged, foreign, or not what its card says.
+    UnavailableError
+        There is no such file, or the guide or a library is not here.
+    """
+    path = Path(path)
+    card = read_card(path)
+    config = card.config
+    if not isinstance(config, TaskConfig) or not card.classes:
+        raise BadWeightsError(
+            f"{path} is no task-specific model with classes. Nothing was loaded. "
+            "`pathsam models info FILE` shows what it is."
+        )
+    guide = None if config.guide is None else load_base(config.guide)
+    try:
+        with torch.device("meta"):  # takes no memory, whatever the card says
+            shape = build_network(config, len(card.classes), guide)
+        if SMALLEST_WEIGHT * sum(p.numel() for p in shape.parameters()) > path.stat().st_size:
+            raise BadWeightsError(
+                f"{path} cannot be used: it is far too small for the network its card describes. "
+                "Nothing was loaded."
+            )
+        model = TaskModel(config, card.classes, guide)
+    except (AssertionError, ValueError, RuntimeError, TypeError, IndexError) as error:
+        raise BadWeightsError(
+            f"{path} cannot be used: its card describes no network that can be built ({error}). "
+            "Nothing was loaded."
+        ) from error
+    load_tensors(path, model, network_names(model))
+    return model.eval(), card
+
+
+def start_from_imagenet(model: TaskModel, path: Path) -> None:
+    """Fill the trunk of a U-Net with timm's weights of it; a classifier's in the file are left.
+
+    Raises
+    ------
+    BadWeightsError, UnavailableError
+        They are not this trunk's; there is no such file.
+    """
+    trunk = model.network._modules.get("trunk")
+    net = None if trunk is None else trunk._modules.get("model")
+    if net is None:
+        raise BadWeightsError(
+            f"{model.name} has no trunk that could start from {path}; unet-timm has."
+        )
+    _fill(net, path)
+
+
+def _fill(net: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise UnavailableError(f"There is no file {path}. Check the path.")
+    try:
+        tensors, state = load_file(path), {}
+        for name, wanted in net.state_dict().items():
+            # timm writes stages.0 as stages_0 where it hands out features.
+            tensor = tensors.get(name, tensors.get(name.replace("_", ".", 1)))
+            if tensor is None or tensor.shape != wanted.shape:
+                raise ValueError(f"{name} is missing or of another shape")
+            state[name] = tensor
+        net.load_state_dict(state)
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        raise BadWeightsError(
+            f"{path} does not fit the trunk ({error}). Wanted is timm's own .safetensors of the "
+            "same network."
+        ) from error
