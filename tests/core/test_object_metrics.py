@@ -1,20 +1,24 @@
 """GlaS metrics: hand-made cases of known value, and a slow second implementation."""
 
 import math
+import time
 
 import numpy as np
 import pytest
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
+from napari_pathsam.core import hausdorff as hausdorff_module
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.object_metrics import (
     ObjectCounts,
     count_objects,
+    in_microns,
     mean_over_images,
     object_dice,
     object_f1,
     object_hausdorff,
+    rank_sums,
 )
 
 
@@ -84,8 +88,10 @@ def blobs(rng, shape=(28, 34), share=0.35):
     return np.concatenate([[0], rng.permutation(n) + 1 if n else []]).astype(int)[labels]
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_agrees_with_the_slow_one(seed):
+@pytest.mark.parametrize("roomy", [64, 0])  # distance transforms, and trees of outlines
+@pytest.mark.parametrize("seed", range(8))
+def test_agrees_with_the_slow_one(seed, roomy, monkeypatch):
+    monkeypatch.setattr(hausdorff_module, "ROOMY", roomy)
     rng = np.random.default_rng(seed)
     pairs = []
     for _ in range(3):
@@ -215,3 +221,56 @@ def test_one_image_without_an_answer_is_counted_not_hidden():
 def test_sizes_must_agree():
     with pytest.raises(BadImageError, match="one size"):
         count_objects(TWO, TWO[:20])
+
+
+def test_microns():
+    counts = count_objects(TWO, squares((5, 5, 15, 15)))
+    um = in_microns(counts, 0.5)
+    assert object_hausdorff(um) == pytest.approx(0.5 * object_hausdorff(counts))
+    assert (object_f1(um), object_dice(um)) == (object_f1(counts), object_dice(counts))
+    # Twice as fine, the same tissue: half as much in pixels, and the same in µm.
+    fine = [np.kron(m, np.ones((2, 2), int)) for m in (TWO, squares((5, 5, 15, 15)))]
+    both = um + in_microns(count_objects(*fine), 0.25)
+    assert object_hausdorff(both) == pytest.approx(object_hausdorff(um), rel=0.02)
+
+
+def discs(rng, n, side, radius):
+    ids = np.zeros((side, side), np.int32)
+    rows, cols = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    disc = rows**2 + cols**2 <= radius**2
+    for i, (y, x) in enumerate(rng.integers(radius, side - radius, (n, 2)), start=1):
+        ids[y - radius : y + radius + 1, x - radius : x + radius + 1][disc] = i
+    return ids
+
+
+@pytest.mark.parametrize("case", ["moved", "elsewhere", "one clump"])
+def test_a_thousand_objects_take_less_than_two_seconds(case, rng):
+    target, other = (discs(rng, 1000, 1500, 12) for _ in range(2))
+    pred = {"moved": np.roll(target, 3, (0, 1)), "elsewhere": other,
+            "one clump": (other > 0).astype(int)}[case]  # fmt: skip
+    started = time.process_time()
+    assert count_objects(target, pred).n_target > 990
+    assert time.process_time() - started < 2
+
+
+# Table of the challenge's ranks, from its published figures (part A and part B).
+CHALLENGE = {
+    "CUMedVision2": (0.912, 0.716, 0.897, 0.781, 45.418, 160.347),
+    "ExB1": (0.891, 0.703, 0.882, 0.786, 57.413, 145.575),
+    "ExB3": (0.896, 0.719, 0.886, 0.765, 57.350, 159.873),
+    "LIB": (0.777, 0.306, 0.781, 0.617, 112.706, 190.447),
+}
+
+
+def test_rank_sums():
+    larger = (True, True, True, True, False, False)
+    assert rank_sums(CHALLENGE, larger_is_better=larger) == {
+        "CUMedVision2": 1 + 2 + 1 + 2 + 1 + 3,
+        "ExB1": 3 + 3 + 3 + 1 + 3 + 1,
+        "ExB3": 2 + 1 + 2 + 3 + 2 + 2,
+        "LIB": 24,
+    }
+    tied = {"a": [0.9], "b": [0.9], "c": [0.8]}
+    assert rank_sums(tied, larger_is_better=[True]) == {"a": 1, "b": 1, "c": 3}
+    with pytest.raises(ValueError, match="no rank"):
+        rank_sums({"a": [float("nan")]}, larger_is_better=[True])

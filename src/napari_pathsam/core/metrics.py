@@ -6,6 +6,9 @@ can see. A class that neither target nor prediction holds is NaN, never 0 or 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,6 +61,46 @@ def foreground(counts: Counts) -> Counts:
     return merged
 
 
+def micro(counts: Counts, *, background: bool = False) -> Counts:
+    """Every class against all others, these counts added up over the classes, ``(2, 2)``.
+
+    The functions below, of this, give the micro average (at position 1); with ``background``
+    each of them is the accuracy, or follows from it.
+    """
+    tp, fp, fn = (c[0 if background else 1 :] for c in _tp_fp_fn(counts))
+    tn = len(tp) * counts.sum() - (tp + fp + fn).sum()
+    return np.array([[tn, fp.sum()], [fn.sum(), tp.sum()]], np.int64)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over what could be measured: ``n`` values; ``n_absent`` could not (NaN)."""
+
+    value: float
+    n: int
+    n_absent: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Mean:
+        """NaN where there was nothing to average."""
+        given = np.array(list(values), float)
+        known = given[~np.isnan(given)]
+        value = float(known.mean()) if known.size else float("nan")
+        return cls(value, known.size, given.size - known.size)
+
+
+def macro(per_class: NDArray[np.float64], *, background: bool = False) -> Mean:
+    """The mean over classes ``(K,)``; a class that is in neither map does not count."""
+    return Mean.of(per_class[0 if background else 1 :])
+
+
+def mean_over_images(
+    counts: Sequence[Counts], metric: Callable[[Counts], NDArray[np.float64]]
+) -> list[Mean]:
+    """Of each class the mean of the images' figures: every image counts alike."""
+    return [Mean.of(values) for values in np.array([metric(c) for c in counts]).T]
+
+
 def dice_per_class(counts: Counts) -> NDArray[np.float64]:
     """``2 TP / (2 TP + FP + FN)``, ``(K,)``; NaN where a class is in neither map.
 
@@ -83,6 +126,13 @@ def recall_per_class(counts: Counts) -> NDArray[np.float64]:
     """``TP / (TP + FN)``, ``(K,)``; NaN where a class is not in the target."""
     tp, _, fn = _tp_fp_fn(counts)
     return _ratio(tp, tp + fn)
+
+
+def accuracy_per_class(counts: Counts) -> NDArray[np.float64]:
+    """``(TP + TN) / all``, ``(K,)``; high for small classes, whoever predicts them."""
+    _, fp, fn = _tp_fp_fn(counts)
+    total = counts.sum()
+    return _ratio(total - fp - fn, np.full(len(counts), total))
 
 
 def accuracy(counts: Counts) -> float:

@@ -9,15 +9,15 @@ challenge's page, which take all images of a part together. So one image gives
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.hausdorff import Distances
+from napari_pathsam.core.overlaps import Overlaps, Side
 
 Lone = Literal["inf", "diagonal"]
 """The distance of an object in an image whose other side is empty: without bound, or the image's
@@ -75,16 +75,8 @@ def count_objects(target: NDArray[np.integer], pred: NDArray[np.integer]) -> Obj
     BadImageError
         The shapes differ.
     """
-    if target.shape != pred.shape:
-        raise BadImageError(
-            f"The objects to find have the shape {target.shape}, the predicted ones {pred.shape}; "
-            "they must be of one size. Check that they belong to the same image."
-        )
-    sides = _Side.of(target), _Side.of(pred)
-    truth, found = sides
-    overlap = np.zeros((truth.n, found.n), np.int64)
-    both = (truth.ids > 0) & (found.ids > 0)
-    np.add.at(overlap, (truth.ids[both] - 1, found.ids[both] - 1), 1)
+    overlaps = Overlaps.of(target, pred)
+    truth, found = overlaps.target, overlaps.pred
     if not (truth.n and found.n):
         diagonal = math.hypot(*target.shape)
         return ObjectCounts(
@@ -96,23 +88,37 @@ def count_objects(target: NDArray[np.integer], pred: NDArray[np.integer]) -> Obj
             lone_target=truth.px * diagonal,
             lone_pred=found.px * diagonal,
         )
-    # argmax takes the first of equal overlaps: the smallest id, as the challenge's code does.
-    best = overlap.argmax(axis=0)
-    covered = overlap[best, np.arange(found.n)] / truth.areas[best]
-    distances = _Distances(truth, found)
+    of_target, of_pred = (overlaps.partners(of_pred=side) for side in (False, True))
+    hits = of_pred[of_pred >= 0]
+    covered = overlaps.shared[hits] / truth.areas[overlaps.pairs[hits, 0]]
+    distances = Distances(truth, found)
+    target_partner, pred_partner = (
+        np.where(of >= 0, overlaps.pairs[of, k], -1) if len(overlaps.pairs) else of
+        for of, k in ((of_target, 1), (of_pred, 0))
+    )
     return ObjectCounts(
         n_target=truth.n,
         n_pred=found.n,
         n_hit=int(np.count_nonzero(covered > 0.5)),
         target_px=truth.px,
         pred_px=found.px,
-        target_dice=_weighted_dice(truth, found, overlap),
-        pred_dice=_weighted_dice(found, truth, overlap.T),
-        target_distance=_weighted_distance(truth, found, overlap, distances.of),
+        target_dice=_weighted_dice(truth, overlaps, of_target),
+        pred_dice=_weighted_dice(found, overlaps, of_pred),
+        target_distance=_weighted_distance(truth, found, target_partner, distances.of),
         pred_distance=_weighted_distance(
-            found, truth, overlap.T, lambda i, j: distances.of(j, i)
+            found, truth, pred_partner, lambda i, j: distances.of(j, i)
         ),
     )  # fmt: skip
+
+
+def in_microns(counts: ObjectCounts, mpp: float) -> ObjectCounts:
+    """The counts with areas in µm² and distances in µm, to be added over images of any ``mpp``."""
+    areas = {k: getattr(counts, k) * mpp**2 for k in _AREAS}
+    return replace(counts, **areas, **{k: getattr(counts, k) * mpp**3 for k in _DISTANCES})
+
+
+_AREAS = ("target_px", "pred_px", "target_dice", "pred_dice")
+_DISTANCES = ("target_distance", "pred_distance", "lone_target", "lone_pred")
 
 
 def object_f1(counts: ObjectCounts) -> float:
@@ -157,6 +163,32 @@ def mean_over_images(
     return float(np.mean([metric(c) for c in counts])) if counts else math.nan
 
 
+def rank_sums(
+    figures: Mapping[str, Sequence[float]], *, larger_is_better: Sequence[bool]
+) -> dict[str, int]:
+    """The challenge's score: ranks added over all figures, the least wins; ties share the better.
+
+    Parameters
+    ----------
+    figures
+        By method; the same figures in the same order for each, such as F1, object Dice and object
+        Hausdorff distance of part A and of part B.
+    larger_is_better
+        For each figure; not so for a distance.
+
+    Raises
+    ------
+    ValueError
+        A figure is missing (NaN): who was not measured has no rank.
+    """
+    table = np.array(list(figures.values()), float).reshape(len(figures), len(larger_is_better))
+    if np.isnan(table).any():
+        raise ValueError("a method without all of the figures has no rank")
+    table = np.where(larger_is_better, -table, table)
+    ranks = 1 + (table[None] < table[:, None]).sum(axis=1)
+    return dict(zip(figures, ranks.sum(axis=1).tolist(), strict=True))
+
+
 def _both(target_sum: float, target_px: int, pred_sum: float, pred_px: int) -> float:
     """Half of each side's weighted mean; the mean of the one side where the other has no object."""
     means = [
@@ -165,83 +197,32 @@ def _both(target_sum: float, target_px: int, pred_sum: float, pred_px: int) -> f
     return sum(means) / len(means) if means else 0.0
 
 
-@dataclass(frozen=True)
-class _Side:
-    """Instance map with the ids 1 … n, and each object's area and box."""
-
-    ids: NDArray[np.intp]
-    areas: NDArray[np.int64]
-    boxes: NDArray[np.int64]
-    """``(n, 4)``: y0, x0, y1, x1, half-open."""
-
-    @classmethod
-    def of(cls, labels: NDArray[np.integer]) -> _Side:
-        known = np.unique(labels)
-        known = known[known != 0]
-        ids = np.where(labels == 0, 0, np.searchsorted(known, labels) + 1)
-        found = ndimage.find_objects(ids)
-        boxes = [(rows.start, cols.start, rows.stop, cols.stop) for rows, cols in found]
-        areas = np.bincount(ids.ravel(), minlength=len(known) + 1)[1:]
-        return cls(ids, areas, np.array(boxes, np.int64).reshape(-1, 4))
-
-    @property
-    def n(self) -> int:
-        return len(self.areas)
-
-    @property
-    def px(self) -> int:
-        return int(self.areas.sum())
-
-
-def _weighted_dice(side: _Side, other: _Side, overlap: NDArray[np.int64]) -> float:
-    """Σ area · Dice of one side's objects; ``overlap`` is ``(side.n, other.n)``."""
-    best = overlap.argmax(axis=1)
-    shared = overlap[np.arange(side.n), best]
-    return float((side.areas * 2 * shared / (side.areas + other.areas[best])).sum())
+def _weighted_dice(side: Side, overlaps: Overlaps, best: NDArray[np.intp]) -> float:
+    """Σ area · Dice of one side's objects; 0 without a partner."""
+    paired = best >= 0
+    return float((side.areas[paired] * overlaps.dice()[best[paired]]).sum())
 
 
 def _weighted_distance(
-    side: _Side, other: _Side, overlap: NDArray[np.int64], distance: Callable[[int, int], float]
+    side: Side, other: Side, partner: NDArray[np.intp], distance: Callable[[int, int], float]
 ) -> float:
     """Σ area · Hausdorff distance of one side's objects."""
     total = 0.0
-    for i, row in enumerate(overlap):
-        if row.any():
-            nearest = distance(i, int(row.argmax()))
-        else:
-            # Two objects are at least as far apart as the sides of their boxes.
-            least = np.abs(other.boxes - side.boxes[i]).max(axis=1)
-            nearest = math.inf
-            for j in np.argsort(least, kind="stable"):
-                if least[j] >= nearest:
-                    break
-                nearest = min(nearest, distance(i, int(j)))
+    for i, j in enumerate(partner.tolist()):
+        nearest = distance(i, j) if j >= 0 else _to_nearest(side, i, other, distance)
         total += float(side.areas[i]) * nearest
     return total
 
 
-class _Distances:
-    """Hausdorff distances of the pairs asked for, each computed once."""
-
-    def __init__(self, truth: _Side, found: _Side) -> None:
-        self._sides = truth, found
-        self._known: dict[tuple[int, int], float] = {}
-
-    def of(self, target: int, pred: int) -> float:
-        """Between all pixels of two filled objects, not their outlines, in pixels."""
-        key = target, pred
-        if key not in self._known:
-            truth, found = self._sides
-            a, b = truth.boxes[target], found.boxes[pred]
-            y0, x0 = np.minimum(a[:2], b[:2])
-            y1, x1 = np.maximum(a[2:], b[2:])
-            window = (slice(int(y0), int(y1)), slice(int(x0), int(x1)))
-            one, two = truth.ids[window] == target + 1, found.ids[window] == pred + 1
-            self._known[key] = max(_farthest(one, two), _farthest(two, one))
-        return self._known[key]
-
-
-def _farthest(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> float:
-    """The largest distance of a pixel of ``one`` to its nearest of ``two``."""
-    outside = one & ~two
-    return float(ndimage.distance_transform_edt(~two)[outside].max()) if outside.any() else 0.0
+def _to_nearest(
+    side: Side, i: int, other: Side, distance: Callable[[int, int], float]
+) -> float:  # fmt: skip
+    """The smallest Hausdorff distance to any object of the other side."""
+    nearest = math.inf
+    # Two objects are at least as far apart as the sides of their boxes.
+    least = np.abs(other.boxes - side.boxes[i]).max(axis=1)
+    for j in np.argsort(least, kind="stable"):
+        if least[j] >= nearest:
+            break
+        nearest = min(nearest, distance(i, int(j)))
+    return nearest
