@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
-import numpy as np
 import pytest
-from PIL import Image
 
 
-class Folder:
-    """Writes small images and labels under one folder."""
+def load_layouts() -> ModuleType:
+    """``layouts.py``, which no test module can import by name."""
+    path = Path(__file__).parents[1] / "datasets" / "layouts.py"
+    spec = spec_from_file_location("dataset_layouts", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
 
-    def image(self, name: str, shape_yx: tuple[int, int] = (20, 30)) -> Path:
-        rng = np.random.default_rng(len(name))
-        return self._save(name, rng.integers(0, 256, (*shape_yx, 3)).astype(np.uint8))
-
-    def labels(self, name: str, array: np.ndarray | None = None) -> Path:
-        if array is None:
-            array = np.zeros((20, 30), np.uint8)
-            array[2:10, 3:12], array[12:18, 15:29] = 1, 2
-        return self._save(name, array)
-
-    def _save(self, name: str, array: np.ndarray) -> Path:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(array).save(path, lossless=True)
-        return path
+@pytest.fixture(scope="session")
+def layouts() -> ModuleType:
+    return load_layouts()
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
+def folder(tmp_path: Path, layouts: ModuleType):
+    return layouts.Folder(tmp_path)

@@ -6,15 +6,32 @@ from pathlib import Path
 
 from napari_pathsam.core.errors import BadFileError, UnavailableError
 from napari_pathsam.datasets.base import DataSet, LabelKind, Sample
+from napari_pathsam.datasets.bcss import BCSS
+from napari_pathsam.datasets.camelyon16 import CAMELYON16
+from napari_pathsam.datasets.catch import CATCH
+from napari_pathsam.datasets.coco import COCO
+from napari_pathsam.datasets.conic import CONIC
+from napari_pathsam.datasets.crag import CRAG
 from napari_pathsam.datasets.crc_tissue import CRC_TISSUE
+from napari_pathsam.datasets.cryonuseg import CRYONUSEG
 from napari_pathsam.datasets.ebhi_seg import EBHI_SEG
-from napari_pathsam.datasets.folder import folder_samples
+from napari_pathsam.datasets.folder import FOLDER, folder_samples
 from napari_pathsam.datasets.glas import GLAS
 from napari_pathsam.datasets.layout import checked_folder
+from napari_pathsam.datasets.lizard import LIZARD
+from napari_pathsam.datasets.monuseg import MONUSEG
+from napari_pathsam.datasets.nuinsseg import NUINSSEG
+from napari_pathsam.datasets.pannuke import PANNUKE
 from napari_pathsam.datasets.tnbc import TNBC
 
-DATASETS: dict[str, DataSet] = {d.name: d for d in (GLAS, EBHI_SEG, TNBC, CRC_TISSUE)}
-"""Every data set by its name on the command line."""
+DATASETS: dict[str, DataSet] = {
+    d.name: d
+    for d in (
+        GLAS, CRAG, EBHI_SEG, CRC_TISSUE, BCSS, CRYONUSEG, NUINSSEG, CONIC, LIZARD, MONUSEG, TNBC,
+        PANNUKE, CATCH, CAMELYON16, COCO, FOLDER,
+    )
+}  # fmt: skip
+"""Every data set by its name on the command line; the two that are anybody's come last."""
 
 __all__ = [
     "DATASETS",
@@ -28,8 +45,10 @@ __all__ = [
 ]
 
 
-def dataset(name: str, target: str | None = None) -> DataSet:
+def dataset(name: str, target: str | None = None, root: Path | str | None = None) -> DataSet:
     """The data set of this name, its labels read as ``target`` says.
+
+    With ``root`` it has the classes that it has in that folder.
 
     Raises
     ------
@@ -43,7 +62,8 @@ def dataset(name: str, target: str | None = None) -> DataSet:
             f"{', '.join(DATASETS)}. Other images can be given as folders, with --images and "
             "--labels."
         )
-    return DATASETS[key].aiming(target)
+    found = DATASETS[key].aiming(target)
+    return found if root is None else found.at(Path(root))
 
 
 def recognise(root: Path) -> DataSet:

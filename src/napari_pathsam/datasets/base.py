@@ -157,7 +157,7 @@ class DataSet:
     archives
         SHA-256 of the published archives, by file name.
     of_root
-        Where the classes stand in the folder: the data set with those of this one.
+        Where classes and splits stand in the folder: the data set with those of this one.
     """
 
     name: str
@@ -182,6 +182,17 @@ class DataSet:
     archives: Mapping[str, str] = field(default_factory=dict)
     of_root: Callable[[DataSet, Path], DataSet] | None = None
 
+    def with_splits(self, found: Iterable[str]) -> DataSet:
+        """The data set with the splits that are there, called train, val and test, or "all"."""
+        splits = tuple(dict.fromkeys(found))
+        return replace(
+            self,
+            splits=splits,
+            default_split="test" if "test" in splits else "all",
+            train_split="train" if "train" in splits else "all",
+            val_split="val" if "val" in splits else None,
+        )
+
     def aiming(self, target: str | None) -> DataSet:
         """The data set with its labels read in this way; None: as they are read by default.
 
@@ -198,7 +209,7 @@ class DataSet:
         return self.targets[target]
 
     def at(self, root: Path) -> DataSet:
-        """The data set with the classes it has in this folder."""
+        """The data set with the classes and splits it has in this folder."""
         return self if self.of_root is None else self.of_root(self, checked_folder(root))
 
     def samples(self, root: Path, split: str | None = None) -> list[Sample]:
@@ -211,7 +222,8 @@ class DataSet:
         BadFileError
             The folder is not this data set's, the split is unknown or empty, a partner is missing.
         """
-        found = self._of_split(self._found(root), root, split)
+        data = self.at(root)
+        found = data._of_split(data._found(root), root, split)
         if self.patches is None:
             return found
         cut = [patch for whole in found for patch in self.patches(whole)]
@@ -264,7 +276,8 @@ class DataSet:
         still lie in the folder, and those a checksum file in it lists, are compared too.
         """
         try:
-            found = self.at(root)._found(root)
+            data = self.at(root)
+            found = data._found(root)
         except BadFileError as error:
             yield Checked(1, 1, str(error))
             return
@@ -274,7 +287,7 @@ class DataSet:
             here = sum(part in (s.split, "all") for s in found)
             if here != n:
                 yield Checked(0, total, f"{part}: {here} images, the complete data set has {n}.")
-        known = {0, UNKNOWN_ID, *range(1, len(self.at(root).classes) + 1)}
+        known = {0, UNKNOWN_ID, *range(1, len(data.classes) + 1)}
         for done, sample in enumerate(found, start=1):
             yield Checked(done, total, _problem(sample, known))
         for done, (path, algorithm, digest) in enumerate(listed, start=len(found) + 1):
