@@ -328,7 +328,11 @@ def test_datasets(pathsam, labelled, tmp_path):
     said = pathsam("datasets", "list")[1]
     assert all(name in said for name in ("glas", "ebhi-seg", "tnbc", "CC BY 4.0"))
     assert "Grade.csv" in pathsam("datasets", "info", "glas")[1]
-    status, _, error = pathsam("datasets", "verify", tmp_path)
+    status, said, _ = pathsam("datasets", "verify", tmp_path)  # images and labels
+    assert status == 0
+    assert "is whole" in said
+    (tmp_path / "empty").mkdir()
+    status, _, error = pathsam("datasets", "verify", tmp_path / "empty")
     assert status == 1
     assert "none of the known data sets" in " ".join(error.split())
     slide, truth = tmp_path / "t" / "Slide_08", tmp_path / "t" / "GT_08"
@@ -336,9 +340,9 @@ def test_datasets(pathsam, labelled, tmp_path):
     truth.mkdir()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(slide / "08_1.png")
     Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(truth / "08_1.png")
-    status, said, _ = pathsam("datasets", "verify", tmp_path / "t")
-    assert status == 0
-    assert "1 val" in said
+    status, _, error = pathsam("datasets", "verify", tmp_path / "t")
+    assert status == 1
+    assert "1 images, the complete data set has 50" in " ".join(error.split())
     (truth / "08_1.png").write_bytes(b"broken")
     status, _, error = pathsam("datasets", "verify", tmp_path / "t")
     assert status == 1

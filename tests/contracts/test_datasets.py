@@ -86,14 +86,14 @@ def test_verify_counts_and_names_what_is_damaged(name, root):
     data = DATASETS[name]
     assert all("the complete data set has" in problem for problem in data.verify(root))
     assert bool(data.verify(root)) == bool(data.expected)
-    broken = data._found(root)[0]
+    broken = data.images(root)[0]
     broken.image_path.write_bytes(broken.image_path.read_bytes()[:120])
     assert any(broken.image_path.name in problem for problem in data.verify(root))
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_missing_labels_name_the_file(name, root):
-    lost = DATASETS[name]._found(root)[-1]
+    lost = DATASETS[name].images(root)[-1]
     if lost.labels_path is None:
         pytest.skip("these images have no labels of their own")
     lost.labels_path.unlink()

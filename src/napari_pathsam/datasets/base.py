@@ -223,7 +223,7 @@ class DataSet:
             The folder is not this data set's, the split is unknown or empty, a partner is missing.
         """
         data = self.at(root)
-        found = data._of_split(data._found(root), root, split)
+        found = data._of_split(data.images(root), root, split)
         if self.patches is None:
             return found
         cut = [patch for whole in found for patch in self.patches(whole)]
@@ -234,7 +234,14 @@ class DataSet:
             )
         return cut
 
-    def _found(self, root: Path) -> list[Sample]:
+    def images(self, root: Path) -> list[Sample]:
+        """Every image or slide in a folder, whole.
+
+        Raises
+        ------
+        BadFileError
+            There is none, two have one name, a group is on both sides of a split of ours.
+        """
         found = self.find(checked_folder(root))
         if not found:
             raise BadFileError(
@@ -277,7 +284,7 @@ class DataSet:
         """
         try:
             data = self.at(root)
-            found = data._found(root)
+            found = data.images(root)
         except BadFileError as error:
             yield Checked(1, 1, str(error))
             return
