@@ -16,6 +16,7 @@ from napari_pathsam.cli.evaluate import evaluate
 from napari_pathsam.cli.models import models_app
 from napari_pathsam.cli.prompt import prompt
 from napari_pathsam.cli.segment import segment
+from napari_pathsam.cli.tables import tables
 from napari_pathsam.cli.train import train
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.command()(demo)
 app.command()(prompt)
 app.command()(segment)
 app.command()(evaluate)
+app.command()(tables)
 app.command()(train)
 app.add_typer(models_app, name="models")
 app.add_typer(datasets_app, name="datasets")
