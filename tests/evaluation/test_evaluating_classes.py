@@ -15,7 +15,7 @@ from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.datasets.base import Sample
 from napari_pathsam.evaluation import classes as evaluating
-from napari_pathsam.evaluation.class_scores import class_metrics
+from napari_pathsam.evaluation.class_figures import class_metrics
 from napari_pathsam.evaluation.classes import ClassSettings, evaluate_classes, majority
 from napari_pathsam.evaluation.report import Report
 from napari_pathsam.inference.class_maps import segment_classes

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari_pathsam.core.errors import UnavailableError
-from napari_pathsam.evaluation.class_scores import ClassScore, class_metrics
+from napari_pathsam.evaluation.class_figures import class_metrics
+from napari_pathsam.evaluation.class_scores import ClassScore
 from napari_pathsam.evaluation.classes import ClassSettings, evaluate_classes
 from napari_pathsam.evaluation.everything import (
     EverythingScore,
@@ -21,7 +22,9 @@ from napari_pathsam.evaluation.prompting import (
     prompt_metrics,
 )
 from napari_pathsam.evaluation.report import Report
+from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.pathsam import PathSam
+from napari_pathsam.models.task_model import TaskModel
 
 if TYPE_CHECKING:
     from napari_pathsam.core.classes import ClassTable
@@ -34,7 +37,7 @@ Score = ClassScore | ImageScore | EverythingScore
 
 
 def evaluate(
-    model: PathSam | Sam2,
+    model: ClassModel | Sam2,
     samples: Sequence[Sample],
     settings: Settings | None = None,
     *,
@@ -56,14 +59,14 @@ def evaluate(
         What the report says of the samples.
     """
     if settings is None:
-        settings = ClassSettings() if isinstance(model, PathSam) else PromptSettings()
+        settings = ClassSettings() if isinstance(model, ClassModel) else PromptSettings()
     scores = list(scoring(model, samples, settings, classes=classes))
     data = {"dataset": dataset, "split": split}
     return report_of(model, samples, settings, scores, name=model.name, data=data)
 
 
 def scoring(
-    model: PathSam | Sam2,
+    model: ClassModel | Sam2,
     samples: Sequence[Sample],
     settings: Settings,
     *,
@@ -74,23 +77,28 @@ def scoring(
     Raises
     ------
     UnavailableError
-        Classes are to be measured, and the model knows none.
+        Classes are to be measured, and the model knows none; or prompts, and it answers none.
     """
-    promptable = model.base if isinstance(model, PathSam) else model
-    if isinstance(settings, PromptSettings):
-        return evaluate_prompts(promptable, samples, settings)
-    if isinstance(settings, EverythingScoring):
-        return evaluate_everything(promptable, samples, settings)
-    if not isinstance(model, PathSam):
+    if isinstance(settings, ClassSettings):
+        if isinstance(model, ClassModel):
+            return evaluate_classes(model, samples, settings, classes=classes)
         raise UnavailableError(
             f"{model.name} answers prompts and knows no classes. Choose a model with classes, such "
             "as pathsam-nano:glands (`pathsam models list`), or --task prompts."
         )
-    return evaluate_classes(model, samples, settings, classes=classes)
+    if isinstance(model, TaskModel):
+        raise UnavailableError(
+            f"{model.name} is trained for its classes and answers no clicks. Choose a promptable "
+            "model, such as pathsam-nano (`pathsam models list`), or --task classes."
+        )
+    promptable = model.base if isinstance(model, PathSam) else model
+    if isinstance(settings, PromptSettings):
+        return evaluate_prompts(promptable, samples, settings)
+    return evaluate_everything(promptable, samples, settings)
 
 
 def report_of(
-    model: PathSam | Sam2,
+    model: ClassModel | Sam2,
     samples: Sequence[Sample],
     settings: Settings,
     scores: Sequence[Any],
