@@ -3,13 +3,13 @@
 The only file that knows the upstream ``sam2`` package. The parts are upstream's own (image encoder,
 prompt encoder, mask decoder) put together by configuration under the names of Meta's checkpoints;
 what is ours is the way they are called: no state between calls, any image size, several objects in
-one decoder call. Source: Ravi et al., SAM 2 (2024), arXiv 2408.00714.
+one decoder call (:mod:`napari_pathsam.models.answers`). Source: Ravi et al., SAM 2 (2024),
+arXiv 2408.00714.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -19,45 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_pathsam.core.errors import BadImageError, BadWeightsError
-from napari_pathsam.core.prompts import Prompts
-from napari_pathsam.models import fast_decode
-from napari_pathsam.models.embedding import NOTHING, ImageEmbedding, PromptedMask
-from napari_pathsam.models.octaves import merged, resized
+from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.models.answers import Answers
+from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.prompt_map import PromptSkip, draw_prompts
 from napari_pathsam.models.sam import VitEncoder, VitNeck
 from napari_pathsam.models.sam2_config import HieraConfig, Sam2Config, TimmConfig, VitConfig
-from napari_pathsam.models.tidy import in_one_piece
-
-LOGIT_CLAMP = 32.0  # of masks fed back, as upstream
-CELL = 16  # network pixels per cell of the image embedding
-
-
-class TimmTrunk(nn.Module):
-    """A timm network as a SAM 2 trunk: ``(B, 3, H, W)`` → four levels, strides 4 to 32."""
-
-    def __init__(self, config: TimmConfig) -> None:
-        super().__init__()
-        import timm
-
-        self.net = timm.create_model(
-            config.name, features_only=True, out_indices=(1, 2, 3, 4), pad_type=config.pad_type
-        )
-        info: Any = self.net.feature_info
-        self.channel_list = info.channels()[::-1]  # upstream: deepest first
-        self.train()
-
-    def forward(self, pixels: Tensor) -> list[Tensor]:
-        features: list[Tensor] = self.net(pixels.contiguous(memory_format=torch.channels_last))
-        return features
-
-    def train(self, mode: bool = True) -> TimmTrunk:
-        """Batch norm keeps its statistics: batches here are small and of mixed tissue."""
-        super().train(mode)
-        for module in self.net.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
+from napari_pathsam.models.trunks import Neck, TimmTrunk
 
 
 def _trunk(config: HieraConfig | TimmConfig) -> nn.Module:
@@ -86,39 +54,7 @@ def _image_encoder(config: Sam2Config) -> Any:
     return ImageEncoder(trunk=trunk, neck=neck, scalp=1)
 
 
-class Neck(nn.Module):
-    """A trainable copy of a SAM 2's neck: trunk features → image embedding and finer levels.
-
-    Level by level from the deepest, nearest-neighbour top-down as upstream's. Without ``high_res``
-    it stops at stride 16.
-    """
-
-    def __init__(self, sam: Sam2, *, high_res: bool) -> None:
-        super().__init__()
-        neck, decoder = sam.image_encoder.neck, sam.sam_mask_decoder
-        convs = [deepcopy(level.conv) for level in neck.convs]  # deepest first
-        self.convs = nn.ModuleList(convs if high_res else convs[:2])
-        self.finer = nn.ModuleList(
-            [deepcopy(decoder.conv_s0), deepcopy(decoder.conv_s1)] if high_res else []
-        )
-        self.top_down = set(neck.fpn_top_down_levels)
-        assert sam.no_mem_embed is not None
-        self.no_mem_embed = nn.Parameter(sam.no_mem_embed.detach()[0, 0].clone())
-
-    def forward(self, trunk: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        levels: list[Tensor] = []
-        for n, conv in enumerate(self.convs):
-            level = conv(trunk[3 - n])
-            if levels and 3 - n in self.top_down:
-                level = level + functional.interpolate(levels[-1], scale_factor=2, mode="nearest")
-            levels.append(level)
-        image_embed = levels[1] + self.no_mem_embed[:, None, None]
-        if not len(self.finer):
-            return image_embed, ()
-        return image_embed, (self.finer[0](levels[3]), self.finer[1](levels[2]))
-
-
-class Sam2(nn.Module):
+class Sam2(Answers):
     """A promptable segmenter: :meth:`encode` once, :meth:`decode_prompts` as often as you like."""
 
     pixel_mean: Tensor
@@ -164,10 +100,6 @@ class Sam2(nn.Module):
         mean, std = torch.tensor(config.pixel_mean), torch.tensor(config.pixel_std)
         self.register_buffer("pixel_mean", mean[:, None, None], persistent=False)
         self.register_buffer("pixel_std", std[:, None, None], persistent=False)
-
-    @property
-    def name(self) -> str:
-        return self.config.name
 
     @property
     def device(self) -> torch.device:
@@ -343,7 +275,7 @@ class Sam2(nn.Module):
         encoder = self.sam_prompt_encoder
         batch, _, h, w = image_embed.shape
         shift = torch.tensor([window_yx[1] * 16.0, window_yx[0] * 16.0], device=self.device)
-        sparse = self._sparse(points_xy + shift, signs)
+        sparse = self.encoded_points(points_xy + shift, signs)
         masks = self.mask_prompt(points_xy, signs, masks, (4 * h, 4 * w))
         if self.prompt_skip is not None:
             drawn = self.prompt_skip(masks)
@@ -362,7 +294,7 @@ class Sam2(nn.Module):
         )
         return logits, iou
 
-    def _sparse(self, points_xy: Tensor, signs: Tensor) -> Tensor:
+    def encoded_points(self, points_xy: Tensor, signs: Tensor) -> Tensor:
         """Points and box corners ``(B, N, 2)``, encoded, with upstream's padding token.
 
         SAM 1 has none where there is a box; its objects then all have one, or none has.
@@ -378,242 +310,3 @@ class Sam2(nn.Module):
         if self.prompt_skip is None:
             return masks
         return draw_prompts(points_xy, signs, masks, grid_yx)
-
-    def _tokens(
-        self, embedding: ImageEmbedding, prompts: Sequence[Prompts]
-    ) -> tuple[Tensor, Tensor]:
-        """Points and boxes of several objects as SAM takes them, padded with nothing."""
-        (height, width), (h, w) = embedding.shape_yx, embedding.input_yx
-        rows: list[list[tuple[float, float, int]]] = []
-        for p in prompts:
-            row: list[tuple[float, float, int]] = []
-            if p.box is not None:
-                y0, x0, y1, x1 = p.box
-                row += [(x0, y0, 2), (x1, y1, 3)]
-            row += [(x, y, int(s)) for (y, x), s in zip(p.points_yx, p.positive, strict=True)]
-            rows.append(row)
-        n = max(len(row) for row in rows)
-        table = torch.tensor([row + [(0.0, 0.0, -1)] * (n - len(row)) for row in rows])
-        table = table.reshape(len(rows), n, 3).to(self.device, torch.float32)
-        scale = torch.tensor([w / width, h / height], device=self.device)
-        return table[..., :2] * scale, table[..., 2].int()
-
-    def _mask_input(
-        self, embedding: ImageEmbedding, prompts: Sequence[Prompts], previous: PromptedMask | None
-    ) -> Tensor | None:
-        """Low-resolution logits to start from: the previous answer, or a given mask."""
-        if previous is not None:
-            best = previous.low_res_logits[previous.best][None]
-            logits = torch.from_numpy(resized(best, _mask_yx(embedding)))[None].to(self.device)
-            if not self.config.is_sam1:
-                logits = logits.clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
-            return self._over_padding(logits, embedding)
-        if all(p.mask is None for p in prompts):
-            return None
-        given = np.stack(
-            [np.zeros(embedding.shape_yx, bool) if p.mask is None else p.mask for p in prompts]
-        )
-        share = functional.interpolate(
-            torch.from_numpy(given)[:, None].float(),
-            _mask_yx(embedding),
-            mode="bilinear",
-            antialias=True,
-        )
-        return self._over_padding(((share * 2 - 1) * 10).to(self.device), embedding)
-
-    def _over_padding(self, logits: Tensor, embedding: ImageEmbedding) -> Tensor:
-        """Logits ``(B, 1, …)`` of the image → of all the network sees: padding is no object."""
-        h, w = (4 * n for n in embedding.image_embed.shape[-2:])
-        right, below = w - logits.shape[-1], h - logits.shape[-2]
-        if not right and not below:
-            return logits
-        return functional.pad(logits, (0, right, 0, below), value=float(logits.min()))
-
-    @torch.inference_mode()
-    def decode_prompts(
-        self,
-        embedding: ImageEmbedding,
-        prompts: Prompts,
-        *,
-        previous: PromptedMask | None = None,
-        multimask: bool | None = None,
-    ) -> PromptedMask:
-        """The masks one object's prompts ask for.
-
-        Parameters
-        ----------
-        embedding
-            From this model's :meth:`encode`.
-        prompts
-            In pixels of the encoded image.
-        previous
-            The answer before the newest prompt; it is fed back and refined.
-        multimask
-            Three masks to choose from, or one; by default three after a single point, which may
-            mean a part or the whole.
-        """
-        self._check(embedding, [prompts])
-        levels = (embedding, *embedding.coarser)
-        answers = [self._decode(e, [prompts], previous, multimask)[0] for e in levels]
-        return self._answer(answers, prompts)
-
-    @torch.inference_mode()
-    def decode_many(
-        self, embedding: ImageEmbedding, prompts: Sequence[Prompts], *, whole: bool = False
-    ) -> list[PromptedMask]:
-        """Several objects in one decoder call: one answer for each entry of ``prompts``.
-
-        An object with a box is decoded inside the box and a margin of a quarter of its sides (at
-        least 32 network pixels); outside nothing is reported, and the choice of the single mask is
-        made on what is inside. ``whole`` decodes the whole image, exactly as
-        :meth:`decode_prompts` does.
-        """
-        self._check(embedding, prompts)
-        levels = [self._decode_level(e, prompts, whole) for e in (embedding, *embedding.coarser)]
-        return [self._answer(a, one) for *a, one in zip(*levels, prompts, strict=True)]
-
-    def _answer(self, answers: Sequence[PromptedMask], prompts: Prompts) -> PromptedMask:
-        """What the magnifications say, as one."""
-        answer = merged(answers)
-        return in_one_piece(answer, prompts) if self.config.one_piece else answer
-
-    def _decode_level(
-        self, embedding: ImageEmbedding, prompts: Sequence[Prompts], whole: bool
-    ) -> list[PromptedMask]:
-        answers: dict[int, PromptedMask] = {}
-        # Equal numbers of tokens go together: padding would be seen by the attention.
-        kinds = [self._kind(p) for p in prompts]
-        for kind in sorted(set(kinds)):
-            some = [i for i, k in enumerate(kinds) if k == kind]
-            chosen = [prompts[i] for i in some]
-            windows = None if whole else [_window(embedding, p) for p in chosen]
-            found = self._decode(embedding, chosen, None, None, windows)
-            answers.update(zip(some, found, strict=True))
-        return [answers[i] for i in range(len(prompts))]
-
-    def _kind(self, prompts: Prompts) -> tuple[int, bool, bool]:
-        """What must be alike for objects to share a decoder call."""
-        boxed = self.config.is_sam1 and prompts.box is not None  # see `_sparse`
-        return _n_tokens(prompts), prompts.mask is not None, boxed
-
-    def _check(self, embedding: ImageEmbedding, prompts: Sequence[Prompts]) -> None:
-        if embedding.model != self.name:
-            raise BadWeightsError(
-                f"This embedding was made by {embedding.model}, not by {self.name}; "
-                "encode the image with the model that decodes it."
-            )
-        for one in prompts:
-            one.check(embedding.shape_yx)
-
-    def _prepared(self, embedding: ImageEmbedding) -> fast_decode.Prepared:
-        """What all prompts share; kept with the embedding until the weights change."""
-        decoder, encoder = self.sam_mask_decoder, self.sam_prompt_encoder
-        weights = (*decoder.transformer.layers[0].parameters(), *encoder.parameters())
-        weights = (*weights, *encoder.buffers(), *decoder.output_upscaling.parameters())
-        stamp = tuple((w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights)
-        found: tuple[object, fast_decode.Prepared] | None = embedding.prepared.get("decoder")
-        if found is None or found[0] != stamp:
-            h, w = embedding.image_embed.shape[-2:]
-            shared = fast_decode.prepare(
-                decoder,
-                embedding.image_embed,
-                embedding.high_res,
-                self.dense_positions((h, w)),
-                encoder.no_mask_embed.weight,
-            )
-            found = embedding.prepared["decoder"] = (stamp, shared)
-        return found[1]
-
-    def _decode(
-        self,
-        embedding: ImageEmbedding,
-        prompts: Sequence[Prompts],
-        previous: PromptedMask | None,
-        multimask: bool | None,
-        windows: Sequence[fast_decode.Window | None] | None = None,
-    ) -> list[PromptedMask]:
-        """Objects of one kind."""
-        encoder, decoder = self.sam_prompt_encoder, self.sam_mask_decoder
-        h, w = embedding.image_embed.shape[-2:]
-        points, signs = self._tokens(embedding, prompts)
-        masks = self._mask_input(embedding, prompts, previous)
-        masks = self.mask_prompt(points, signs, masks, (4 * h, 4 * w))
-        if points.shape[1]:
-            sparse = self._sparse(points, signs)
-        else:  # a mask alone: upstream adds no padding token then
-            sparse = points.new_zeros(len(prompts), 0, self.config.width)
-        dense = None if masks is None else encoder.mask_downscaling(masks)
-        skip = self.prompt_skip
-        drawn = None if skip is None or masks is None else skip.by_cell(masks)
-        logits, iou = fast_decode.predict_masks(
-            decoder, self._prepared(embedding), sparse, dense, windows, drawn
-        )
-        answers, (rows, cols) = [], _mask_yx(embedding)
-        places = windows or [None] * len(prompts)
-        for one, all_masks, all_scores, window in zip(prompts, logits, iou, places, strict=True):
-            three = _is_ambiguous(one, previous) if multimask is None else multimask
-            if three:
-                shown, scores = all_masks[1:], all_scores[1:]
-            elif decoder.dynamic_multimask_via_stability:
-                single = decoder._dynamic_multimask_via_stability(all_masks[None], all_scores[None])
-                shown, scores = single[0][0], single[1][0]
-            else:
-                shown, scores = all_masks[:1], all_scores[:1]
-            found = _placed(shown.float().cpu().numpy(), window, (4 * h, 4 * w))
-            answers.append(
-                PromptedMask(
-                    low_res_logits=found[:, :rows, :cols],
-                    predicted_iou=scores.float().cpu().numpy(),
-                    best=int(scores.argmax()),
-                    shape_yx=embedding.shape_yx,
-                    decoded=window and (_times_4(window[0], rows), _times_4(window[1], cols)),
-                )
-            )
-        return answers
-
-
-def _mask_yx(embedding: ImageEmbedding) -> tuple[int, int]:
-    """Low-resolution mask pixels of the image; padding, where there is some, lies beyond."""
-    height, width = embedding.input_yx
-    return height // 4, width // 4
-
-
-def _times_4(cells: slice, end: int | None = None) -> slice:
-    stop = 4 * cells.stop
-    return slice(4 * cells.start, stop if end is None else min(stop, end))
-
-
-def _placed(
-    masks: NDArray[np.float32], window: fast_decode.Window | None, shape_yx: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Masks ``(k, …)`` of a window of cells in an image of nothing."""
-    if window is None:
-        return masks
-    whole = np.full((len(masks), *shape_yx), NOTHING, np.float32)
-    whole[:, _times_4(window[0]), _times_4(window[1])] = masks
-    return whole
-
-
-def _n_tokens(prompts: Prompts) -> int:
-    return len(prompts.points_yx) + 2 * (prompts.box is not None)
-
-
-def _window(embedding: ImageEmbedding, prompts: Prompts) -> fast_decode.Window | None:
-    """The cells round a box in which an object is decoded; None where there is no box."""
-    if prompts.box is None:
-        return None
-    edges = []
-    for axis in (0, 1):
-        scale = embedding.input_yx[axis] / embedding.shape_yx[axis] / CELL
-        low, high = prompts.box[axis] * scale, prompts.box[axis + 2] * scale
-        margin = max((high - low) / 4, 2.0)
-        n = embedding.image_embed.shape[-2 + axis]
-        first = min(max(int(np.floor(low - margin)), 0), n - 1)
-        edges.append(slice(first, min(max(int(np.ceil(high + margin)), first + 1), n)))
-    return (edges[0], edges[1])
-
-
-def _is_ambiguous(prompts: Prompts, previous: PromptedMask | None) -> bool:
-    """A lone click may mean the part or the whole; anything more says which."""
-    alone = len(prompts.points_yx) == 1 and prompts.box is None and prompts.mask is None
-    return alone and previous is None

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_pathsam.models.sam2 import LOGIT_CLAMP, Sam2
+from napari_pathsam.models.answers import LOGIT_CLAMP
+from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.training.augment import AugmentConfig
 from napari_pathsam.training.losses import dice_loss, focal_loss, soft_iou
 from napari_pathsam.training.prompt_data import (

@@ -21,8 +21,9 @@ from napari_pathsam.core.label_map import split_touching
 from napari_pathsam.datasets import open_dataset
 from napari_pathsam.datasets.base import Sample
 from napari_pathsam.models.model_file import load_tensors, save_model
-from napari_pathsam.models.sam2 import Sam2, TimmTrunk
+from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import SAM2_CONFIGS, Sam2Config
+from napari_pathsam.models.trunks import TimmTrunk
 from napari_pathsam.training.prompt_data import LabelledImage, SourceConfig
 from napari_pathsam.training.prompt_fit import PromptReport, PromptTrainConfig, fit_prompts
 
