@@ -275,6 +275,49 @@ def test_what_was_read_is_saved_the_same(
     assert classes == class_table
 
 
+def test_objects_and_classes_saved_together_come_back_exactly(
+    viewer: ViewerModel, labels: np.ndarray, class_table: ClassTable, tmp_path: Path
+) -> None:
+    """Through File > Save Selected Layers and File > Open, areas that are no objects included."""
+    from napari_pathsam._napari.layer_source import OWN
+
+    labels = labels.astype(np.int32)
+    class_of = {1: 2, 2: 1, 3: 2, 4: 1}
+    class_map = np.array([0, *class_of.values()], np.uint8)[labels]
+    class_map[:6, :20][labels[:6, :20] == 0] = 2  # painted with the brush, touching objects
+    class_map[labels == 3] = 1  # an object somebody painted over
+    names = class_table.names
+    objects = viewer.add_labels(
+        labels, metadata={OWN: "instances", "classes": class_table, "offset_yx": (0, 0)},
+        features={"index": [0, *class_of], "class": ["background", *(names[c - 1] for c in
+                                                                   class_of.values())]},
+    )  # fmt: skip
+    areas = viewer.add_labels(
+        class_map, metadata={OWN: "classes", "classes": class_table, "offset_yx": (0, 0)},
+        features={"index": [0, 1, 2], "class": ["background", *names]},
+    )  # fmt: skip
+    path = tmp_path / "both.geojson"
+    viewer.layers.selection = {objects, areas}
+    assert viewer.layers.save(str(path), selected=True) == [str(path)]
+    viewer.layers.clear()
+    class_layer, object_layer = viewer.open(path, plugin=PLUGIN)
+    np.testing.assert_array_equal(object_layer.data, labels)
+    np.testing.assert_array_equal(class_layer.data, class_map)
+    assert class_layer.metadata["classes"] == class_table
+    again = tmp_path / "again.geojson"
+    viewer.layers.selection = {class_layer, object_layer}
+    viewer.layers.save(str(again), selected=True)
+    _, found, _ = read_geojson(again, labels.shape)
+    np.testing.assert_array_equal(found, class_map)
+
+
+def test_two_layers_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    layer = Labels(np.ones((4, 5), int)).as_layer_data_tuple()
+    with pytest.raises(BadImageError, match="file of its own"):
+        writer.write_geojson_of_both(str(tmp_path / "x.geojson"), [layer, layer])
+    assert not list(tmp_path.iterdir())
+
+
 def test_stacks_are_refused(labels: np.ndarray, tmp_path: Path) -> None:
     layer = Labels(np.stack([labels, labels]))
     for write in (writer.write_geojson, writer.write_label_image):

@@ -66,8 +66,8 @@ def write(kind: str, path: Path, labels: Labels) -> Path:
 
         y, x = labels.origin_yx
         write_geojson(
-            path, labels.instances, class_of=labels.class_of, classes=labels.classes,
-            offset_yx=(y + labels.at.y, x + labels.at.x),
+            path, labels.instances, class_of=labels.class_of, class_map=labels.class_map,
+            classes=labels.classes, offset_yx=(y + labels.at.y, x + labels.at.x),
         )  # fmt: skip
     else:
         from napari_pathsam.io.images import write_labels

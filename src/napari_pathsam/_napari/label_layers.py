@@ -135,6 +135,8 @@ class LabelLayers(QObject):
         shown = {c.id: "transparent" if c.id in hidden else c.color for c in classes}
         names = {c.id: c.name for c in classes}
         class_of = {o.id: o.class_id for o in objects}
+        for layer in self.layers.values():
+            layer.metadata["classes"] = classes  # the writers keep their ids, names and colours
         if (layer := self.layers.get("classes")) is not None:
             self._colors["classes"].show(layer, shown, {i: i for i in shown})
             self._name(layer, {0: "background", **names})

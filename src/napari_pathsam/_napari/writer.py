@@ -1,4 +1,4 @@
-"""Save a labels layer: as a label image, or as GeoJSON for QuPath.
+"""Save labels layers: as a label image, or as GeoJSON for QuPath, objects and classes together.
 
 Coordinates are pixels of the image the labels lie on. Labels layers of the whole image begin at
 its corner; those that cover a part carry ``metadata["offset_yx"]`` (the reader and the dock see
@@ -36,28 +36,57 @@ def write_geojson(path: str, data: Any, attributes: dict[str, Any]) -> list[str]
     from napari_pathsam.io.annotations import objects_of_classes
     from napari_pathsam.io.annotations import write_geojson as write
 
-    labels = _plane(data, attributes)
+    labels, offset_yx = _plane(data, attributes), _offset(attributes)
     classes, class_of = _classes(attributes)
     if _is_class_map(attributes):
         labels, class_of = objects_of_classes(labels)
+    path = _geojson(path)
+    write(path, labels, class_of=class_of, classes=classes, offset_yx=offset_yx,
+          mpp=_mpp(attributes))  # fmt: skip
+    return [path]
+
+
+def write_geojson_of_both(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> list[str]:
+    """Write an image's objects and classes, two layers, to one file that gives back both.
+
+    What is painted of a class and belongs to no object is written as areas of that class.
+    """
+    from napari_pathsam.io.annotations import write_geojson as write
+
+    kinds = {_is_class_map(attributes): (data, attributes) for data, attributes, _ in layers}
+    if set(kinds) != {True, False}:
+        raise BadImageError(
+            "Two labels layers can be saved to one GeoJSON file when one holds objects and the "
+            "other the classes of the same image. Save these each to a file of its own."
+        )
+    (data, of_objects), (areas, of_classes) = kinds[False], kinds[True]
+    if _offset(of_objects) != _offset(of_classes):
+        raise BadImageError(
+            "These two labels layers cover different parts of the image. Save each to a file of "
+            "its own."
+        )
+    table, _ = _classes(of_classes)
+    more = {**of_objects, "metadata": {**(of_objects.get("metadata") or {}), "classes": table}}
+    classes, class_of = _classes(more)
+    path = _geojson(path)
+    write(path, _plane(data, of_objects), class_of=class_of, class_map=_plane(areas, of_classes),
+          classes=classes, offset_yx=_offset(of_objects), mpp=_mpp(of_objects))  # fmt: skip
+    return [path]
+
+
+def _geojson(path: str) -> str:
+    return str(Path(path if path.lower().endswith((".geojson", ".gz")) else f"{path}.geojson"))
+
+
+def _offset(attributes: dict[str, Any]) -> tuple[int, int]:
     metadata = attributes.get("metadata") or {}
     if metadata.get("downsample", 1) != 1:
         raise BadImageError(
             f"The layer {attributes.get('name', '')!r} shows its objects at a coarser resolution; "
             "written from it they would lose their outlines. Keep the file they came from."
         )
-    if not path.lower().endswith((".geojson", ".gz")):
-        path = f"{path}.geojson"
     y, x = metadata.get("offset_yx", (0, 0))
-    write(
-        path,
-        labels,
-        class_of=class_of,
-        classes=classes,
-        offset_yx=(int(y), int(x)),
-        mpp=_mpp(attributes),
-    )
-    return [str(Path(path))]
+    return (int(y), int(x))
 
 
 def _plane(data: Any, attributes: dict[str, Any]) -> NDArray[np.integer]:

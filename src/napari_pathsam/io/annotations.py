@@ -35,12 +35,16 @@ WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 @dataclass(frozen=True)
 class Annotation:
-    """One feature of a GeoJSON file: its polygons, label (None: not given) and class."""
+    """One feature of a GeoJSON file: its polygons, label (None: not given) and class.
+
+    An ``area`` belongs to a class and is no object.
+    """
 
     polygons: tuple[Polygon, ...]
     label: int | None
     class_name: str | None
     color: str | None
+    area: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def write_geojson(
     instances: NDArray,
     *,
     class_of: Mapping[int, int] | None = None,
+    class_map: NDArray | None = None,
     classes: ClassTable | None = None,
     offset_yx: tuple[float, float] = (0, 0),
     simplify_px: float = 0.0,
@@ -87,6 +92,9 @@ def write_geojson(
         ``(H, W)`` ids; 0 is background. Several pieces of one id become one MultiPolygon.
     class_of
         Class id of each object id; those left out, or of class 0, have no classification.
+    class_map
+        ``(H, W)`` class ids, or None. What they say beyond the objects' own classes is written
+        too, as annotations that are areas of a class and no objects.
     classes
         Names and colours; an id without an entry is called “Class <id>”.
     offset_yx
@@ -106,7 +114,10 @@ def write_geojson(
         )
     if instances.size and instances.min() < 0:
         raise BadImageError(f"Ids down to {instances.min()} cannot be written; they begin with 0.")
-    table = _complete(classes or ClassTable(), set((class_of or {}).values()) - {0})
+    class_of = dict(class_of or {})
+    areas, area_class = _areas_beside(instances, class_of, class_map)
+    used = {*class_of.values(), *area_class.values()}
+    table = _complete(classes or ClassTable(), used - {0})
     own: dict[str, Any] = {
         "version": 1,
         "classes": [info.model_dump() for info in table],
@@ -117,18 +128,36 @@ def write_geojson(
     with replacing(path) as temporary, _opened(temporary, path) as file:
         file.write(f'{{"type": "FeatureCollection", "{OWN_KEY}": {json.dumps(own)}, "features": [')
         separator = "\n"
-        for index, polygons in polygons_of(instances):
-            class_id = (class_of or {}).get(index, 0)
-            feature = {
-                "type": "Feature",
-                "geometry": _geometry(polygons, offset_yx, simplify_px),
-                "properties": _properties(
-                    index, table[class_id] if class_id else None, object_type
-                ),
-            }
-            file.write(separator + json.dumps(feature, separators=(",", ":")))
-            separator = ",\n"
+        for labels, class_ids in ((instances, class_of), (areas, area_class)):
+            for index, polygons in polygons_of(labels):
+                class_id = class_ids.get(index, 0)
+                info = table[class_id] if class_id else None
+                name = {"area": "true"} if labels is areas else {"label": str(index)}
+                feature = {
+                    "type": "Feature",
+                    "geometry": _geometry(polygons, offset_yx, simplify_px),
+                    "properties": _properties(name, info, object_type),
+                }
+                file.write(separator + json.dumps(feature, separators=(",", ":")))
+                separator = ",\n"
         file.write("\n]}\n")
+
+
+def _areas_beside(
+    instances: NDArray, class_of: Mapping[int, int], class_map: NDArray | None
+) -> tuple[NDArray, dict[int, int]]:
+    """What a class map says that the objects do not: areas, and the class of each."""
+    if class_map is None:
+        return np.zeros((0, 0), np.int32), {}
+    class_map = np.asarray(class_map)
+    if class_map.shape != instances.shape:
+        raise BadImageError(
+            f"Objects of the shape {instances.shape} and a class map of {class_map.shape} do not "
+            "belong together; write each to a file of its own."
+        )
+    ids, at = np.unique(instances, return_inverse=True)
+    said = np.array([class_of.get(int(i), 0) for i in ids])[at].reshape(instances.shape)
+    return objects_of_classes(np.where(class_map == said, 0, class_map))
 
 
 def objects_of_classes(class_map: NDArray) -> tuple[NDArray[np.int32], dict[int, int]]:
@@ -182,8 +211,8 @@ def _simplified(polygon: Polygon, tolerance: float) -> Polygon:
     return [np.asarray(ring.coords)[:-1] for ring in (shape.exterior, *shape.interiors)]
 
 
-def _properties(index: int, info: ClassInfo | None, object_type: str) -> dict[str, Any]:
-    properties: dict[str, Any] = {"objectType": object_type, "metadata": {"label": str(index)}}
+def _properties(name: dict[str, str], info: ClassInfo | None, object_type: str) -> dict[str, Any]:
+    properties: dict[str, Any] = {"objectType": object_type, "metadata": name}
     if info is not None:
         color = list(bytes.fromhex(info.color[1:]))
         properties["classification"] = {"name": info.name, "color": color}
@@ -227,7 +256,8 @@ def paint(
             rings = [(ring - offset_xy) / downsample for ring in polygon]
             if (filled := fill_polygon(rings, shape_yx)) is not None:
                 where, inside = filled
-                instances[where][inside] = index
+                if not item.area:
+                    instances[where][inside] = index
                 class_map[where][inside] = class_id
     return instances, class_map, annotations.classes
 
@@ -301,7 +331,8 @@ def _annotation(feature: dict[str, Any]) -> Annotation | None:
     outlines: tuple[Polygon, ...] = tuple(
         [_ring(ring) for ring in polygon] for polygon in polygons if polygon
     )
-    return Annotation(outlines, _label(properties), name, color)
+    area = name is not None and properties.get("metadata") == {"area": "true"}
+    return Annotation(outlines, _label(properties), name, color, area)
 
 
 def _ring(points: list[list[float]]) -> NDArray[np.float64]:
