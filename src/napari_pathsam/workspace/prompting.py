@@ -146,7 +146,7 @@ class Prompter:
         failed: Callable[[str], None],
         changed: Callable[[], None],
     ) -> None:
-        self._load = load
+        self.load = load
         self._request, self._answered = request, answered
         self._failed, self._changed = failed, changed
         self._preparing, self._decoding = Line(runner), Line(runner)
@@ -221,7 +221,7 @@ class Prompter:
         if self._preparing.busy_with != wanted:
             self._tell(f"Loading {self.model_name}", self.field)
             self._preparing.start(
-                wanted, self._load, *wanted, then=self._loaded, failed=self._went_wrong
+                wanted, self.load, *wanted, then=self._loaded, failed=self._went_wrong
             )
 
     def _loaded(self, model: Any) -> None:

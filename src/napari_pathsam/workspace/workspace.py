@@ -6,17 +6,17 @@ import numpy as np
 
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.annotations import Annotations
+from napari_pathsam.workspace.box_actions import BoxActions
 from napari_pathsam.workspace.fields import ImageSource
 from napari_pathsam.workspace.history import History, PromptState, Step
 from napari_pathsam.workspace.journal import SavedWork
-from napari_pathsam.workspace.label_actions import LabelActions
 from napari_pathsam.workspace.label_steps import labels_window
 from napari_pathsam.workspace.prompt_actions import PromptActions
 from napari_pathsam.workspace.replay import header, replayed
 from napari_pathsam.workspace.telling import told
 
 
-class Workspace(PromptActions, LabelActions):
+class Workspace(PromptActions, BoxActions):
     """The open image, its prompts, its labels, undo, and the work under way.
 
     Signals go up, calls go down: a dock calls the methods and listens to the signals. All
@@ -59,6 +59,7 @@ class Workspace(PromptActions, LabelActions):
         self._all_new()
 
     def _let_go(self) -> None:
+        self.stop_boxes()
         self._prompter.forget()
         if self.source is not None:
             self._compact()
@@ -109,6 +110,7 @@ class Workspace(PromptActions, LabelActions):
 
     def cancel(self) -> None:
         """Stop loading, encoding and decoding; prompts stay, the next one starts again."""
+        self.stop_boxes()
         self._prompter.stop()
 
     # --- saved work -----------------------------------------------------------------------------
