@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -26,7 +26,7 @@ from napari_pathsam.training.finetune_report import (
     Weights,
 )
 from napari_pathsam.training.finetune_run import Frozen
-from napari_pathsam.training.finetune_score import rescore
+from napari_pathsam.training.finetune_score import Tally, said_of
 from napari_pathsam.training.finetune_start import Load, start_model
 from napari_pathsam.training.finetune_state import Best, load_state, save_state
 from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
@@ -110,6 +110,7 @@ class Teacher:
         self.notes: list[str] = []
         held = sum(bool((p.held & p.own).any()) for found in self.tiles for p in found)
         self._score_every = max(1, math.ceil(held / SCORED_TILES)) if held else 0
+        self.scored_tiles = held / max(1, self._score_every)
         if state is not None and state.exists():
             load_state(self, state)
 
@@ -134,6 +135,10 @@ class Teacher:
             with self._threads(), spent.on("encode"):
                 self.crops.encode(tile, 0)
             yield self._report("encoding", began, None)
+        if self.step == 0 and self._score_every:
+            start = yield from self._scored(self.best.weights, began, spent)
+            self.best = Best(0, start, self.best.weights, start.mean_dice)
+            yield self._report("epoch", began, None, scores=start)
         while self.epoch < config.epochs and not self.stopped:
             losses: list[float] = []
             self.model.train()
@@ -147,8 +152,7 @@ class Teacher:
                     losses.append(self._step(crops))
                 yield self._report("training", began, spent.left(self, total), loss=losses[-1])
             self.epoch += 1
-            with self._threads(), spent.on("score"):
-                scores, improved = self._judge()
+            scores, improved = yield from self._judge(began, spent)
             if self.state is not None:
                 save_state(self, self.state)
             yield self._report(
@@ -268,7 +272,9 @@ class Teacher:
 
     # --- judging ---------------------------------------------------------------------------------
 
-    def _judge(self) -> tuple[Scores | None, bool]:
+    def _judge(
+        self, began: float, spent: _Spent
+    ) -> Generator[TeachReport, None, tuple[Scores | None, bool]]:
         """Score the averaged weights, and keep them where they are the best so far."""
         last = self.epoch == self.config.epochs
         weights = {n: t.cpu().clone() for n, t in self.average.items()}
@@ -277,12 +283,32 @@ class Teacher:
             return None, True
         if self.epoch % self._score_every and not last:
             return None, False
-        scores = rescore(self.model_with(weights), self.frozen, cache=self.cache, tiles=self.tiles)
-        if self.best.worse_than(scores):
-            self.best, self.since_best = Best(self.epoch, scores, weights), 0
-            return scores, True
-        self.since_best += self._score_every
-        return scores, False
+        scores, best = (yield from self._scored(weights, began, spent)), self.best
+        highest = max(best.highest, scores.mean_dice)
+        self.since_best = 0 if highest > best.highest else self.since_best + self._score_every
+        kept = best.beaten_by(scores)
+        if kept:
+            best = Best(self.epoch, scores, weights)
+        self.best = replace(best, highest=highest)
+        return scores, kept
+
+    def _scored(
+        self, weights: Weights, began: float, spent: _Spent
+    ) -> Generator[TeachReport, None, Scores]:
+        """Score some weights, tile by tile: cancelling need not wait for all of them."""
+        model = self.model_with(weights)
+        tally = Tally(model, self.frozen)
+        tiles = said_of(model, self.frozen, held=True, cache=self.cache, tiles=self.tiles)
+        while True:
+            with self._threads(), spent.on("score"):
+                said = next(tiles, None)
+            if said is None:
+                break
+            tally.add(said)
+            yield self._report("scoring", began, None)
+        scores = tally.scores()
+        assert scores is not None  # there are held-out pixels
+        return scores
 
     # --- telling ---------------------------------------------------------------------------------
 
@@ -350,7 +376,8 @@ class _Spent:
             return None
         each = {k: s / max(1, self._times[k]) for k, s in self._seconds.items()}
         steps = total - teacher.step
-        return steps * each["step"] + steps / teacher.config.steps * each["score"]
+        scorings = steps / teacher.config.steps * teacher.scored_tiles
+        return steps * each["step"] + scorings * each["score"]
 
 
 def _together(parts: list[ClassSums]) -> ClassSums:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,8 @@ from napari_pathsam.training.finetune_run import Frozen
 
 CELLS = 4
 """Cells of the logits to a cell of the image embedding, each way."""
+VIEWS_BYTES = 2**30
+"""Views held in memory; those not used for longest go first, and come back from the cache."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class View:
     def grid_yx(self) -> tuple[int, int]:
         """Rows and columns of the image embedding."""
         return (self.embedding.image_embed.shape[-2], self.embedding.image_embed.shape[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, nearly."""
+        return self.embedding.nbytes + self.target.nbytes
 
     def cut(self, crop: Crop, device: torch.device) -> tuple[ImageEmbedding, Tensor]:
         """The embedding of a window, in single precision, and its ``(h, w)`` target."""
@@ -115,7 +123,8 @@ class Crops:
         self._looks: list[list[Look]] = [
             looks(config.variants, t, config.seed) for t in range(len(self._tiles))
         ]
-        self._views: dict[tuple[int, int], list[View]] = {}
+        self._views: OrderedDict[tuple[int, int], list[View]] = OrderedDict()
+        self._held = 0
         counts = [np.bincount(p.channel[~p.held], minlength=self._n) for p, _, _ in self._tiles]
         self.counts = np.stack(counts).astype(np.float64)
         self.encoded = 0
@@ -125,7 +134,15 @@ class Crops:
 
     def has(self, tile: int, look: int) -> bool:
         """Whether a tile is there in this look."""
-        return (tile, look) in self._views
+        known = (tile, look) in self._views
+        if known:
+            self._views.move_to_end((tile, look))
+        return known
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the views."""
+        return self._held
 
     @torch.no_grad()
     def encode(self, tile: int, look: int) -> None:
@@ -145,7 +162,10 @@ class Crops:
             flat = target.ravel()
             trained = {c: np.flatnonzero(flat == c) for c in range(self._n)}
             views.append(View(_halved(slim), target, {c: t for c, t in trained.items() if len(t)}))
+        self._held += sum(view.nbytes for view in views)
         self._views[tile, look] = views
+        while self._held > VIEWS_BYTES and len(self._views) > self.config.batch:
+            self._held -= sum(view.nbytes for view in self._views.popitem(last=False)[1])
 
     def planned(self, rng: np.random.Generator, epoch: int) -> list[Wish]:
         """What a step wants to see: each channel as often as any other, wherever it is painted.

@@ -126,6 +126,12 @@ class Scores:
         return float(chosen.mean()) if np.isfinite(chosen).all() else math.nan
 
     @property
+    def noise(self) -> float:
+        """A standard error of the mean Dice, for regions that are independent of each other."""
+        dice, n = self.mean_dice, max(1, sum(self.regions))
+        return math.sqrt(max(0.0, dice * (1 - dice)) / n)
+
+    @property
     def rows(self) -> tuple[ClassRow, ...]:
         """Every class, background last."""
         dice, iou = dice_per_class(self.counts), iou_per_class(self.counts)
@@ -179,12 +185,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class TeachReport:
-    """Where training stands; a report comes after every tile encoded and every step.
+    """Where training stands; a report comes after every step, and every tile encoded or scored.
 
     Attributes
     ----------
     phase
-        What was just done.
+        What was just done: a tile encoded, a step, a tile scored, an epoch with its scoring.
     done, total
         Steps.
     epoch, epochs
@@ -194,14 +200,14 @@ class TeachReport:
     seconds_left
         None where it cannot be said yet.
     scores
-        At the end of an epoch, where something is held out.
+        At the end of an epoch, where something is held out; of epoch 0: what the start scores.
     improved, weights
-        At the end of an epoch: whether these weights are the best so far, and then they.
+        At the end of an epoch: whether these weights are kept as the best so far, and then they.
     notes
         What a person should be told now.
     """
 
-    phase: Literal["encoding", "training", "epoch"]
+    phase: Literal["encoding", "training", "scoring", "epoch"]
     done: int
     total: int
     epoch: int

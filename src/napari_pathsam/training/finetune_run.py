@@ -224,13 +224,14 @@ def freeze(
         from napari_pathsam.models.catalogue import weights_sha256
 
         start = BaseWeights(name=settings.start, sha256=weights_sha256(settings.start))
+    device = model.device.type
     run = FineTuneRun(
-        settings=settings,
+        settings=settings.model_copy(update={"device": device}),
         network=model.config,
         base=base_of(model),
         start=start,
         images=tuple(records),
-        device=model.device.type,
+        device=device,
         threads=settings.threads or torch.get_num_threads(),
         versions={name: version(name) for name in VERSIONS},
     )

@@ -20,7 +20,7 @@ from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.models.pathsam import PathSam, logits_at
 from napari_pathsam.training.finetune_data import TilePixels, channel_table, tile_pixels_of
 from napari_pathsam.training.finetune_report import Reliability, Scores
-from napari_pathsam.training.finetune_run import Frozen
+from napari_pathsam.training.finetune_run import BACKGROUND, Frozen
 
 
 @dataclass(frozen=True)
@@ -98,21 +98,42 @@ def rescore(
     BadWeightsError
         The model has other classes, or works at another pixel size.
     """
-    _check(model, frozen)
-    n = len(model.classes) + 1
-    counts = np.zeros((n, n), np.int64)
-    reliability = Reliability.of(np.zeros(0), np.zeros(0, bool))
-    surprise = 0.0
+    tally = Tally(model, frozen)
     for said in said_of(model, frozen, held=True, cache=cache, tiles=tiles):
+        tally.add(said)
+    return tally.scores()
+
+
+class Tally:
+    """Scores, counted tile by tile; see :func:`rescore`."""
+
+    def __init__(self, model: PathSam, frozen: Frozen) -> None:
+        _check(model, frozen)
+        self._frozen, self._n = frozen, len(model.classes) + 1
+        self._names = (background_name(frozen), *model.classes.names)
+        self._counts = np.zeros((self._n, self._n), np.int64)
+        self._reliability = Reliability.of(np.zeros(0), np.zeros(0, bool))
+        self._surprise = 0.0
+
+    def add(self, said: Said) -> None:
+        """Count a tile's held-out pixels."""
         truth = said.pixels.channel.astype(np.int64)
-        counts += confusion(truth, said.pred, n)
-        reliability += Reliability.of(said.confidence, said.pred == truth)
-        surprise -= float(np.log(np.maximum(said.likelihood, 1e-12)).sum())
-    total = int(counts.sum())
-    if not total:
-        return None
-    names = (background_name(frozen), *model.classes.names)
-    return Scores(counts, names, held_regions(frozen), reliability, surprise / total)
+        self._counts += confusion(truth, said.pred, self._n)
+        self._reliability += Reliability.of(said.confidence, said.pred == truth)
+        self._surprise -= float(np.log(np.maximum(said.likelihood, 1e-12)).sum())
+
+    def scores(self) -> Scores | None:
+        """What was counted; None where that is nothing."""
+        total = int(self._counts.sum())
+        if not total:
+            return None
+        return Scores(
+            self._counts,
+            self._names,
+            held_regions(self._frozen),
+            self._reliability,
+            self._surprise / total,
+        )
 
 
 def background_name(frozen: Frozen) -> str:
@@ -182,7 +203,7 @@ def worst_regions(
     table = channel_table(frozen)
     found = []
     for image, (one, record) in enumerate(zip(frozen.labels, frozen.run.images, strict=True)):
-        trained = np.where(one.held, 0, one.labels)
+        trained = np.where(one.held | (one.labels == BACKGROUND), 0, one.labels)
         areas = separate_regions(trained).areas
         pred = preds[image].reshape(areas.shape)
         for number, box in enumerate(ndimage.find_objects(areas), start=1):

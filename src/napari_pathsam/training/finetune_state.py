@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,18 +20,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Best:
-    """The best weights so far, of which epoch (0: the start), and their score."""
+    """The weights to keep, of which epoch (0: the start), their score, and the highest so far.
+
+    A few held-out strokes cannot tell weights apart whose scores are close, and those trained on
+    for longer do better on the rest of the image: the newest are kept of all that come within one
+    standard error of the highest score (Breiman et al., Classification and Regression Trees, 1984).
+    """
 
     epoch: int
     scores: Scores | None
     weights: Weights
+    highest: float = -math.inf
 
-    def worse_than(self, scores: Scores | None) -> bool:
-        """Whether other weights are better: more Dice, or as much and less surprise."""
-        if scores is None or self.scores is None:
+    def beaten_by(self, scores: Scores | None) -> bool:
+        """Whether newer weights of this score are kept instead."""
+        if scores is None or not math.isfinite(scores.mean_dice):
             return True
-        mine, other = self.scores, scores
-        return (other.mean_dice, -other.nll) > (mine.mean_dice, -mine.nll)
+        return scores.mean_dice >= self.highest - scores.noise
 
 
 def save_state(teacher: Teacher, path: Path) -> None:
@@ -42,6 +48,7 @@ def save_state(teacher: Teacher, path: Path) -> None:
         "average": {n: t.cpu() for n, t in teacher.average.items()},
         "best": dict(best.weights),
         "best_epoch": best.epoch,
+        "highest": best.highest,
         "best_scores": None if best.scores is None else best.scores.to_json(),
         "optimizer": teacher.optimizer.state_dict(),
         "counters": [teacher.batch, teacher.step, teacher.epoch, teacher.since_best],
@@ -72,6 +79,7 @@ def load_state(teacher: Teacher, path: Path) -> None:
             int(state["best_epoch"]),
             None if scores is None else Scores.from_json(scores),
             {n: t.cpu() for n, t in state["best"].items()},
+            float(state["highest"]),
         )
         teacher.optimizer.load_state_dict(state["optimizer"])
         teacher.batch, teacher.step, teacher.epoch, teacher.since_best = map(int, state["counters"])

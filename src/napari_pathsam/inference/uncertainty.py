@@ -1,0 +1,230 @@
+"""Where next: what a model is unsure of, and which regions are worth painting first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.inference.blending import Blend
+from napari_pathsam.inference.class_maps import TileSource, plan_segmenting, tile_embedding
+from napari_pathsam.inference.embedding_cache import EmbeddingCache
+from napari_pathsam.inference.working_grid import WorkingGrid
+
+if TYPE_CHECKING:
+    from napari_pathsam.models.pathsam import PathSam
+
+WINDOW_CELLS = 24
+"""Side of a suggested region in cells of the network, four of its pixels each."""
+PAINTED = 0.05
+"""A window with a larger painted part is not suggested again."""
+ALIKE = 0.15
+"""How fast likeness falls with the angle between mean features: at a cosine of 0.85 it is 1/e."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A level-0 region worth painting, how much, and the two classes the model wavers between."""
+
+    region: Region
+    score: float
+    classes: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A tile that was looked at.
+
+    Attributes
+    ----------
+    done, total
+        Tiles.
+    region
+        The level-0 pixels of the tile.
+    cells, cell_yx
+        The cells of ``uncertainty``, and level-0 pixels per cell.
+    uncertainty
+        ``(h, w)`` float16 from 0 to 1: entropy of the class probabilities, as a part of its most.
+    suggestions
+        Of everything seen so far, best first.
+    """
+
+    done: int
+    total: int
+    region: Region
+    cells: Region
+    cell_yx: tuple[float, float]
+    uncertainty: NDArray[np.float16]
+    suggestions: tuple[Suggestion, ...]
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A candidate: cells, mean uncertainty, painted part, mean features, class probabilities."""
+
+    cells: Region
+    uncertainty: float
+    painted: float
+    features: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+
+def where_next(
+    model: PathSam,
+    source: TileSource,
+    *,
+    mpp: float | None,
+    region: Region | None = None,
+    first: Region | None = None,
+    labels: NDArray | None = None,
+    labels_at: Region | None = None,
+    n: int = 10,
+    cache: EmbeddingCache | None = None,
+) -> Iterator[Seen]:
+    """Look through a region tile by tile for what painting would teach most.
+
+    A window counts for its mean uncertainty, times how little its features are like those of
+    windows that are painted or were suggested before it, so that suggestions are not all of one
+    kind or in one place.
+
+    Parameters
+    ----------
+    model
+        Knows classes.
+    mpp, region, first
+        As for :func:`~napari_pathsam.inference.class_maps.segment_tiles`, whose tiles are used.
+    labels, labels_at
+        ``(h, w)`` what is painted (not 0), and the level-0 region it covers (None: the image).
+    n
+        How many suggestions.
+    cache
+        Where embeddings are found.
+
+    Raises
+    ------
+    BadImageError, BadWeightsError
+        See :func:`~napari_pathsam.inference.class_maps.segment_tiles`.
+    """
+    plan = plan_segmenting(model, source, mpp=mpp, region=region, first=first)
+    grid, names = plan.grid, ("background", *model.classes.names)
+    blend = Blend(len(names), plan.cover)
+    painted = _painted_cells(grid, plan.cover, labels, labels_at)
+    most = float(np.log(len(names)))
+    windows: dict[tuple[int, int], _Window] = {}
+    for done, tile in enumerate(plan.tiles, start=1):
+        embedding, _ = tile_embedding(model, source, grid, tile.region, cache=cache)
+        logits = model.decode_classes(embedding).logits
+        size = grid.encoded_cells(tile.region)
+        if logits.shape[-2:] != size:
+            logits = functional.interpolate(logits[None], size, mode="bilinear")[0]
+        height, width = tile.region.shape_yx
+        blend.add(tile, logits[:, :height, :width].float().cpu())
+        probabilities = blend.mean(tile.region).softmax(0)
+        entropy = -(probabilities * probabilities.clamp(min=1e-12).log()).sum(0) / most
+        features = _features(embedding.image_embed, size)[:, :height, :width]
+        for window in _windows(tile.region, probabilities, entropy, features, painted, plan.cover):
+            windows[window.cells.y, window.cells.x] = window
+        yield Seen(
+            done=done,
+            total=len(plan.tiles),
+            region=grid.level0_of(tile.region),
+            cells=tile.region,
+            cell_yx=grid.cell_level0_yx,
+            uncertainty=entropy.half().numpy(),
+            suggestions=_ranked([*windows.values()], grid, plan.region, names, n),
+        )
+
+
+def _painted_cells(
+    grid: WorkingGrid, cover: Region, labels: NDArray | None, labels_at: Region | None
+) -> NDArray[np.bool_]:
+    """``(h, w)`` the cells of the cover that hold a painted pixel."""
+    cells = np.zeros(cover.shape_yx, bool)
+    if labels is None:
+        return cells
+    ys, xs = np.nonzero(labels)
+    at = labels_at or Region.of(grid.shape_yx)
+    (sy, sx) = grid.cell_level0_yx
+    rows = ((ys + at.y + 0.5) / sy).astype(int) - cover.y
+    columns = ((xs + at.x + 0.5) / sx).astype(int) - cover.x
+    inside = (rows >= 0) & (columns >= 0) & (rows < cover.height) & (columns < cover.width)
+    cells[rows[inside], columns[inside]] = True
+    return cells
+
+
+def _features(image_embed: Tensor, size: tuple[int, int]) -> Tensor:
+    """``(C, h, w)`` on the cells, each channel without its mean: what differs within the tile."""
+    centred = image_embed.float() - image_embed.float().mean((2, 3), keepdim=True)
+    return functional.interpolate(centred, size, mode="nearest")[0].cpu()
+
+
+def _windows(
+    tile: Region,
+    probabilities: Tensor,
+    entropy: Tensor,
+    features: Tensor,
+    painted: NDArray[np.bool_],
+    cover: Region,
+) -> Iterator[_Window]:
+    """The windows of a lattice over the whole image that lie in a tile, most of them at least."""
+    side = WINDOW_CELLS
+    for top in range(tile.y // side * side, tile.y + tile.height, side):
+        for left in range(tile.x // side * side, tile.x + tile.width, side):
+            cells = Region(top, left, side, side).intersection(tile)
+            if cells is None or cells.height * cells.width < side * side / 2:
+                continue
+            at = Region(cells.y - tile.y, cells.x - tile.x, *cells.shape_yx).slices
+            known = painted[Region(cells.y - cover.y, cells.x - cover.x, *cells.shape_yx).slices]
+            free = torch.from_numpy(~known)
+            if not bool(free.any()):
+                free = torch.ones_like(free)
+            yield _Window(
+                cells=cells,
+                uncertainty=float(entropy[at][free].mean()),
+                painted=float(known.mean()),
+                features=functional.normalize(features[:, *at].mean((1, 2)), dim=0).numpy(),
+                probabilities=probabilities[:, *at][:, free].mean(1).numpy(),
+            )
+
+
+def _ranked(
+    windows: Sequence[_Window],
+    grid: WorkingGrid,
+    region: Region,
+    names: Sequence[str],
+    n: int,
+) -> tuple[Suggestion, ...]:
+    """The best windows, one after the other, each unlike those before it."""
+    if not windows:
+        return ()
+    features = np.stack([w.features for w in windows])
+    score = np.array([w.uncertainty for w in windows])
+    score[[w.painted > PAINTED for w in windows]] = 0
+    for i in np.flatnonzero([w.painted > 0 for w in windows]):
+        score *= 1 - _likeness(features, features[i]) / 2
+    found: list[Suggestion] = []
+    while len(found) < n:
+        best = int(score.argmax())
+        at = grid.level0_of(windows[best].cells).intersection(region)
+        if score[best] <= 0:
+            break
+        first, second = np.argsort(-windows[best].probabilities)[:2]
+        if at is not None:
+            classes = (names[int(first)], names[int(second)])
+            found.append(Suggestion(at, float(score[best]), classes))
+        score *= 1 - _likeness(features, features[best])
+        score[best] = 0
+    return tuple(found)
+
+
+def _likeness(features: NDArray[np.float32], one: NDArray[np.float32]) -> NDArray[np.float64]:
+    """From 0 to 1, by the angle between mean features."""
+    likeness: NDArray[np.float64] = np.exp((features @ one - 1) / ALIKE).astype(np.float64)
+    return np.minimum(likeness, 1)
