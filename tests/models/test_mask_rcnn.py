@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.models.catalogue import STARTS
 from napari_pathsam.models.mask_rcnn import FoundObjects, MaskRcnn, ObjectTargets
 from napari_pathsam.models.task_config import MaskRcnnConfig
 from napari_pathsam.models.task_model import TaskModel
@@ -18,6 +19,35 @@ def test_as_many_weights_as_torchvision_says():
     config = find_task_recipe("mask-rcnn").config("paper").network
     with torch.device("meta"):
         assert sum(p.numel() for p in MaskRcnn(config, 90).parameters()) == published == 44_401_393
+
+
+def test_it_starts_from_torchvisions_own_file_and_from_no_other(tmp_path, monkeypatch):
+    from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+    from napari_pathsam.core.errors import BadWeightsError
+    from napari_pathsam.models.coco_start import HASH_STARTS, import_coco, start_from_coco
+
+    entry = STARTS["mask-rcnn-coco"]
+    assert entry.weights.url.endswith(f"-{HASH_STARTS}.pth")
+    torch.manual_seed(1)
+    # With weights torchvision takes fixed norms; without, the ones of the same names that learn.
+    published = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
+    state = {n: t for n, t in published.items() if not n.endswith("num_batches_tracked")}
+    path, kept = tmp_path / "published.pth", tmp_path / "kept.safetensors"
+    torch.save(state, path)
+    with pytest.raises(BadWeightsError, match="does not begin with bf2d0c1e"):
+        import_coco(path, "0" * 64, entry.weights.url, kept)
+    import_coco(path, HASH_STARTS + "0" * 56, entry.weights.url, kept)
+    model = TaskModel(find_task_recipe("mask-rcnn").config("paper"), ClassTable.of("gland"))
+    before = model.network.rcnn.roi_heads.mask_predictor.mask_fcn_logits.weight.clone()
+    start_from_coco(model, kept)
+    found = model.network.rcnn.state_dict()
+    name = "backbone.body.layer4.2.conv3.weight"
+    assert torch.equal(found[name], state[name])
+    assert torch.equal(found["roi_heads.mask_predictor.mask_fcn_logits.weight"], before)
+    other = find_task_recipe("mask-rcnn").config(network={"trunk": "resnet18"})
+    with pytest.raises(BadWeightsError, match="cannot start from COCO"):
+        start_from_coco(TaskModel(other, ClassTable.of("gland")), kept)
 
 
 def found(*boxes_scores: tuple[tuple[int, int, int, int], float, int]) -> FoundObjects:

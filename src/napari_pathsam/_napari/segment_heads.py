@@ -147,13 +147,18 @@ def head_in_file(
     """
     load_torch()
     from napari_pathsam.models.model_file import read_card
-    from napari_pathsam.models.pathsam_config import PathSamConfig
+    from napari_pathsam.models.sam2_config import Sam2Config
+    from napari_pathsam.models.task_config import TaskConfig
 
     card = read_card(path)
     config = card.config
-    if not isinstance(config, PathSamConfig) or card.classes is None:
+    if isinstance(config, Sam2Config) or card.classes is None:
         return None
-    beside = "" if config.encoder is None else f"+{config.encoder.name}"
+    if isinstance(config, TaskConfig):
+        embedding = "pixels" if config.guide is None else f"pixels+{config.guide}"
+    else:
+        beside = "" if config.encoder is None else f"+{config.encoder.name}"
+        embedding = f"{config.base}{beside}"
     told = {"name": name or str(path), "title": name or path.stem, "licence": card.licence}
     return HeadChoice(
         **(told if entry is None else _told(entry)),
@@ -163,7 +168,7 @@ def head_in_file(
         mpp=config.mpp,
         mpp_range=config.mpp_range,
         enlarge=config.enlarge,
-        embedding_name=f"{config.base}{beside}",
+        embedding_name=embedding,
         own=not name,
     )
 

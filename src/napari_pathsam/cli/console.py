@@ -24,6 +24,7 @@ from rich.table import Column, Table
 from napari_pathsam.core.errors import PathsamError
 
 if TYPE_CHECKING:
+    from napari_pathsam.models.catalogue import Model
     from napari_pathsam.models.sam2 import Sam2
 
 OUT = Console(soft_wrap=True, highlight=False)
@@ -92,14 +93,27 @@ def show_facts(facts: Mapping[str, str]) -> None:
     OUT.print(table)
 
 
-def load(name: str, device: str = "auto") -> Sam2:
-    """A promptable model of the catalogue or a file, ready to use; of a head, what it stands on."""
+def load(name: str, device: str = "auto") -> Model:
+    """A model of the catalogue or a file, ready to use."""
     from napari_pathsam.models.catalogue import load_model
-    from napari_pathsam.models.sam2 import Sam2
 
     use_own_cores()
-    model = load_model(name, device)
-    return model if isinstance(model, Sam2) else model.base
+    return load_model(name, device)
+
+
+def load_promptable(name: str, device: str = "auto") -> Sam2:
+    """A model that answers clicks and boxes; of a head, what it stands on."""
+    from napari_pathsam.core.errors import UnavailableError
+    from napari_pathsam.models.pathsam import PathSam
+    from napari_pathsam.models.task_model import TaskModel
+
+    model = load(name, device)
+    if isinstance(model, TaskModel):
+        raise UnavailableError(
+            f"{name} is trained for its classes and answers no clicks. Choose a promptable model, "
+            "such as pathsam-nano; `pathsam segment` finds the classes."
+        )
+    return model.base if isinstance(model, PathSam) else model
 
 
 def use_own_cores() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_pathsam.cli.console import OUT, DeviceOption, ModelOption, load, progress
+from napari_pathsam.cli.console import OUT, DeviceOption, ModelOption, load_promptable, progress
 
 if TYPE_CHECKING:
     from napari_pathsam.evaluation.demo import DemoResult
@@ -31,7 +31,7 @@ def demo(
     infos = list_samples()
     results = []
     with progress("Clicking and boxing", len(infos)) as bar:
-        for result in run_demo(load(model, device), infos):
+        for result in run_demo(load_promptable(model, device), infos):
             _write(out, result)
             results.append(result)
             bar.update(bar.task_ids[0], completed=len(results))

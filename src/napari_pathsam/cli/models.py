@@ -24,20 +24,25 @@ NameArgument = Annotated[str, typer.Argument(help="A name of `pathsam models lis
 @models_app.command("list")
 def list_models() -> None:
     """All models: size, licence, and whether they are here."""
-    from napari_pathsam.models.catalogue import HEADS, MODELS, RECIPES
+    from napari_pathsam.models.catalogue import HEADS, MODELS, RECIPES, STARTS, TASK_RECIPES
     from napari_pathsam.models.checkpoints import imported_models
     from napari_pathsam.models.encoder_files import imported_encoders
     from napari_pathsam.models.encoders import ENCODERS
     from napari_pathsam.models.entries import encoder_entry
 
-    own = [name for name in imported_models() if name not in MODELS]
+    own = [name for name in imported_models() if name not in MODELS and name not in STARTS]
     encoders = ENCODERS | imported_encoders()
     _show("Answer clicks and boxes", list(MODELS.values()), own)
     _show("Know classes", list(HEADS.values()))
+    _show("Start training from", list(STARTS.values()))
     _show("Pathology encoders", [encoder_entry(spec) for spec in encoders.values()])
     table = _table("To be trained; NAME+ENCODER takes another encoder")
     for recipe in RECIPES.values():
         table.add_row(recipe.name, "", "yours", "yours", "train it")
+    OUT.print(table)
+    table = _table("Networks for one task, to be trained; unet-timm+TRUNK, guided-eunet3plus+MODEL")
+    for task in TASK_RECIPES.values():
+        table.add_row(task.name, "", "yours", "yours", "train it")
     OUT.print(table)
 
 
@@ -74,7 +79,13 @@ def info(name: NameArgument) -> None:
     from napari_pathsam.models.entries import encoder_entry
     from napari_pathsam.models.recipes import RECIPES, find_recipe
     from napari_pathsam.models.sources import HubFile, Packaged, Url
+    from napari_pathsam.models.task_recipes import find_task_recipe, is_task
 
+    if is_task(name):
+        task = find_task_recipe(name)
+        facts = {"name": task.name, "title": task.title, "what it is": task.summary}
+        show_facts(facts | {"source": task.source, "to train it": task.command})
+        return
     encoders = imported_encoders() | ENCODERS
     if name.partition("+")[0] in RECIPES:
         recipe = find_recipe(name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_pathsam.cli.console import OUT, DeviceOption, ModelOption, MppOption, load
+from napari_pathsam.cli.console import OUT, DeviceOption, ModelOption, MppOption, load_promptable
 
 if TYPE_CHECKING:
     from napari_pathsam.core.prompts import Prompts
@@ -76,10 +76,12 @@ def prompt(
     try:
         asked.check(slide.shape_yx)  # before the model is loaded
         if field is None:
-            found = segment_prompted(load(model, device), slide, asked, mpp=mpp)
+            found = segment_prompted(load_promptable(model, device), slide, asked, mpp=mpp)
         else:
             numbers = _numbers("--field", field, 6)
-            found = _in_field(load(model, device), slide, asked, numbers, mpp, in_turn=in_turn)
+            found = _in_field(
+                load_promptable(model, device), slide, asked, numbers, mpp, in_turn=in_turn
+            )
         _write(out, found, slide.shape_yx, mpp or slide.mpp)
     finally:
         slide.close()

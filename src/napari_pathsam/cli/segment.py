@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from napari_pathsam.core.areas import AreaTable
     from napari_pathsam.core.geometry import Region
-    from napari_pathsam.inference.class_maps import SegmentSettings
+    from napari_pathsam.inference.class_maps import SegmentPlan, SegmentSettings
+    from napari_pathsam.inference.found_objects import FoundObject, ObjectMap
     from napari_pathsam.io.slides import Slide
+    from napari_pathsam.models.class_model import ClassModel
 
 SUFFIXES = (".png", ".tif", ".tiff", ".zarr", ".geojson")
 
@@ -184,9 +186,9 @@ def _corners(text: str) -> Region:
 def _segment_one(model: Any, image: Path, paths: Sequence[Path], wish: Wish) -> AreaTable:
     import numpy as np
 
-    from napari_pathsam.core.areas import area_table
     from napari_pathsam.inference.class_maps import finish, paint, plan_segmenting, segment_tiles
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
+    from napari_pathsam.inference.found_objects import knows_objects
     from napari_pathsam.io.slides import open_slide
 
     slide = open_slide(image)
@@ -199,6 +201,10 @@ def _segment_one(model: Any, image: Path, paths: Sequence[Path], wish: Wish) -> 
             ERR.print(f"{image.name}: {plan.warning}", style="yellow")
         class_map = np.zeros(plan.region.shape_yx, np.uint8)
         cache = EmbeddingCache() if wish.sharpen else None
+        if knows_objects(model):
+            found = _found_objects(model, slide, plan, wish)
+            labels = found.labels if wish.instances else None
+            return _written(found.class_map, labels, slide, plan.region, mpp, model, paths)
         with progress(image.name, len(plan.tiles)) as bar:
             for tile in segment_tiles(
                 model, slide, mpp=mpp, region=asked, settings=wish.settings, cache=cache
@@ -207,14 +213,41 @@ def _segment_one(model: Any, image: Path, paths: Sequence[Path], wish: Wish) -> 
                 bar.update(bar.task_ids[0], completed=tile.done)
         class_map = finish(class_map, wish.settings)
         labels = _objects(model, slide, class_map, plan.region, mpp, wish, cache)
-        for path in paths:
-            _write(path, class_map, labels, slide, plan.region, mpp, model.classes)
+        return _written(class_map, labels, slide, plan.region, mpp, model, paths)
     finally:
         slide.close()
-    table = area_table(class_map, model.classes, mpp=mpp, labels=labels, name=image.name)
+
+
+def _written(
+    class_map: NDArray[np.uint8],
+    labels: NDArray[np.int32] | None,
+    slide: Slide,
+    region: Region,
+    mpp: float | None,
+    model: ClassModel,
+    paths: Sequence[Path],
+) -> AreaTable:
+    """Write the files, and say what is in them."""
+    from napari_pathsam.core.areas import area_table
+
+    for path in paths:
+        _write(path, class_map, labels, slide, region, mpp, model.classes)
+    table = area_table(class_map, model.classes, mpp=mpp, labels=labels, name=slide.name)
     found = ", ".join(f"{row.name} {100 * row.share:.1f} %" for row in table.rows[1:])
     OUT.print(f"{', '.join(map(str, paths))}: {found}")
     return table
+
+
+def _found_objects(model: ClassModel, slide: Slide, plan: SegmentPlan, wish: Wish) -> ObjectMap:
+    """Of a model that finds objects one by one."""
+    from napari_pathsam.inference.found_objects import assembled, object_tiles
+
+    found: list[FoundObject] = []
+    with progress(slide.name, len(plan.tiles)) as bar:
+        for tile in object_tiles(model, slide, plan):
+            found += tile.objects
+            bar.update(bar.task_ids[0], completed=tile.done)
+    return assembled(found, plan, smallest_px=wish.settings.smallest_px)
 
 
 def _objects(

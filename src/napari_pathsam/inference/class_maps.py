@@ -23,8 +23,8 @@ from napari_pathsam.inference.working_grid import MppWarning, WorkingGrid, check
 from napari_pathsam.io.slides import ArraySlide
 
 if TYPE_CHECKING:
+    from napari_pathsam.models.class_model import ClassModel
     from napari_pathsam.models.embedding import ImageEmbedding
-    from napari_pathsam.models.pathsam import PathSam
 
 LARGEST_PX = 16_384**2
 """Level-0 pixels of a region whose class map is held in memory."""
@@ -118,7 +118,7 @@ class ClassTile:
 
 
 def segment_tiles(
-    model: PathSam,
+    model: ClassModel,
     slide: TileSource,
     *,
     mpp: float | None,
@@ -180,7 +180,7 @@ class SegmentPlan:
 
 
 def plan_segmenting(
-    model: PathSam,
+    model: ClassModel,
     slide: TileSource,
     *,
     mpp: float | None,
@@ -235,7 +235,7 @@ def _too_large(name: str, region: Region, why: str) -> BadImageError:
 
 
 def _segmented(
-    model: PathSam,
+    model: ClassModel,
     slide: TileSource,
     plan: SegmentPlan,
     settings: SegmentSettings,
@@ -276,7 +276,7 @@ def _segmented(
 
 
 def tile_embedding(
-    model: PathSam,
+    model: ClassModel,
     slide: TileSource,
     grid: WorkingGrid,
     cells: Region,
@@ -298,19 +298,21 @@ def tile_pixels(slide: TileSource, grid: WorkingGrid, cells: Region) -> NDArray[
 
 
 def pixels_embedding(
-    model: PathSam, pixels: NDArray[np.uint8], *, cache: EmbeddingCache | None = None
+    model: ClassModel, pixels: NDArray[np.uint8], *, cache: EmbeddingCache | None = None
 ) -> tuple[ImageEmbedding, bool]:
     """The embedding of :func:`tile_pixels`, and whether it had to be made."""
-    octaves = max(model.config.octaves, model.base.config.octaves)
     made = []
 
     def encode() -> ImageEmbedding:
         made.append(True)
-        return model.encode(pixels, mpp=model.config.mpp, octaves=octaves)
+        return model.encode(pixels, mpp=model.config.mpp)
 
     # Without a cache too: an embedding is rounded when it is made, kept or not.
     cache = cache if cache is not None else EmbeddingCache(memory_bytes=0)
-    about = {"input_yx": model.input_yx((pixels.shape[0], pixels.shape[1])), "octaves": octaves}
+    about = {
+        "input_yx": model.input_yx((pixels.shape[0], pixels.shape[1])),
+        "octaves": model.octaves,
+    }
     key = cache.key(pixels, model_identity(model), about)
     return cache.get_or_encode(key, encode, device=model.device), bool(made)
 
@@ -334,7 +336,7 @@ class PixelSizeWarning(UserWarning):
 
 
 def segment_classes(
-    model: PathSam,
+    model: ClassModel,
     image: NDArray[np.uint8] | TileSource,
     mpp: float | None = None,
     *,

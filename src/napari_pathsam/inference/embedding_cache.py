@@ -30,7 +30,7 @@ from napari_pathsam.io._files import replacing
 from napari_pathsam.models.embedding import ImageEmbedding
 
 if TYPE_CHECKING:
-    from napari_pathsam.models.pathsam import PathSam
+    from napari_pathsam.models.class_model import ClassModel
     from napari_pathsam.models.sam2 import Sam2
 
 PARTS = frozenset({"image_embed", "high_res", "trunk", "pathology", "coarser"})
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 _identities: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
 
 
-def model_identity(model: Sam2 | PathSam) -> str:
+def model_identity(model: Sam2 | ClassModel) -> str:
     """Name and digest of the weights that encode: what an embedding depends on.
 
     Heads on one base share it; the prompt encoder and the mask decoder do not count, but for the

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pathsam.core.class_map import UNSURE
-from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.errors import BadImageError, UnavailableError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.label_map import regions, relabel, split_touching
 from napari_pathsam.core.prompts import Prompts, innermost_point
@@ -24,8 +24,10 @@ from napari_pathsam.inference.class_maps import (
 )
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.inference.working_grid import WorkingGrid
+from napari_pathsam.models.task_model import TaskModel
 
 if TYPE_CHECKING:
+    from napari_pathsam.models.class_model import ClassModel
     from napari_pathsam.models.embedding import ImageEmbedding
     from napari_pathsam.models.pathsam import PathSam
 
@@ -133,7 +135,7 @@ class SharpTile:
 
 
 def sharpen_tiles(
-    model: PathSam,
+    model: ClassModel,
     slide: TileSource,
     labels: NDArray[np.integer],
     *,
@@ -155,6 +157,12 @@ def sharpen_tiles(
     region
         Level-0 pixels; by default the whole image.
     """
+    if isinstance(model, TaskModel):
+        raise UnavailableError(
+            f"{model.name} is trained for its classes and cannot be asked to outline an object. "
+            "Objects are sharpened by models that stand on a promptable one, such as "
+            "pathsam-nano:glands; leave sharpening out."
+        )
     region = region or Region.of(slide.shape_yx)
     if labels.shape != region.shape_yx:
         raise BadImageError(

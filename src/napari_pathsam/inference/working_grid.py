@@ -1,8 +1,9 @@
 """The frame a class map is made in: the image at the model's pixel size, and the network's cells.
 
 Three frames meet here. *Level-0 pixels* are the image's own. *Working pixels* are those of the
-image at the model's pixel size. *Cells* are what the network answers in, one for four of its
-pixels, counted from the image's corner: all tiles lie on them, so their answers add up.
+image at the model's pixel size. *Cells* are what the network answers in, one for four of a SAM's
+pixels or one of a task-specific network's, counted from the image's corner: all tiles lie on them,
+so their answers add up.
 """
 
 from __future__ import annotations
@@ -15,12 +16,10 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import Tile, plan_tiles
 
 if TYPE_CHECKING:
-    from napari_pathsam.models.pathsam import PathSam
+    from napari_pathsam.models.class_model import ClassModel
 
-CELL = 4
-"""Network pixels per cell of the class logits."""
-STEP = 8
-"""Cells per step of the network's input sizes (32 pixels)."""
+STEP_PX = 32
+"""Network pixels per step of the network's input sizes."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,9 @@ class MppWarning:
         )
 
 
-def checked_mpp(model: PathSam, mpp: float | None, *, name: str) -> tuple[float, MppWarning | None]:
+def checked_mpp(
+    model: ClassModel, mpp: float | None, *, name: str
+) -> tuple[float, MppWarning | None]:
     """The image's pixel size, and a warning where the model is not at home.
 
     Raises
@@ -80,6 +81,8 @@ class WorkingGrid:
         Side of a tile in cells.
     square
         Whether the network wants whole square tiles, whatever the image.
+    step
+        Cells per step of the network's input sizes.
     """
 
     shape_yx: tuple[int, int]
@@ -87,19 +90,22 @@ class WorkingGrid:
     cell_px: float
     tile_cells: int
     square: bool
+    step: int = 8
 
     @classmethod
-    def of(cls, model: PathSam, shape_yx: tuple[int, int], mpp: float) -> WorkingGrid:
+    def of(cls, model: ClassModel, shape_yx: tuple[int, int], mpp: float) -> WorkingGrid:
         """The grid of a model on an image of this pixel size in µm."""
         config = model.config
         height, width = (max(1, round(n * mpp / config.mpp)) for n in shape_yx)
-        steps = max(1, round(model.tile_px * config.enlarge / CELL / STEP))
+        steps = max(1, round(model.tile_px * config.enlarge / STEP_PX))
+        step = STEP_PX // model.cell_px
         return cls(
             shape_yx=shape_yx,
             working_yx=(height, width),
-            cell_px=CELL / config.enlarge,
-            tile_cells=steps * STEP,
-            square=model.base.config.fixed_canvas,
+            cell_px=model.cell_px / config.enlarge,
+            tile_cells=steps * step,
+            square=model.square,
+            step=step,
         )
 
     @property
@@ -131,22 +137,23 @@ class WorkingGrid:
         whatever the tile, so a tile's place changes its answer as little as it can. At the image's
         end a tile is cut off.
         """
-        rows, columns = (-(-n // STEP) for n in self.cells_yx)
-        steps = self.tile_cells // STEP
+        step = self.step
+        rows, columns = (-(-n // step) for n in self.cells_yx)
+        steps = self.tile_cells // step
         planned = plan_tiles(
             (rows, columns),
             tile_px=steps,
             overlap_px=min(max(1, round(overlap * steps)) if overlap else 0, steps - 1),
-            region=_in_steps(region),
-            first=None if first is None else _in_steps(first),
+            region=self._in_steps(region),
+            first=None if first is None else self._in_steps(first),
         )
         tiles = []
         for tile in planned:
             r = tile.region
-            cells = Region(r.y * STEP, r.x * STEP, r.height * STEP, r.width * STEP)
+            cells = Region(r.y * step, r.x * step, r.height * step, r.width * step)
             inside = cells.intersection(Region.of(self.cells_yx))
             assert inside is not None
-            top, bottom, left, right = (n * STEP for n in tile.fade_px)
+            top, bottom, left, right = (n * step for n in tile.fade_px)
             tiles.append(Tile(inside, (top, bottom, left, right)))
         return tiles
 
@@ -165,7 +172,7 @@ class WorkingGrid:
         """Rows and columns the network is given for a tile: whole steps, or its whole canvas."""
         if self.square:
             return (self.tile_cells, self.tile_cells)
-        rows, columns = (-(-n // STEP) * STEP for n in cells.shape_yx)
+        rows, columns = (-(-n // self.step) * self.step for n in cells.shape_yx)
         return (rows, columns)
 
     def pixels_of(self, cells: Region) -> tuple[Region, tuple[int, int], tuple[int, int]]:
@@ -190,9 +197,9 @@ class WorkingGrid:
         filled = (max(full[0], rows), max(full[1], columns))
         return Region(y, x, height, width), (rows, columns), filled
 
-
-def _in_steps(cells: Region) -> Region:
-    """The steps that hold a region of cells."""
-    y, x = cells.y // STEP, cells.x // STEP
-    bottom, right = -(-(cells.y + cells.height) // STEP), -(-(cells.x + cells.width) // STEP)
-    return Region(y, x, bottom - y, right - x)
+    def _in_steps(self, cells: Region) -> Region:
+        """The steps that hold a region of cells."""
+        y, x = cells.y // self.step, cells.x // self.step
+        bottom = -(-(cells.y + cells.height) // self.step)
+        right = -(-(cells.x + cells.width) // self.step)
+        return Region(y, x, bottom - y, right - x)

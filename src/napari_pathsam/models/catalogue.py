@@ -29,6 +29,7 @@ __all__ = [
     "HEADS",
     "MODELS",
     "RECIPES",
+    "STARTS",
     "TASK_RECIPES",
     "HubFile",
     "ModelEntry",
@@ -167,10 +168,32 @@ HEADS: dict[str, ModelEntry] = {
 }
 
 
+STARTS: dict[str, ModelEntry] = {
+    "mask-rcnn-coco": ModelEntry(
+        name="mask-rcnn-coco",
+        title="Mask R-CNN (COCO)",
+        summary="torchvision's Mask R-CNN on a ResNet-50, trained on COCO: what mask-rcnn starts "
+        "from with --start mask-rcnn-coco. It knows no tissue itself.",
+        licence="BSD-3-Clause",
+        licence_url="https://github.com/pytorch/vision/blob/main/LICENSE",
+        weights=Url(
+            url="https://download.pytorch.org/models/maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
+            sha256=None,  # the first eight digits are in the name, and are checked
+            size=169_840_000,
+            exact_size=False,
+        ),
+        kind="start",
+    )
+}
+"""Weights from which a network is trained."""
+
+
 def find_entry(name: str) -> ModelEntry:
     """The entry of this name: promptable model, head or encoder; UnavailableError lists them."""
     if name in MODELS or name in HEADS:
         return (MODELS | HEADS)[name]
+    if name in STARTS:
+        return STARTS[name]
     if name in ENCODERS:
         return encoder_entry(ENCODERS[name])
     if name in RECIPES:
@@ -252,6 +275,11 @@ def _file_of(name_or_path: str | Path) -> Path:
         if ":" not in name and checkpoints.cached_path(name).is_file():
             return checkpoints.cached_path(name)
         entry = find_entry(name)  # refuses what is no model
+        if entry.kind == "start":
+            raise UnavailableError(
+                f"{name} is what training starts from, and segments nothing itself: "
+                f"`pathsam train --base mask-rcnn --start {name}`."
+            )
         raise UnavailableError(
             f"{name} ({entry.title}) is a pathology encoder: it works inside a model that knows "
             f"classes. `pathsam train --model path-sam2-tiny+{name}` trains one."

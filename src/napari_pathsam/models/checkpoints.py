@@ -20,6 +20,7 @@ from torch import Tensor
 
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models import sam
+from napari_pathsam.models.coco_start import import_coco
 from napari_pathsam.models.hub import Progress, Wanted, downloaded, sha256_of
 from napari_pathsam.models.ledger import cache_dir, check_recorded, record, recorded
 from napari_pathsam.models.model_file import (
@@ -122,7 +123,11 @@ def fetch(
     known = source.sha256 or recorded().get(source.url)
     wanted = Wanted(entry.name, source, known, progress, cancelled)
     with downloaded(wanted, cache_dir()) as (checkpoint, digest):
-        _import_meta(checkpoint, entry.name, digest, source.url, SAM2_CONFIGS[entry.name])
+        if entry.kind == "start":
+            import_coco(checkpoint, digest, source.url, path)
+            record(path, sha256_of(path))
+        else:
+            _import_meta(checkpoint, entry.name, digest, source.url, SAM2_CONFIGS[entry.name])
         if source.sha256 is None:
             record(source.url, digest)
     return path

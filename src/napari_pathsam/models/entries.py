@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from napari_pathsam.models.encoder_spec import EncoderSpec
 from napari_pathsam.models.sources import HubFile, Packaged, Source, Url, size_text
 
-Kind = Literal["promptable", "head", "encoder"]
+Kind = Literal["promptable", "head", "encoder", "start"]
 
 
 class ModelEntry(BaseModel):

@@ -123,6 +123,21 @@ class PathSam(nn.Module):
         return int(self.base.config.field_px / self.config.enlarge)
 
     @property
+    def cell_px(self) -> int:
+        """Network pixels per cell of the logits."""
+        return 4
+
+    @property
+    def square(self) -> bool:
+        """Whether it wants whole square tiles."""
+        return self.base.config.fixed_canvas
+
+    @property
+    def octaves(self) -> int:
+        """Magnifications in an embedding, so that heads that look at more or fewer share it."""
+        return max(self.config.octaves, self.base.config.octaves)
+
+    @property
     def embedding_name(self) -> str:
         """Names the encoders: models that share it understand each other's embeddings."""
         return (
@@ -146,6 +161,13 @@ class PathSam(nn.Module):
             self.pathology.eval()
         return self
 
+    def network_px(self, patch_px: int) -> int:
+        """Network pixels of a training patch's side."""
+        field_px = self.base.config.field_px
+        if self.square:
+            return field_px
+        return min(field_px, max(STRIDE, round(patch_px * self.config.enlarge / STRIDE) * STRIDE))
+
     # --- images -------------------------------------------------------------------------------
 
     def input_yx(self, shape_yx: tuple[int, int]) -> tuple[int, int]:
@@ -165,8 +187,7 @@ class PathSam(nn.Module):
     ) -> ImageEmbedding:
         """Encode ``(H, W, 3)`` uint8, whose pixels are ``config.mpp`` µm, once for everything."""
         input_yx = self.input_yx((image.shape[0], image.shape[1]))
-        octaves = octaves or max(self.config.octaves, self.base.config.octaves)
-        found = self.base.encode(image, mpp=mpp, input_yx=input_yx, octaves=octaves)
+        found = self.base.encode(image, mpp=mpp, input_yx=input_yx, octaves=octaves or self.octaves)
         if self.pathology is None:
             return found
         finest, *coarser = (self._with_pathology(e, image) for e in (found, *found.coarser))

@@ -188,7 +188,7 @@ class TaskModel(nn.Module):
             mpp=self.config.mpp,
         )
 
-    def _seen(self, embedding: ImageEmbedding) -> tuple[Tensor, ...]:
+    def seen(self, embedding: ImageEmbedding) -> tuple[Tensor, ...]:
         """What the network is given: normalised pixels, and SAM's embedding where there is one."""
         pixels = (embedding.trunk[0] / 255 - self.pixel_mean) / self.pixel_std
         return (pixels,) if self.guide is None else (pixels, embedding.image_embed)
@@ -201,7 +201,7 @@ class TaskModel(nn.Module):
         In training with deep supervision there are several, finest first. Beside them the
         ``(B, 2)`` logits of the classification-guided module, where the network has one.
         """
-        seen, there = self._seen(embedding), None
+        seen, there = self.seen(embedding), None
         if isinstance(self.network, UNet3Plus):
             found, there = self.network.with_presence(*seen)
         else:
@@ -236,7 +236,7 @@ class TaskModel(nn.Module):
         """The objects of one image, of a model that :attr:`finds_objects`."""
         self._check(embedding)
         network: Any = self.network
-        found: FoundObjects = network.find(*self._seen(embedding))[0]
+        found: FoundObjects = network.find(*self.seen(embedding))[0]
         height, width = embedding.shape_yx
         return replace(found, masks=found.masks[:, :height, :width])
 
