@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from napari_pathsam.core.classes import ClassTable
-from napari_pathsam.core.errors import BadFileError, BadImageError
-from napari_pathsam.core.geometry import Region
-from napari_pathsam.datasets.base import Sample
-from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.training.augment import (
     AugmentConfig,
     StainMixing,
@@ -26,122 +21,32 @@ from napari_pathsam.training.augment import (
     random_affine,
     stained,
 )
+from napari_pathsam.training.class_images import (
+    IGNORE,
+    TrainingImage,
+    at_mpp,
+    channels_of,
+    load_images,
+)
 
-IGNORE = -1
-"""Target of pixels nobody labelled."""
+__all__ = [
+    "IGNORE",
+    "Arrays",
+    "PatchMaker",
+    "Placed",
+    "TrainingImage",
+    "at_mpp",
+    "channels_of",
+    "load_images",
+    "logits_at_stride",
+    "mosaic_of",
+    "thinned",
+]
+
+Arrays = list[tuple[NDArray, NDArray]]
+"""Patches and their targets."""
 TRIES = 8
 """How often a patch is drawn anew because nothing in it is labelled."""
-
-
-@dataclass(frozen=True)
-class TrainingImage:
-    """An image at the model's pixel size and what is known of it.
-
-    Attributes
-    ----------
-    image
-        ``(H, W, 3)`` uint8.
-    target
-        ``(H, W)`` int16: channel numbers, 0 background, :data:`IGNORE` where nobody labelled.
-    group
-        Patient, slide or case.
-    """
-
-    image: NDArray[np.uint8]
-    target: NDArray[np.int16]
-    name: str = ""
-    group: str = ""
-
-
-def channels_of(
-    labels: NDArray, classes: ClassTable, *, ignore_id: int | None = 255, sparse: bool = False
-) -> NDArray[np.int16]:
-    """Class ids ``(H, W)`` → channel numbers; with ``sparse``, 0 means not labelled, too.
-
-    Raises
-    ------
-    BadFileError
-        An id is in the labels and not in the table.
-    """
-    ids = [0, *(c.id for c in classes)]
-    table = np.full(256, -2, np.int16)
-    table[ids] = np.arange(len(ids))
-    if sparse:
-        table[0] = IGNORE
-    if ignore_id is not None:
-        table[ignore_id] = IGNORE
-    found = np.unique(labels)
-    strange = [int(i) for i in found if not 0 <= i <= 255 or table[i] == -2]
-    if strange:
-        raise BadFileError(
-            f"The labels hold the ids {', '.join(map(str, strange[:8]))}, which are none of the "
-            f"classes ({', '.join(f'{c.id} {c.name}' for c in classes)}). Add them to the class "
-            "table, or map them onto one of it."
-        )
-    channels: NDArray[np.int16] = table[labels.astype(np.int64)]
-    return channels
-
-
-def at_mpp(
-    image: NDArray[np.uint8], target: NDArray[np.int16], mpp: float, wanted: float
-) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
-    """Image and target at another pixel size: averaged or bilinear, and nearest."""
-    height, width = target.shape
-    size = (max(1, round(height * mpp / wanted)), max(1, round(width * mpp / wanted)))
-    if size == target.shape:
-        return image, target
-    pixels = np.asarray(ArraySlide(image).read_resampled(Region.of(target.shape), size))
-    rows, columns = (
-        np.minimum(((np.arange(n) + 0.5) * old / n).astype(int), old - 1)
-        for n, old in zip(size, (height, width), strict=True)
-    )
-    return pixels, target[np.ix_(rows, columns)]
-
-
-def load_images(
-    samples: Iterable[Sample],
-    classes: ClassTable,
-    *,
-    mpp: float,
-    assumed_mpp: float | None = None,
-    sparse: bool = False,
-) -> list[TrainingImage]:
-    """Read samples at the model's pixel size.
-
-    Parameters
-    ----------
-    mpp
-        What the model wants, µm per pixel.
-    assumed_mpp
-        Of samples that do not say theirs; None: they are taken as they are.
-    sparse
-        Whether background is only what is labelled so by another id.
-
-    Raises
-    ------
-    BadFileError, BadImageError
-        A file is damaged, or a label has an id that is no class.
-    """
-    found = []
-    for sample in samples:
-        image, labels = sample.load()
-        if sample.label_kind in ("instances", "binary") and sample.class_id is None:
-            labels = (labels != 0).astype(np.uint8) * next(iter(classes)).id
-        try:
-            target = channels_of(labels, classes, sparse=sparse)
-        except BadFileError as error:
-            raise BadFileError(f"{sample.labels_path}: {error}") from error
-        if not (target >= 0).any():
-            continue
-        own = sample.mpp or assumed_mpp or mpp
-        pixels, target = at_mpp(image, target, own, mpp)
-        found.append(TrainingImage(pixels, target, sample.name, sample.group))
-    if not found:
-        raise BadImageError(
-            "There is nothing to learn from: no image has a labelled pixel. Paint at least one "
-            "region of each class, or check the label folder."
-        )
-    return found
 
 
 @dataclass(frozen=True)
@@ -208,6 +113,11 @@ class PatchMaker:
         """``(1, 3, P, P)`` in 0 … 1 and ``(P, P)`` int64 targets, P network pixels a side."""
         placed = self.place(index, variant)
         return self.pixels(placed), placed.target
+
+    def arrays(self, items: Sequence[tuple[int, int]]) -> Arrays:
+        """:meth:`patch` of each ``(image, variant)``, to be handed on between processes."""
+        patches = (self.patch(*item) for item in items)
+        return [(pixels.numpy(), target.numpy()) for pixels, target in patches]
 
     def pixels(self, placed: Placed) -> Tensor:
         """``(1, 3, P, P)`` in 0 … 1. Once for each :meth:`place`: noise goes on from there."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from napari_pathsam.training.class_data import IGNORE, TrainingImage, at_mpp
+from napari_pathsam.training.class_images import IGNORE, TrainingImage, at_mpp
 
 GLASS_ABOVE = 215
 """Pixels brighter than this in every colour are taken for glass."""
@@ -45,7 +45,7 @@ def _plain(rng: np.random.Generator, side: int = 256) -> TrainingImage:
 
 def composites(tiles: Sequence[TrainingImage], n: int, *, seed: int = 5) -> list[TrainingImage]:
     """``n`` images of 3 × 3 tiles drawn at random, cut to the size of the smallest."""
-    side = min(min(tile.target.shape) for tile in tiles)
+    side = min(min(tile.shape_yx) for tile in tiles)
     rng = np.random.default_rng(seed)
     found = []
     for number in range(n):

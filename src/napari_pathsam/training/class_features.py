@@ -18,7 +18,7 @@ from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.pathsam import PathSam, part_of
 from napari_pathsam.models.pathsam_config import Part
 from napari_pathsam.training.class_config import TrainConfig
-from napari_pathsam.training.class_data import PatchMaker
+from napari_pathsam.training.class_data import Arrays, PatchMaker
 
 if TYPE_CHECKING:
     from napari_pathsam.inference.embedding_entry import Precision
@@ -93,6 +93,7 @@ class Features:
         self.reads = Reads.of(model, config.parts)
         self._cache = cache if self.frozen else None
         self._sources: dict[int, str] = {}
+        self._ready: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._identity = ""
         self.encoded, self.seconds = 0, 0.0
 
@@ -101,6 +102,11 @@ class Features:
         """Whether a patch is encoded once for all."""
         return self._cache is not None and self.config.variants is not None
 
+    def take(self, items: Sequence[tuple[int, int]], made: Arrays) -> None:
+        """Patches that were made already, in another process; :meth:`batch` will ask for them."""
+        patches = ((torch.from_numpy(pixels), torch.from_numpy(target)) for pixels, target in made)
+        self._ready = dict(zip(items, patches, strict=True))
+
     def batch(self, items: Sequence[tuple[int, int]]) -> tuple[ImageEmbedding, Tensor]:
         """Embedding ``(B, …)`` and ``(B, P, P)`` targets of ``(image, variant)`` patches."""
         device = self.model.device
@@ -108,7 +114,7 @@ class Features:
             found = [self._kept(*item) for item in items]
             targets = torch.stack([target for _, target in found])
             return stacked([embedding for embedding, _ in found]), targets.to(device)
-        patches = [self.maker.patch(*item) for item in items]
+        patches = [self._ready.get(item) or self.maker.patch(*item) for item in items]
         pixels = torch.cat([pixels for pixels, _ in patches]).to(device)
         targets = torch.stack([target for _, target in patches]).to(device)
         return self._made(pixels), targets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -13,7 +14,7 @@ from napari_pathsam.datasets.base import Sample
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.training.class_config import ClassLossConfig, TrainConfig, train_profile
-from napari_pathsam.training.class_data import TrainingImage, load_images
+from napari_pathsam.training.class_images import TrainingImage, load_images
 from napari_pathsam.training.class_report import Clock, EpochReport, StepReport, Validation
 from napari_pathsam.training.class_trainer import ClassTrainer, count_images
 from napari_pathsam.training.processes import ALONE, Processes
@@ -44,48 +45,55 @@ def fit_steps(
     cache: EmbeddingCache | None = None,
     resume: Path | None = None,
     processes: Processes = ALONE,
+    workers: int = 0,
 ) -> Iterator[StepReport]:
     """Train ``model`` in place; at the end it holds the weights that validated best.
+
+    With ``workers`` so many processes read images and make patches ahead, where embeddings are not
+    kept; the outcome is the same.
 
     Closing the generator stops after the step under way; the state of the last whole epoch is in
     ``resume`` where given, and a later run with the same arguments goes on from there.
     """
-    trainer = ClassTrainer(model, images, validation, config, cache=cache, processes=processes)
-    if resume is not None and resume.exists():
-        trainer.resume(resume)
-    steps = config.epochs * trainer.steps_per_epoch
-    clock = Clock(trainer.features, config, trainer.steps_per_epoch, len(validation) > 0)
-    while trainer.epoch < config.epochs and not trainer.stopped:
-        started, encoded, losses = perf_counter(), trainer.encoded, []
-        clock.tick()
-        for loss in trainer.train_epoch():
-            losses.append(loss)
-            clock.step(trainer.step)
-            if len(losses) < trainer.steps_per_epoch:
-                yield StepReport(trainer.step, steps, loss, clock.seconds_left(trainer.step))
-        found = None
-        last = trainer.epoch == config.epochs
-        if len(validation) and (trainer.epoch % config.validate_every == 0 or last):
-            found = trainer.validate()
-            clock.validated()
-        if resume is not None:
-            if processes.first:
-                trainer.save(resume)
-            processes.wait()
-        left = 0.0 if trainer.stopped else clock.seconds_left(trainer.step)
-        report = EpochReport(
-            epoch=trainer.epoch,
-            epochs=config.epochs,
-            loss=float(np.mean(losses)),
-            seconds=perf_counter() - started,
-            seconds_left=left,
-            encoded=trainer.encoded - encoded,
-            validation=found,
-            best_score=trainer.best_score,
-            stopped=trainer.stopped,
-        )
-        yield StepReport(trainer.step, steps, losses[-1], left, report)
-    trainer.finish()
+    trainer = ClassTrainer(
+        model, images, validation, config, cache=cache, processes=processes, workers=workers
+    )
+    with closing(trainer):
+        if resume is not None and resume.exists():
+            trainer.resume(resume)
+        steps = config.epochs * trainer.steps_per_epoch
+        clock = Clock(trainer.features, config, trainer.steps_per_epoch, len(validation) > 0)
+        while trainer.epoch < config.epochs and not trainer.stopped:
+            started, encoded, losses = perf_counter(), trainer.encoded, []
+            clock.tick()
+            for loss in trainer.train_epoch():
+                losses.append(loss)
+                clock.step(trainer.step)
+                if len(losses) < trainer.steps_per_epoch:
+                    yield StepReport(trainer.step, steps, loss, clock.seconds_left(trainer.step))
+            found = None
+            last = trainer.epoch == config.epochs
+            if len(validation) and (trainer.epoch % config.validate_every == 0 or last):
+                found = trainer.validate()
+                clock.validated()
+            if resume is not None:
+                if processes.first:
+                    trainer.save(resume)
+                processes.wait()
+            left = 0.0 if trainer.stopped else clock.seconds_left(trainer.step)
+            report = EpochReport(
+                epoch=trainer.epoch,
+                epochs=config.epochs,
+                loss=float(np.mean(losses)),
+                seconds=perf_counter() - started,
+                seconds_left=left,
+                encoded=trainer.encoded - encoded,
+                validation=found,
+                best_score=trainer.best_score,
+                stopped=trainer.stopped,
+            )
+            yield StepReport(trainer.step, steps, losses[-1], left, report)
+        trainer.finish()
 
 
 def fit_classes(
@@ -97,11 +105,13 @@ def fit_classes(
     cache: EmbeddingCache | None = None,
     resume: Path | None = None,
     processes: Processes = ALONE,
+    workers: int = 0,
 ) -> Iterator[EpochReport]:
     """:func:`fit_steps`, of which only the reports at the ends of epochs."""
     for report in fit_steps(
-        model, images, validation, config, cache=cache, resume=resume, processes=processes
-    ):
+        model, images, validation, config, cache=cache, resume=resume, processes=processes,
+        workers=workers,
+    ):  # fmt: skip
         if report.epoch is not None:
             yield report.epoch
 
@@ -115,6 +125,7 @@ def fit(
     sparse: bool = False,
     cache: EmbeddingCache | None = None,
     resume: Path | None = None,
+    workers: int = 0,
 ) -> Iterator[EpochReport]:
     """Teach ``model`` its classes from labelled images; a report after every epoch.
 
@@ -130,8 +141,12 @@ def fit(
         Where embeddings are kept; by default in memory, for this run.
     resume
         A file to keep the state in after every epoch, and to go on from where it exists.
+    workers
+        Processes that read images and make patches ahead; 0: this one.
     """
-    read = partial(load_images, classes=model.classes, mpp=model.config.mpp, sparse=sparse)
+    read = partial(
+        load_images, classes=model.classes, mpp=model.config.mpp, sparse=sparse, workers=workers
+    )
     held_out = list(validation)
     yield from fit_classes(
         model,
@@ -140,4 +155,5 @@ def fit(
         config,
         cache=EmbeddingCache() if cache is None else cache,
         resume=resume,
+        workers=workers,
     )

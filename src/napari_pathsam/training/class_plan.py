@@ -10,8 +10,8 @@ from time import perf_counter
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.training.class_config import TrainConfig
-from napari_pathsam.training.class_data import TrainingImage
 from napari_pathsam.training.class_fit import ClassTrainer
+from napari_pathsam.training.class_images import TrainingImage
 
 SPARE = 0.95
 """Share of a disk limit that a plan fills at most."""
@@ -87,7 +87,7 @@ def plan(
     trainer.optimizer.zero_grad(set_to_none=True)
     model.eval()
     side = model.tile_px
-    pieces = sum(-(-h // side) * -(-w // side) for h, w in (one.target.shape for one in validation))
+    pieces = sum(-(-h // side) * -(-w // side) for h, w in (one.shape_yx for one in validation))
     return TrainPlan(
         config=config,
         n_images=len(images),

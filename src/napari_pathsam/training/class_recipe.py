@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +21,7 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError, BadWeightsError
 from napari_pathsam.core.metrics import dice_per_class, iou_per_class
 from napari_pathsam.datasets import dataset, folder_samples, open_dataset
-from napari_pathsam.datasets.base import LabelKind, Sample, overriding
+from napari_pathsam.datasets.base import LabelKind, Sample, StainNorm, overriding
 from napari_pathsam.models.encoders import find_encoder, load_encoder
 from napari_pathsam.models.head_file import save_head
 from napari_pathsam.models.model_file import BaseWeights, ModelCard
@@ -28,9 +29,9 @@ from napari_pathsam.models.pathsam import PathSam, part_of
 from napari_pathsam.models.pathsam_config import Part, PathSamConfig, Profile, profiled
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.training.class_config import Preset, TrainConfig, train_profile
-from napari_pathsam.training.class_data import TrainingImage, load_images
 from napari_pathsam.training.class_extras import blank_glass, composites
 from napari_pathsam.training.class_fit import count_images
+from napari_pathsam.training.class_images import ImageStore, TrainingImage, load_images
 from napari_pathsam.training.class_report import Validation
 from napari_pathsam.training.class_split import split_by_group
 
@@ -42,7 +43,9 @@ class ClassSource(BaseModel):
     images with a larger share of labelled pixels than ``largest_foreground`` are left out; what
     matches ``group_by`` in an image's name is its group (patient, slide, case). With ``background``
     only images of these classes of the data set are taken, and all of each is background: tissue
-    without what the model looks for. With ``composites`` so many images are put together from them.
+    without what the model looks for. ``stain_norm`` brings all stains to a common look; what
+    learned from such images wants such images. With ``composites`` so many images are put together
+    from them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +60,7 @@ class ClassSource(BaseModel):
     assumed_mpp: Annotated[float, Field(gt=0)] | None = None
     largest_foreground: Annotated[float, Field(gt=0, le=1)] = 1.0
     group_by: str | None = None
+    stain_norm: StainNorm | None = None
     background: tuple[str, ...] = ()
     composites: Annotated[int, Field(ge=0)] = 0
 
@@ -78,11 +82,11 @@ class ClassSource(BaseModel):
             found = open_dataset(self.dataset, roots[self.dataset], self.split, target=self.target)
         elif self.images is not None and self.labels is not None:
             kind = kind or ("classes" if len(classes) > 1 else None)
-            found = folder_samples(self.images, self.labels, label_kind=kind)
+            found = folder_samples(self.images, self.labels, label_kind=kind, classes=classes)
         else:
             raise BadFileError("A source of images needs a data set, or a folder of images and one "
                                "of labels.")  # fmt: skip
-        found = overriding(found, mpp=self.mpp, label_kind=kind)
+        found = overriding(found, mpp=self.mpp, label_kind=kind, stain_norm=self.stain_norm)
         if self.background:
             found = [replace(s, class_id=0) for s in found if self._class_of(s) in self.background]
         return [replace(s, group=_group(s.name, self.group_by) or s.group) for s in found]
@@ -190,8 +194,17 @@ class Prepared:
     base: tuple[BaseWeights, ...]
 
 
-def prepare(recipe: ClassRecipe, roots: Mapping[str, Path], device: str = "auto") -> Prepared:
+def prepare(
+    recipe: ClassRecipe,
+    roots: Mapping[str, Path],
+    device: str = "auto",
+    *,
+    store: ImageStore | None = None,
+    workers: int = 0,
+) -> Prepared:
     """Read the images and build the model of a recipe.
+
+    ``store`` says how many images stay in memory, ``workers`` how many processes read them.
 
     Raises
     ------
@@ -202,10 +215,14 @@ def prepare(recipe: ClassRecipe, roots: Mapping[str, Path], device: str = "auto"
     """
     config = recipe.train_config()
     model = start_model(recipe.network_config(), recipe.classes, config.seed, device)
-    images = _load(recipe.sources, recipe, roots, model.config.mpp)
+    load = partial(
+        _load, recipe=recipe, roots=roots, mpp=model.config.mpp, workers=workers,
+        store=ImageStore() if store is None else store,
+    )  # fmt: skip
+    images = load(recipe.sources)
     images += blank_glass(recipe.glass, model.config.mpp)
     if recipe.validation:
-        validation = _load(recipe.validation, recipe, roots, model.config.mpp)
+        validation = load(recipe.validation)
     else:
         images, validation = split_by_group(images, recipe.val_share, config.seed)
     config = _adapted(config, recipe.train, model, images)
@@ -221,7 +238,7 @@ def _adapted(
     config: TrainConfig, given: Mapping[str, Any], model: PathSam, images: Sequence[TrainingImage]
 ) -> TrainConfig:
     """What was not given follows from the model, its device and the images."""
-    sides = np.median([(min(i.target.shape), max(i.target.shape)) for i in images], axis=0)
+    sides = np.median([(min(i.shape_yx), max(i.shape_yx)) for i in images], axis=0)
     fixed = model.base.config.fixed_canvas
     # On a fixed canvas an image is seen whole; otherwise a part of it teaches as well for less.
     patch_px = sides[1] if fixed else min(256, sides[0])
@@ -235,19 +252,31 @@ def _adapted(
 
 
 def _load(
-    sources: Sequence[ClassSource], recipe: ClassRecipe, roots: Mapping[str, Path], mpp: float
+    sources: Sequence[ClassSource],
+    *,
+    recipe: ClassRecipe,
+    roots: Mapping[str, Path],
+    mpp: float,
+    store: ImageStore,
+    workers: int,
 ) -> list[TrainingImage]:
     found = []
     for source in sources:
         samples = source.samples(roots, recipe.classes)
         assumed = source.assumed_mpp or samples[0].nominal_mpp
         images = load_images(
-            samples, recipe.classes, mpp=mpp, assumed_mpp=assumed, sparse=recipe.sparse
+            samples,
+            recipe.classes,
+            mpp=mpp,
+            assumed_mpp=assumed,
+            sparse=recipe.sparse,
+            store=store,
+            workers=workers,
         )
         if source.composites:
             images = composites(images, source.composites)
         limit = source.largest_foreground
-        found += [i for i in images if limit == 1 or float((i.target > 0).mean()) <= limit]
+        found += [i for i in images if limit == 1 or i.foreground <= limit]
     if not found:
         raise BadImageError("Every image is left out by largest_foreground; raise it.")
     return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from napari_pathsam.training.class_data import TrainingImage
+from napari_pathsam.training.class_images import TrainingImage
 
 DRAWS = 64
 """How many ways to hold groups out are looked at for one that leaves every class on both sides."""
@@ -26,7 +26,7 @@ def split_by_group(
     classes = {group: set[int]() for group in groups}
     sizes = dict.fromkeys(groups, 0)
     for one in images:
-        classes[one.group] |= {int(c) for c in np.unique(one.target) if c >= 0}
+        classes[one.group] |= one.channels
         sizes[one.group] += 1
     rng = np.random.default_rng([seed, 11])
     best: tuple[int, set[str]] | None = None

@@ -18,26 +18,28 @@ from torch import Tensor, nn
 
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.metrics import Counts, confusion
+from napari_pathsam.datasets.ahead import Ahead
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.head_file import trained_names
 from napari_pathsam.models.kan import regulariser
 from napari_pathsam.models.pathsam import PathSam, logits_at, part_of
 from napari_pathsam.training.class_config import TrainConfig
-from napari_pathsam.training.class_data import (
-    PatchMaker,
-    TrainingImage,
-    logits_at_stride,
-    thinned,
-)
+from napari_pathsam.training.class_data import Arrays, PatchMaker, logits_at_stride, thinned
 from napari_pathsam.training.class_features import Features
+from napari_pathsam.training.class_images import TrainingImage
 from napari_pathsam.training.class_report import Validation
 from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
 from napari_pathsam.training.processes import ALONE, Processes
 
+Batch = Sequence[tuple[int, int]]
+"""Images, each with one of its variants."""
+
 
 class ClassTrainer:
     """A model in training with its optimiser, averaged copy and best weights so far.
+
+    ``workers`` processes make the patches; the steps are the same with any number of them.
 
     Raises
     ------
@@ -54,6 +56,7 @@ class ClassTrainer:
         *,
         cache: EmbeddingCache | None = None,
         processes: Processes = ALONE,
+        workers: int = 0,
     ) -> None:
         self.model, self.config, self.processes = model, config, processes
         self.validation = validation
@@ -67,6 +70,10 @@ class ClassTrainer:
             seed=config.seed if config.data_seed is None else config.data_seed,
         )
         self.features = Features(model, self.maker, config, cache)
+        # The pixels of kept patches are seldom needed; others may be made ahead.
+        self._ahead: Ahead[Batch, Arrays] | None = None
+        if workers and not self.features.keeps:
+            self._ahead = Ahead(self.maker.arrays, workers)
         model.train_only(config.parts)
         self.trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         processes.copy_from_first(p.data for p in self.trained.values())
@@ -174,15 +181,25 @@ class ClassTrainer:
         first = np.random.default_rng([config.seed, 5]).integers(1 << 16, size=len(self.maker))
         n = config.variants
         self.model.train()
-        for start in range(0, len(order), config.batch):
-            chosen = order[start : start + config.batch]
-            yield self.train_step(
-                [
-                    (int(i), self.epoch if n is None else int(first[i] + self.epoch) % n)
-                    for i in chosen
-                ]
-            )
+        items = [
+            (int(i), self.epoch if n is None else int(first[i] + self.epoch) % n) for i in order
+        ]
+        batches = [items[at : at + config.batch] for at in range(0, len(items), config.batch)]
+        for batch in batches if self._ahead is None else self._made_ahead(batches, self._ahead):
+            yield self.train_step(batch)
         self.epoch += 1
+
+    def _made_ahead(self, batches: Sequence[Batch], ahead: Ahead[Batch, Arrays]) -> Iterator[Batch]:
+        """The batches, each when its patches are made."""
+        shares = [self.processes.share(batch) for batch in batches]
+        for batch, share, arrays in zip(batches, shares, ahead.map(shares), strict=True):
+            self.features.take(share, arrays)
+            yield batch
+
+    def close(self) -> None:
+        """End the processes that make patches."""
+        if self._ahead is not None:
+            self._ahead.close()
 
     def validate(self) -> Validation:
         """Score of the averaged weights on the validation images, whole."""
