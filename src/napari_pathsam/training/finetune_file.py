@@ -64,7 +64,7 @@ def read_run(path: str | Path) -> tuple[Frozen, Outcome | None]:
     """Read :func:`write_run`'s file; BadFileError where it is damaged, foreign or incomplete."""
     path = existing_file(path, wanted="a fine-tuning run (.run.npz)")
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             run = FineTuneRun.model_validate_json(_text(found["run"]))
             labels, pixels = [], []
             for i, image in enumerate(run.images):
