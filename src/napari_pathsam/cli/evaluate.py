@@ -12,7 +12,6 @@ import typer
 from napari_pathsam.cli.console import (
     OUT,
     DeviceOption,
-    ModelOption,
     MppOption,
     progress,
     use_own_cores,
@@ -63,7 +62,20 @@ def evaluate(
         Path | None,
         typer.Option("--classes", help="What label ids mean: a CSV id,name,color. [the model's]"),
     ] = None,
-    model: ModelOption = "pathsam-nano",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="A name of `pathsam models list`, or a .safetensors file. [pathsam-nano]",
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            help="A run of the Fine-tune dock (.run.npz): its held-out pixels, scored anew.",
+        ),
+    ] = None,
     task: Annotated[
         Task | None,
         typer.Option(
@@ -133,6 +145,12 @@ def evaluate(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a model on a data set or a folder of labelled images."""
+    if run is not None:
+        from napari_pathsam.cli.train_run import evaluate_run
+
+        evaluate_run(run, model, device=device, json=json)
+        return
+    model = model or "pathsam-nano"
     pairs = _pairs(mapping or [])
     kind: LabelKind | None = None if label_kind is None else label_kind.value
     named: ClassTable | None = None

@@ -67,6 +67,12 @@ def train(
             "images, base and settings are the recipe's.",
         ),
     ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run", help="A run of the Fine-tune dock (.run.npz): all else is the run's.",
+        ),
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option("--images", help="A folder of images.", rich_help_panel=IMAGES),
@@ -230,6 +236,11 @@ def train(
     """Teach a model classes, or, with --config pathsam-nano, to answer clicks and boxes."""
     if out.suffix != ".safetensors":
         raise typer.BadParameter("it must end in .safetensors.", param_hint="--out")
+    if run is not None:
+        from napari_pathsam.cli.train_run import train_run
+
+        train_run(run, out, device=device, resume=resume)
+        return
     roots = root or []
     if config is not None:
         _refuse_beside_config(images=images, labels=labels, dataset=dataset, classes=classes)
