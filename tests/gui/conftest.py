@@ -54,6 +54,9 @@ class ColorModel:
         scores = np.array([0.91, 0.84, 0.72], np.float32)
         return PromptedMask(logits, scores, 0, shape)
 
+    def decode_many(self, embedding: ImageEmbedding, prompts: list[Prompts]) -> list[PromptedMask]:
+        return [self.decode_prompts(embedding, one) for one in prompts]
+
 
 class _Pixels(SimpleNamespace):
     def __init__(self, pixels: np.ndarray, shape_yx: tuple[int, int]) -> None:

@@ -28,6 +28,7 @@ from napari_pathsam._napari.object_menu import object_menu
 from napari_pathsam._napari.plane import canvas_to_data
 from napari_pathsam._napari.runner import QtRunner, ViewerModels
 from napari_pathsam._napari.session import Session
+from napari_pathsam._napari.shape_boxes import ShapeBoxes
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.workspace import Workspace
 from napari_pathsam.workspace.scripting import (
@@ -70,6 +71,7 @@ class AnnotateDock(Dock):
         self._bound_layers: list[Any] | None = None
         self.models = ModelPanel(self.runner, self._files, loader)
         self.view = AnnotateView(viewer, self.models, self.export)
+        self._boxes = ShapeBoxes(self.view.boxes_button, self.view.shapes_layer, self.session)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view, 1)
@@ -94,14 +96,14 @@ class AnnotateDock(Dock):
         view.undo_button.clicked.connect(lambda: workspace.undo())
         view.redo_button.clicked.connect(lambda: workspace.redo())
         view.help_button.clicked.connect(lambda: self.show_keys())
-        view.copy_button.said.connect(self._show_status)
+        view.copy_button.said.connect(self.view.status.setText)
         view.copy_button.python = lambda: self._copied(prompt_python)
         view.copy_button.command = lambda: self._copied(prompt_command)
         self.view.images.value_changed.connect(session.open_image)
         self.view.pixel_size.value_changed.connect(self._on_pixel_size)
         self.models.value_changed.connect(self._on_model)
         self.models.fetched.connect(self._on_model)
-        self.models.failed.connect(self._on_failed)
+        self.models.failed.connect(self.view.error_bar.say)
         self.view.tools.value_changed.connect(session.set_tool)
         self.view.tools.sign_changed.connect(session.set_sign)
         self.view.candidate.accepted.connect(lambda overwrite: self.accept(overwrite=overwrite))
@@ -112,7 +114,7 @@ class AnnotateDock(Dock):
         self.view.classes.value_changed.connect(self._on_class_edit)
         self.view.classes.imported.connect(self._on_classes_imported)
         self.view.classes.active_changed.connect(self._on_class_chosen)
-        self.view.classes.hidden_changed.connect(session.set_hidden)
+        self.view.classes.hidden_changed.connect(session.label_sync.set_hidden)
         for chooser in (self.view.points_layer, self.view.shapes_layer):
             chooser.value_changed.connect(self._on_prompt_layer)
         session.image_changed.connect(self._on_image)
@@ -136,8 +138,8 @@ class AnnotateDock(Dock):
             (w.objects_changed, self._show_counts),
             (w.history_changed, self._show_history),
             (w.busy_changed, self._show_candidate),
-            (w.status, self._show_status),
-            (w.failed, self._on_failed),
+            (w.status, self._say),
+            (w.failed, self.view.error_bar.say),
         )
 
     def _actions(self) -> dict[str, Callable[[], Any]]:
@@ -217,7 +219,7 @@ class AnnotateDock(Dock):
         self._files.submit(
             write, kind, path, labels,
             then=lambda written: self.view.status.setText(f"Written: {written}"),
-            failed=lambda error: self._on_failed(f"{path.name} could not be written: {error}"),
+            failed=lambda error: self.view.error_bar.say(f"{path.name} was not written: {error}"),
         )  # fmt: skip
 
     def _copied(self, text_of: Callable[[Prompted, ImageOrigin], str]) -> str:
@@ -360,11 +362,8 @@ class AnnotateDock(Dock):
         workspace = self.workspace
         self.view.show_history(self.keys, workspace.undo_text, workspace.redo_text)
 
-    def _show_status(self, text: str) -> None:
+    def _say(self, text: str) -> None:
         self.view.status.setText(text)
-
-    def _on_failed(self, text: str) -> None:
-        self.view.error_bar.say(text)
 
     def _on_strayed(self, name: str) -> None:
         self.view.stray_bar.say(
@@ -394,6 +393,7 @@ class AnnotateDock(Dock):
             self.viewer.mouse_drag_callbacks.remove(self._on_mouse)
         for chooser in (self.view.images, self.view.points_layer, self.view.shapes_layer):
             chooser.disconnect_viewer()
+        self._boxes.close()
         self.session.close()
         self.runner.close()
         self._files.close()

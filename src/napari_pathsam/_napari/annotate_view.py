@@ -68,6 +68,10 @@ class AnnotateView(QWidget):
         self.status.setWordWrap(True)
         self.points_layer = LayerChooser(viewer, ("Points",), "PathSAM's own", self)
         self.shapes_layer = LayerChooser(viewer, ("Shapes",), "PathSAM's own", self)
+        self.boxes_button = button(
+            "", "Take each shape of the layer above for a box and add the object in it, all in one "
+            "step and in the active class", lambda: None,
+        )  # fmt: skip
         self.points_layer.setToolTip(
             "Points of this layer are the prompts; those accepted or rejected are taken out of it"
         )
@@ -149,6 +153,7 @@ class AnnotateView(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow("Points", self.points_layer)
         form.addRow("Shapes", self.shapes_layer)
+        form.addRow("", self.boxes_button)
         body.hide()
         self._own_layers = body
         toggle.toggled.connect(body.setVisible)

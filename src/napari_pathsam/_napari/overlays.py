@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,9 @@ CANDIDATE_NAME, FIELD_NAME = "PathSAM candidate", "PathSAM field"
 FILL = 105  # alpha of 255
 INNER, OUTER = (255, 255, 255, 255), (20, 20, 20, 200)
 NOTHING = np.zeros((1, 1, 4), np.uint8)
+SILENT = ("data", "set_data", "scale", "translate", "extent", "thumbnail")
+"""Events of a layer whose pixels are replaced. At each of the first ones the viewer measures all
+layers, at others it paints the whole layer list, and an overlay lies within its image anyway."""
 
 
 def painted(mask: NDArray[np.bool_], color: str, width: int) -> NDArray[np.uint8]:
@@ -91,7 +95,7 @@ class Overlay:
     def hide(self) -> None:
         """Show nothing; the layer stays, for making one, or turning it on, takes longer."""
         if self.layer is not None and self.layer.data is not NOTHING:
-            self.layer.data = NOTHING
+            self._replace(NOTHING)
 
     def _show(self, pixels: NDArray[np.uint8], at_yx: Any, ratio_yx: Any) -> None:
         """Show RGBA pixels, each ``ratio_yx`` image pixels large, the first one at ``at_yx``."""
@@ -103,13 +107,23 @@ class Overlay:
         scale = np.asarray(own_layer_place(self._plane, self._image)["scale"])
         wanted_scale, wanted_at = scale * ratio_yx, scale * np.asarray(at_yx)
         layer.metadata.update(ratio=tuple(ratio_yx), at=tuple(at_yx))
-        if not (np.allclose(layer.scale, wanted_scale) and np.allclose(layer.translate, wanted_at)):
-            # Silently: the viewer measures all layers at each step; the new pixels tell it once.
-            with layer.events.blocker_all():
-                layer.scale, layer.translate = wanted_scale, wanted_at
-        layer.data = pixels
+        self._replace(pixels, wanted_scale, wanted_at)
         if not layer.visible:
             layer.visible = True
+
+    def _replace(self, pixels: NDArray[np.uint8], scale: Any = None, at: Any = None) -> None:
+        """Other pixels, elsewhere: the canvas is told once, and nobody else."""
+        layer = self.layer
+        assert layer is not None
+        with ExitStack() as quiet:
+            for name in SILENT:
+                quiet.enter_context(layer.events[name].blocker())
+            if scale is not None and not np.allclose(layer.scale, scale):
+                layer.scale = scale
+            if at is not None and not np.allclose(layer.translate, at):
+                layer.translate = at
+            layer.data = pixels
+        layer.events.set_data()
 
     def _add(self, pixels: NDArray[np.uint8]) -> Any:
         from napari.layers import Image

@@ -2,6 +2,9 @@
 
 They speak image pixels ``(y, x)`` to the outside whatever the layers' own transforms are, and show
 what the workspace holds: after an undo the marker goes too.
+
+A click in our points layer goes out before its marker is drawn: napari takes as long to make one as
+the small model takes to answer, and Python runs only one of them at a time. ``show`` draws it.
 """
 
 from __future__ import annotations
@@ -15,18 +18,30 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_pathsam._napari.layer_source import OWN
-from napari_pathsam._napari.plane import Plane, own_layer_place, plane_index, plane_of
-from napari_pathsam.core.prompts import Box, Prompts
+from napari_pathsam._napari.plane import Plane, canvas_to_data, own_layer_place
+from napari_pathsam._napari.prompt_marks import (
+    GREEN,
+    NEGATIVE,
+    POSITIVE,
+    RED,
+    PointMarks,
+    ShapeMarks,
+    Signed,
+    box_of,
+    features_of,
+    set_default,
+)
+from napari_pathsam.core.prompts import YX, Prompts
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer, Points, Shapes
     from napari.viewer import Viewer
 
-POSITIVE, NEGATIVE = "positive", "negative"
-GREEN, RED = "#2ecc40", "#ff4136"
 POINTS_NAME, SHAPES_NAME = "PathSAM points", "PathSAM boxes and strokes"
 MODES = {"point": "add", "box": "add_rectangle", "scribble": "add_path",
          "lasso": "add_polygon_lasso", "refine": "pan_zoom"}  # fmt: skip
+CLICK_PX = 5
+"""The mouse moved farther between press and release: that was a drag, as for napari."""
 
 
 class PromptLayers(QObject):
@@ -44,6 +59,8 @@ class PromptLayers(QObject):
         self._image: Image | None = None
         self._plane: Plane | None = None
         self._shown = Prompts()
+        self._late: Signed = ((), ())
+        """Points that went out and are not drawn yet."""
         self._mirroring = False
         self._positive = True
         self._size = 10.0
@@ -147,11 +164,11 @@ class PromptLayers(QObject):
         self._apply_sign(positive)
 
     def _apply_sign(self, positive: bool) -> None:
-        """Set what the next marker is; only where it differs, for napari recolours a lot then."""
+        """Set what the next marker is."""
         label, color = (POSITIVE, GREEN) if positive else (NEGATIVE, RED)
         points, shapes = self.points, self.shapes
-        if points is not None and points.feature_defaults["label"][0] != label:
-            _set_default(points, label)
+        if points is not None:
+            set_default(points, label)
         if shapes is not None and shapes.metadata.get(OWN) and self._edge_color != color:
             shapes.current_edge_color = self._edge_color = color
 
@@ -159,18 +176,31 @@ class PromptLayers(QObject):
 
     def show(self, prompts: Prompts, *, force: bool = False) -> None:
         """Show these prompts; layers that already do are left alone."""
-        self._shown = prompts
+        self._shown, self._late = prompts, ((), ())
         if self._plane is None or self.points is None or self.shapes is None:
             return
-        if force or self._read_points() != (prompts.points_yx, prompts.positive):
-            self._write_points(prompts)
+        self._show_points(prompts, force=force)
         # A shapes layer of the person's own is a drawing of theirs: nothing in it is touched.
-        if self.shapes.metadata.get(OWN) and (
-            force
-            or self._read_box() != prompts.box
-            or len(self.shapes.data) != (prompts.box is not None)
-        ):
-            self._write_box(prompts.box)
+        boxes = self._marks(self.shapes, ShapeMarks)
+        if boxes.own and (force or not boxes.shows(prompts.box)):
+            with self._quiet():
+                boxes.write(prompts.box, self._size)
+
+    def _show_points(self, prompts: Prompts, *, force: bool) -> None:
+        marks = self._marks(self.points, PointMarks)
+        (yx, signs), n = marks.read(), len(prompts.points_yx)
+        if not force and (yx, signs) == (prompts.points_yx, prompts.positive):
+            return
+        with self._quiet():
+            if not force and n and (yx, signs) == (prompts.points_yx[:-1], prompts.positive[:-1]):
+                marks.add(prompts.points_yx[-1], positive=prompts.positive[-1])
+            else:
+                marks.write(prompts, self._size)
+        self._apply_sign(self._positive)
+
+    def _marks(self, layer: Any, kind: type[Any]) -> Any:
+        assert self._plane is not None
+        return kind(layer, self._viewer, self._plane)
 
     def set_point_size(self, size_px: float) -> None:
         """Marker diameter in image pixels, so that it looks the same at every zoom."""
@@ -196,7 +226,7 @@ class PromptLayers(QObject):
             np.empty((0, 2)),
             ndim=2,
             name=POINTS_NAME,
-            features=_no_signs(),
+            features=features_of(()),
             feature_defaults={"label": POSITIVE},
             face_color="label",
             face_color_cycle=[GREEN, RED],
@@ -227,26 +257,22 @@ class PromptLayers(QObject):
 
     def _attach_points(self, layer: Any) -> None:
         if not layer.metadata.get(OWN):
-            self._dress(layer)
+            with self._quiet():
+                self._marks(layer, PointMarks).dress()
         self.points = layer
         layer.events.data.connect(self._on_points, position="first")  # the answer begins at once
         layer.mouse_drag_callbacks.insert(0, self._on_press)
+        if layer.metadata.get(OWN):
+            layer.events.mode.connect(self._on_mode)
+            self._on_mode()
         self._apply_sign(self._positive)
 
-    def _dress(self, layer: Any) -> None:
-        """Give the person's own points signs and their colours; other features stay."""
-        features = layer.features.copy()
-        said = list(features["label"]) if "label" in features else []
-        signs = {POSITIVE, NEGATIVE}.issuperset(said)
-        if said and not signs:
-            features["label before"] = said
-        positive = [s != NEGATIVE for s in said] if said and signs else [True] * len(layer.data)
-        features["label"] = _signs(positive)["label"].to_numpy()
-        with self._quiet():
-            layer.features = features
-            _set_default(layer, POSITIVE)
-            layer.face_color_cycle = [GREEN, RED]
-            layer.face_color = "label"
+    def _on_mode(self, *_: Any) -> None:
+        """Clicks in our layer are ours: napari's own callback would draw the marker first."""
+        assert self.points is not None
+        callbacks = self.points.mouse_drag_callbacks
+        for callback in [c for c in callbacks if _adds_points(c)]:
+            callbacks.remove(callback)
 
     def _attach_shapes(self, layer: Any) -> None:
         self.shapes = layer
@@ -259,6 +285,8 @@ class PromptLayers(QObject):
         for slot in (self._on_points, self._on_shapes):
             with suppress(ValueError, TypeError, RuntimeError):
                 layer.events.data.disconnect(slot)
+        with suppress(ValueError, TypeError, RuntimeError, AttributeError):
+            layer.events.mode.disconnect(self._on_mode)
         if self._on_press in layer.mouse_drag_callbacks:
             layer.mouse_drag_callbacks.remove(self._on_press)
 
@@ -277,19 +305,30 @@ class PromptLayers(QObject):
         if event.button != 1:
             return
         shift = "Shift" in {getattr(m, "name", str(m)) for m in event.modifiers}
-        if layer.mode == "add":
-            self._apply_sign(self._positive and not shift)
-            return
-        start = np.asarray(event.pos)
+        adds, positive = layer.mode == "add", self._positive and not shift
+        if adds:
+            self._apply_sign(positive)
+        start, ours = np.asarray(event.pos), not any(map(_adds_points, layer.mouse_drag_callbacks))
         yield
         while event.type == "mouse_move":
+            if adds and np.hypot(*(np.asarray(event.pos) - start)) < CLICK_PX:
+                event.handled = True  # a hand that trembles does not move the image
             yield
-        if layer.mode == "pan_zoom" and np.hypot(*(np.asarray(event.pos) - start)) < 5:
-            from napari_pathsam._napari.plane import canvas_to_data
-
-            assert self._plane is not None
+        if np.hypot(*(np.asarray(event.pos) - start)) >= CLICK_PX or self._plane is None:
+            return
+        if adds and ours:
+            y, x = (float(v) for v in np.asarray(layer.world_to_data(event.position))[-2:])
+            self._say_point((y, x), positive)
+        elif layer.mode == "pan_zoom":
             y, x = canvas_to_data(self._viewer, self._plane, event.pos)
             self.clicked.emit(float(y), float(x))
+
+    def _say_point(self, yx: YX, positive: bool) -> None:
+        """One more point goes out; whoever hears it shows the prompts, when there is time."""
+        late_yx, late_signs = self._late
+        self._late = ((*late_yx, yx), (*late_signs, positive))
+        QTimer.singleShot(0, lambda: self._apply_sign(self._positive))
+        self.points_drawn.emit(*self._read_points())
 
     def _on_points(self, event: Any = None) -> None:
         if self._mirroring or self._plane is None:
@@ -303,6 +342,11 @@ class PromptLayers(QObject):
         if (points, positive) != (self._shown.points_yx, self._shown.positive):
             self.points_drawn.emit(points, positive)
 
+    def _read_points(self) -> Signed:
+        """The points of the layer, and those that are still to be drawn."""
+        (yx, signs), (late_yx, late_signs) = self._marks(self.points, PointMarks).read(), self._late
+        return yx + late_yx, signs + late_signs
+
     def _on_shapes(self, event: Any) -> None:
         if self._mirroring or self._plane is None or self.shapes is None:
             return
@@ -312,7 +356,7 @@ class PromptLayers(QObject):
         elif action in ("added", "changed") and len(self.shapes.data):
             index = event.data_indices[-1] if event.data_indices else -1
             kind = self.shapes.shape_type[index]
-            path = self._to_image(self.shapes.data[index], self.shapes)
+            path = self._marks(self.shapes, ShapeMarks).to_image(self.shapes.data[index])
             # Not within napari's own event: the answer replaces the layer's shapes.
             QTimer.singleShot(0, lambda: self._emit_shape(str(kind), path))
 
@@ -320,110 +364,14 @@ class PromptLayers(QObject):
         if self._plane is None:
             return
         if kind == "rectangle":
-            self.box_drawn.emit(_box_of(path_yx))
+            self.box_drawn.emit(box_of(path_yx))
         elif kind in ("path", "line"):
             self.scribble_drawn.emit(path_yx, self._positive)
         else:
             self.lasso_drawn.emit(path_yx)
-        self.show(self._shown)
-
-    # --- reading and writing ---
-
-    def _to_image(self, data: Any, layer: Any) -> NDArray[np.float64]:
-        yx = np.asarray(data, float).reshape(-1, layer.ndim)[:, -2:]
-        assert self._plane is not None
-        return yx if layer.metadata.get(OWN) else self._plane.pixels_of(
-            plane_of(layer, self._viewer), yx
-        )  # fmt: skip
-
-    def _to_layer(self, yx: NDArray[np.floating], layer: Any) -> NDArray[np.float64]:
-        assert self._plane is not None
-        if layer.metadata.get(OWN):
-            return np.asarray(yx, float)
-        own = plane_of(layer, self._viewer).pixels_of(self._plane, yx)
-        leading = np.asarray(self._viewer.dims.point)[-layer.ndim : -2] if layer.ndim > 2 else ()
-        return np.hstack([np.tile(leading, (len(own), 1)), own])
-
-    def _read_points(self) -> tuple[tuple, tuple]:
-        assert self.points is not None
-        here = self._here(self.points)
-        yx = self._to_image(np.asarray(self.points.data)[here], self.points)
-        points = tuple((float(y), float(x)) for y, x in yx)
-        signs = self.points.features["label"][here]
-        return points, tuple(str(s) != NEGATIVE for s in signs)
-
-    def _here(self, layer: Any) -> NDArray[np.bool_]:
-        """Which points of a layer lie on the plane that is shown; of a 2D layer all do."""
-        leading = np.round(np.asarray(layer.data, float)[:, :-2])
-        here: NDArray[np.bool_] = (leading == plane_index(layer, self._viewer)).all(axis=1)
-        return here
-
-    def _read_box(self) -> Box | None:
-        assert self.shapes is not None
-        if len(self.shapes.data) == 1 and self.shapes.shape_type[0] == "rectangle":
-            return _box_of(self._to_image(self.shapes.data[0], self.shapes))
-        return None
-
-    def _write_points(self, prompts: Prompts) -> None:
-        layer = self.points
-        assert layer is not None
-        yx = np.asarray(prompts.points_yx, float).reshape(-1, 2)
-        with self._quiet():
-            layer.selected_data = set()
-            signs, here = list(prompts.positive), self._here(layer)
-            if not here.all():  # points of other planes stay as they are, and come first
-                old = layer.features
-                signs = [s != NEGATIVE for s in old["label"][~here]] + signs
-                placed = np.vstack([layer.data[~here], self._to_layer(yx, layer)])
-                layer.data = np.vstack([layer.data[~here], layer.data[here]])
-                layer.features = old.iloc[np.argsort(here, kind="stable")].reset_index(drop=True)
-                layer.data = placed
-            else:
-                layer.data = self._to_layer(yx, layer)
-            features = _signs(signs)
-            if not layer.metadata.get(OWN):
-                features = layer.features.assign(label=features["label"].to_numpy())
-            layer.features = features
-            layer.refresh_colors()
-            if layer.metadata.get(OWN):
-                layer.size = self._size
-        self._apply_sign(self._positive)
-
-    def _write_box(self, box: Box | None) -> None:
-        layer = self.shapes
-        assert layer is not None
-        with self._quiet():
-            if len(layer.data):
-                layer.selected_data = set(range(len(layer.data)))
-                layer.remove_selected()
-            if box is not None:
-                y0, x0, y1, x1 = np.asarray(box) - 0.5
-                corners = np.array([(y0, x0), (y0, x1), (y1, x1), (y1, x0)])
-                layer.add_rectangles(
-                    self._to_layer(corners, layer), edge_color=GREEN,
-                    face_color="transparent", edge_width=self._size / 5,
-                )  # fmt: skip
-                layer.selected_data = set()
 
 
-def _box_of(corners_yx: NDArray[np.float64]) -> Box:
-    """Half-open pixel box of a drawn rectangle, whose corners are points in the image."""
-    (y0, x0), (y1, x1) = corners_yx.min(axis=0) + 0.5, corners_yx.max(axis=0) + 0.5
-    return tuple(round(float(v), 3) for v in (y0, x0, y1, x1))  # type: ignore[return-value]
-
-
-def _set_default(layer: Any, label: str) -> None:
-    """The sign of the next point; what else the person's points say stays."""
-    defaults = layer.feature_defaults
-    layer.feature_defaults = {**{c: defaults[c].iloc[0] for c in defaults}, "label": label}
-
-
-def _no_signs() -> Any:
-    return _signs(())
-
-
-def _signs(positive: Any) -> Any:
-    import pandas as pd
-
-    labels = [POSITIVE if p else NEGATIVE for p in positive]
-    return pd.DataFrame({"label": pd.Categorical(labels, categories=[POSITIVE, NEGATIVE])})
+def _adds_points(callback: Any) -> bool:
+    """Whether this is napari's own answer to a click in add mode."""
+    module = getattr(callback, "__module__", "") or ""
+    return getattr(callback, "__name__", "") == "add" and module.startswith("napari.layers.points")

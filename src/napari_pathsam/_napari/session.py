@@ -6,8 +6,8 @@ person reads and presses is in :mod:`napari_pathsam._napari.annotate`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QWidget
 
-from napari_pathsam._napari.canvas_pause import CanvasPause
-from napari_pathsam._napari.label_layers import LabelLayers
+from napari_pathsam._napari.label_sync import LabelSync
 from napari_pathsam._napari.layer_source import LayerSource, ShownSource, source_of
 from napari_pathsam._napari.layer_watch import LayerWatch
 from napari_pathsam._napari.overlays import CandidateOverlay, FieldOutline
@@ -35,6 +34,9 @@ if TYPE_CHECKING:
 
 POINT_SCREEN_PX = 11.0
 PAN_PAUSE_S = 0.2
+DRAWN_AFTER_MS = 60
+"""A marker waits so long for the candidate, which is worked out sooner and shown at once if nothing
+else is done meanwhile. About what the small model takes; of a slower one nobody waits longer."""
 
 
 class Session(QObject):
@@ -56,20 +58,19 @@ class Session(QObject):
         self.image: Image | None = None
         self.source: ShownSource | None = None
         self.tool: str | None = None
-        self.hidden: frozenset[int] = frozenset()
         self.prompts = PromptLayers(viewer, self)
-        self.labels = LabelLayers(viewer, self)
+        self.label_sync = LabelSync(viewer, workspace, self._own_doing, self)
+        self.labels = self.label_sync.shown
         self.candidate = CandidateOverlay(viewer)
         self.outline = FieldOutline(viewer)
-        self._pause = CanvasPause(dock)
         self._seen: set[str] = set()  # images opened in this session: restored without asking
-        self._changed: list[Region] = []  # where labels are still to be redrawn
         self._busy_self = False  # layers come and go because we say so
+        self._hearing = False  # what a person drew is on its way to the workspace
         self._zoom = 0.0
         self._watch = LayerWatch(viewer, self)
         self._watch.changed.connect(self._on_look)
         self._view_timer = _timer(self, 40, self._on_view)
-        self._color_timer = _timer(self, 0, self._recolor)
+        self._marker_timer = _timer(self, DRAWN_AFTER_MS, self._draw_prompts)
         self._connections: list[tuple[Any, Callable]] = []
         self._connect()
 
@@ -96,29 +97,26 @@ class Session(QObject):
             with suppress(ValueError, TypeError, RuntimeError):
                 emitter.disconnect(slot)
         self._connections = []
-        self._pause.end()
-        for timer in (self._view_timer, self._color_timer):
+        for timer in (self._view_timer, self._marker_timer):
             timer.stop()
         with suppress(RuntimeError, ValueError):
             self._release_image(keep_labels=True)
+        self.label_sync.close()
 
     def _open(self, source: LayerSource) -> None:
         assert self.image is not None
         workspace = self.workspace
         self.source = ShownSource(source)
-        self._busy_self = True
-        try:
+        with self._own_doing():
             workspace.open_image(self.source, view=self._view(source))
             if source.key in self._seen and workspace.restorable is not None:
                 workspace.restore()
             self._seen.add(source.key)
-            self.labels.open(self.image, source.plane, self._arrays(), workspace.labels_origin_yx)
+            self.label_sync.open(self.image, source.plane)
             self.candidate.open(self.image, source.plane)
             self.outline.open(self.image, source.plane)
             self.prompts.open(self.image, source.plane)
-        finally:
-            self._busy_self = False
-        self._recolor()
+        self.label_sync.redraw()
         self._zoom = 0.0
         self._on_view()
         self.set_tool(self.tool or "point")
@@ -126,35 +124,24 @@ class Session(QObject):
     def _release_image(self, *, keep_labels: bool = False) -> None:
         """Let go of the image: stop work, take our layers away."""
         self._watch.stop()
-        self._busy_self = True
-        try:
-            # At once: after each removal napari collects garbage, which takes its time.
-            with self.viewer.layers.batched_update():
-                self.prompts.close()
-                self.candidate.close()
-                self.outline.close()
-                self.labels.close(keep=keep_labels and self.workspace.has_labels)
-        finally:
-            self._busy_self = False
+        # At once: after each removal napari collects garbage, which takes its time.
+        with self._own_doing(), self.viewer.layers.batched_update():
+            self.prompts.close()
+            self.candidate.close()
+            self.outline.close()
+            self.label_sync.close_image(keep=keep_labels)
         if self.source is not None:
             self.workspace.close_image()
         self.image = self.source = None
-        self._changed = []
-
-    def _arrays(self) -> dict[str, NDArray]:
-        return {"classes": self.workspace.class_map, "instances": self.workspace.instances}
 
     # --- tools ---
 
     def set_tool(self, tool_id: str | None) -> None:
         """Take a tool in hand: its layer becomes active, in the mode that draws."""
         self.tool = tool_id
-        self._busy_self = True
-        try:
+        with self._own_doing():
             if self.image is not None:
                 self.prompts.activate(tool_id)
-        finally:
-            self._busy_self = False
         self.tool_changed.emit(tool_id)
         self._check_active()
 
@@ -203,21 +190,15 @@ class Session(QObject):
         self.labels.select(object_id=object_id)
         self.set_tool("point")
 
-    def set_hidden(self, hidden: frozenset[int]) -> None:
-        """Classes whose objects are not shown."""
-        self.hidden = hidden
-        self._recolor()
-
     def peek(self) -> Callable[[], None]:
         """Hide the objects; what is returned shows them again."""
         self.labels.peek()
-        was_shown = self.candidate.layer is not None and self.candidate.layer.visible
         self.candidate.hide()
 
         def release() -> None:
             self.labels.release_peek()
-            if was_shown and self.candidate.layer is not None and self.workspace.candidate:
-                self.candidate.layer.visible = True
+            if self.image is not None:
+                self._on_candidate(self.workspace.candidate)
 
         return release
 
@@ -229,16 +210,10 @@ class Session(QObject):
         self.prompts.scribble_drawn.connect(self._on_scribble)
         self.prompts.lasso_drawn.connect(self._on_lasso)
         self.prompts.clicked.connect(self._on_clicked)
-        self.labels.stroke.connect(self._on_stroke)
-        self.labels.replaced.connect(self._on_replaced)
         w, v = self.workspace, self.viewer
         for emitter, slot in (
-            (w.prompts_changed, self.prompts.show),
+            (w.prompts_changed, self._on_prompts),
             (w.candidate_changed, self._on_candidate),
-            (w.labels_changed, self._on_labels),
-            (w.labels_moved, self._on_labels_moved),
-            (w.classes_changed, self._on_colors),
-            (w.objects_changed, self._on_colors),
             (w.active_class_changed, self._on_active_class),
             (w.field_changed, self._on_field),
             (v.scene.camera.events, self._on_camera),
@@ -251,49 +226,47 @@ class Session(QObject):
     # --- from the layers ---
 
     def _on_points(self, points_yx: tuple, positive: tuple) -> None:
-        self._tell_view()
-        self.workspace.set_points(points_yx, positive)
-        self._wait_for_answer()
-        # What the workspace did not take (a point outside the image) must not stay on screen.
-        self.prompts.show(self.workspace.prompts)
+        self._hear(self.workspace.set_points, points_yx, positive)
 
     def _on_box(self, box: Box | None) -> None:
         if box is not None and not (box[2] - box[0] > 1.5 and box[3] - box[1] > 1.5):
             box = None  # a click with the box tool, not a drag
         if box != self.workspace.prompts.box:
-            self._tell_view()
-            self.workspace.set_box(box)
-            self._wait_for_answer()
-        self.prompts.show(self.workspace.prompts)
+            self._hear(self.workspace.set_box, box)
+        else:
+            self._draw_prompts()
 
-    def _wait_for_answer(self) -> None:
-        """The decoder is at work, for a moment: marker and candidate are painted together."""
-        if self.workspace.prompted and not self.workspace.answered and self.workspace.busy is None:
-            self._pause.begin()
+    def _on_scribble(self, path_yx: NDArray, positive: bool) -> None:
+        self._hear(self.workspace.add_scribble, path_yx, positive)
+
+    def _on_lasso(self, path_yx: NDArray) -> None:
+        self._hear(self.workspace.add_polygon, path_yx)
+
+    def _hear(self, say: Callable[..., None], *args: Any) -> None:
+        """Something was drawn: it goes to the workspace, and is shown as that took it."""
+        self._tell_view()
+        self._hearing = True
+        try:
+            say(*args)
+        finally:
+            self._hearing = False
+        workspace = self.workspace
+        if not workspace.prompted or workspace.answered or workspace.busy is not None:
+            self._draw_prompts()
+        elif not self._marker_timer.isActive():
+            self._marker_timer.start()  # the decoder is at work, for a moment
+
+    def _on_prompts(self, *_: Any) -> None:
+        if not self._hearing:
+            self._draw_prompts()
+
+    def _draw_prompts(self) -> None:
+        self._marker_timer.stop()
+        self.prompts.show(self.workspace.prompts)
 
     def _on_clicked(self, y: float, x: float) -> None:
         if self.tool == "refine":
             self.refine_at(y, x)
-
-    def _on_scribble(self, path_yx: NDArray, positive: bool) -> None:
-        self._tell_view()
-        self.workspace.add_scribble(path_yx, positive)
-
-    def _on_lasso(self, path_yx: NDArray) -> None:
-        self._tell_view()
-        self.workspace.add_polygon(path_yx)
-
-    def _on_replaced(self, kind: str, labels: NDArray) -> None:
-        """Somebody gave one of our layers other pixels: they are imported, or refused in words."""
-        arrays: dict[str, NDArray] = {
-            "instances": self.workspace.instances,
-            "classes": self.workspace.class_map,
-        }
-        arrays[kind] = labels
-        self.workspace.import_labels(arrays["instances"], arrays["classes"])
-
-    def _on_stroke(self, kind: str, indices: tuple, old: NDArray, new: NDArray) -> None:
-        self.workspace.record_stroke(kind, indices, old, new)  # type: ignore[arg-type]
 
     # --- from the workspace ---
 
@@ -302,46 +275,18 @@ class Session(QObject):
         active = self.workspace.active_class
         color = next((c.color for c in classes if c.id == active), "#31a3dd")
         self.candidate.show(candidate, color, self._screen_px())
-        self._pause.end()
+        if self._marker_timer.isActive():
+            self._draw_prompts()
 
-    def _on_labels(self, region: Region) -> None:
-        if self.image is not None:
-            self._guarded(self.labels.ensure)
-            self._changed.append(region)
-            self._color_timer.start()
-
-    def _on_labels_moved(self) -> None:
-        self._changed = []
-        if self.image is not None and self.labels.layers:
-            self._guarded(
-                lambda: self.labels.set_arrays(self._arrays(), self.workspace.labels_origin_yx)
-            )
-            self._color_timer.start()
-
-    def _on_colors(self, *_: Any) -> None:
-        self._color_timer.start()
-
-    def _recolor(self) -> None:
-        """Colours, then pixels, once for all that changed in one turn of the event loop."""
-        if self.image is None:
-            return
-        workspace = self.workspace
-        self.labels.set_colors(workspace.classes, workspace.objects.values(), self.hidden)
-        changed, self._changed = self._changed, []
-        self.labels.redraw(changed)
-        self.labels.select(class_id=workspace.active_class)
-
-    def _on_active_class(self, class_id: int) -> None:
-        self.labels.select(class_id=class_id)
+    def _on_active_class(self, *_: Any) -> None:
         if self.workspace.candidate is not None:
             self._on_candidate(self.workspace.candidate)
 
     def _on_field(self, field: Any) -> None:
         view = None if self.source is None else self._view(self.source.now)
-        if field is None or view is None or _covers(field.region, view):
-            self._guarded(lambda: self.outline.show(None))
-        else:
-            self._guarded(lambda: self.outline.show(field.region))
+        covered = field is None or view is None or _covers(field.region, view)
+        with self._own_doing():
+            self.outline.show(None if covered else field.region)
 
     # --- from the viewer ---
 
@@ -430,12 +375,14 @@ class Session(QObject):
             self._on_view()
             self.image_changed.emit(self.image)
 
-    def _guarded(self, change: Callable[[], object]) -> None:
-        self._busy_self = True
+    @contextmanager
+    def _own_doing(self) -> Iterator[None]:
+        """Layers come and go because we say so, not the person."""
+        before, self._busy_self = self._busy_self, True
         try:
-            change()
+            yield
         finally:
-            self._busy_self = False
+            self._busy_self = before
 
 
 def _covers(outer: Region, inner: Region) -> bool:

@@ -361,9 +361,11 @@ class CandidatePanel(QWidget):
         if score is None:
             self._score.setRange(0, 0)  # moves to and fro: nobody knows how long
             return
+        self._score.setUpdatesEnabled(False)  # it would be painted at once, before the mask is
         self._score.setRange(0, 100)
         self._score.setValue(round(100 * min(max(score, 0.0), 1.0)))
         self._score.setFormat(f"predicted IoU {score:.2f}")
+        self._score.setUpdatesEnabled(True)
         color = GOOD if score >= 0.85 else FAIR if score >= 0.6 else POOR
         if color != self._color:  # a new style sheet is not free
             self._color = color
