@@ -1,4 +1,4 @@
-"""Augmentation of histology patches: geometry, stain jitter in optical density, sharpness."""
+"""Augmentation of histology patches: geometry, tissue that bends, stains, sharpness."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch.nn import functional
 
 GLASS = 244  # grey value outside the image: empty glass
@@ -23,6 +23,7 @@ class AugmentConfig(BaseModel):
 
     ``density``: how dark the tissue comes out, between these two (:func:`darkness`). Laboratories
     stain, and scanners expose, so differently that one data set says little about the next.
+    ``elastic``: how far tissue is stretched and squeezed, in pixels of the patch (:func:`bent`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +35,7 @@ class AugmentConfig(BaseModel):
     noise: float = 4.0
     anisotropy: float = 0.15
     free_rotation: float = 0.4
+    elastic: float = Field(0.0, ge=0)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,46 @@ def random_affine(
     return torch.tensor(np.column_stack([matrix, centre])[None], dtype=torch.float32)
 
 
+BEND_CELLS = 4
+"""Elastic deformation is drawn at so many places along a side, and smooth between them."""
+
+
+def bent(
+    theta: torch.Tensor, rng: np.random.Generator, patch_px: int, config: AugmentConfig
+) -> torch.Tensor:
+    """A cut whose pixels are moved about smoothly: a grid ``(1, P, P, 2)`` instead of a matrix.
+
+    Displacements are normally distributed with a standard deviation of ``elastic`` patch pixels at
+    a coarse grid's corners, and bicubic between them. With ``elastic`` 0 the matrix comes back as
+    it is, and nothing is drawn.
+
+    Source: Ronneberger et al., MICCAI 2015 (U-Net), section 3.1; Simard et al., ICDAR 2003.
+    """
+    if not config.elastic:
+        return theta
+    corners = rng.standard_normal((1, 2, BEND_CELLS, BEND_CELLS), dtype=np.float32)
+    shift = functional.interpolate(
+        torch.from_numpy(corners * config.elastic * 2 / patch_px),
+        size=(patch_px, patch_px), mode="bicubic", align_corners=True,
+    )  # fmt: skip
+    return _grid(theta, patch_px) + shift.permute(0, 2, 3, 1) @ theta[:, :, :2].transpose(1, 2)
+
+
+def _grid(theta: torch.Tensor, patch_px: int) -> torch.Tensor:
+    """Where each pixel of a patch comes from, ``(1, P, P, 2)``; a grid is that already."""
+    if theta.ndim == 4:
+        return theta
+    return functional.affine_grid(theta, [1, 3, patch_px, patch_px], align_corners=False)
+
+
+def _shrink(theta: torch.Tensor, source_px: int, patch_px: int) -> float:
+    """Source pixels per patch pixel, in the direction where there are most."""
+    if theta.ndim == 3:
+        return float(theta[0, :, :2].norm(dim=1).max()) * source_px / patch_px
+    steps = torch.stack([theta[0, -1, 0] - theta[0, 0, 0], theta[0, 0, -1] - theta[0, 0, 0]])
+    return float(steps.norm(dim=0).max()) / 2 * source_px / (patch_px - 1)
+
+
 def cut(
     image: NDArray[np.uint8],
     labels: NDArray[np.int32],
@@ -146,6 +188,7 @@ def cut(
 ) -> tuple[torch.Tensor, NDArray[np.int32]]:
     """Resample image ``(H, W, 3)`` bilinearly and labels ``(n, H, W)`` by nearest neighbour.
 
+    ``theta`` is a matrix ``(1, 2, 3)``, or :func:`bent`'s grid.
     Returns ``(1, 3, P, P)`` float in 0 … 255 and ``(n, P, P)``; outside is glass and 0.
     """
     return cut_image(image, theta, patch_px), cut_labels(labels, theta, patch_px)
@@ -153,9 +196,9 @@ def cut(
 
 def cut_image(image: NDArray[np.uint8], theta: torch.Tensor, patch_px: int) -> torch.Tensor:
     """``(H, W, 3)`` uint8 → ``(1, 3, P, P)`` float in 0 … 255; outside is glass."""
-    grid = functional.affine_grid(theta, [1, 3, patch_px, patch_px], align_corners=False)
+    grid = _grid(theta, patch_px)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() - GLASS
-    shrink = float(theta[0, :, :2].norm(dim=1).max()) * max(image.shape[:2]) / patch_px
+    shrink = _shrink(theta, max(image.shape[:2]), patch_px)
     if shrink > 1.5:  # blur first, or thin structures alias
         k = int(shrink + 0.5) // 2 * 2 + 1
         pixels = functional.avg_pool2d(pixels, k, stride=1, padding=k // 2)
@@ -164,7 +207,7 @@ def cut_image(image: NDArray[np.uint8], theta: torch.Tensor, patch_px: int) -> t
 
 def cut_labels(labels: NDArray[np.int32], theta: torch.Tensor, patch_px: int) -> NDArray[np.int32]:
     """``(n, H, W)`` ids → ``(n, P, P)``; outside is 0."""
-    grid = functional.affine_grid(theta, [1, 3, patch_px, patch_px], align_corners=False)
+    grid = _grid(theta, patch_px)
     ids = torch.from_numpy(labels)[None].float()  # exact up to 2^24 ids
     found = functional.grid_sample(ids, grid, mode="nearest", align_corners=False)
     return found[0].numpy().astype(np.int32)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from napari_pathsam.training.augment import (
     AugmentConfig,
     StainMixing,
+    bent,
     cut_image,
     cut_labels,
     draw_stain,
@@ -103,6 +104,7 @@ class PatchMaker:
         for attempt in range(TRIES):  # noqa: B007
             zoom = float(np.exp(rng.uniform(low, high))) * self.network_px / self.patch_px
             theta = random_affine(rng, target.shape, self.network_px, zoom, self.augment)
+            theta = bent(theta, rng, self.network_px, self.augment)
             labels = cut_labels(moved, theta, self.network_px)[0]
             if labels.any():
                 break

@@ -15,6 +15,7 @@ from torch.nn import functional
 from napari_pathsam.core.prompts import innermost_point, next_click, tight_box
 from napari_pathsam.training.augment import (
     AugmentConfig,
+    bent,
     cut,
     draw_stain,
     jitter_sharpness,
@@ -122,6 +123,7 @@ class PatchMaker:
         scale = float(np.exp(rng.uniform(low, high)))
         height, width = one.labels.shape[1:]
         theta = random_affine(rng, (height, width), patch_px, scale, self.augment)
+        theta = bent(theta, rng, patch_px, self.augment)
         image = stained(one.image, draw_stain(rng, self.augment))
         pixels, labels = cut(image, one.labels, theta, patch_px)
         pixels = jitter_sharpness(
