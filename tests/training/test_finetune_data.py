@@ -57,6 +57,18 @@ def test_a_thin_stroke_reaches_its_cells_and_most_pixels_decide() -> None:
     assert (coarse >= 0).sum() == 7
 
 
+def test_targets_of_large_tiles_hold_all_channels() -> None:
+    image = image_of((1024, 1024), [Region(0, 0, 256, 256)], tile_cells=256)
+    labels = np.zeros((1024, 1024), np.uint8)
+    for channel in range(1, 8):
+        labels[100 * channel : 100 * channel + 8, 1000:1008] = channel
+    table = np.arange(256, dtype=np.int16)
+    ((pixels),) = _of_image(image, RunLabels(labels, np.zeros(labels.shape, bool)), table)
+    target = pixels.target((256, 256), (256, 256), 8)
+    found = {c: np.argwhere(target == c).mean(0).tolist() for c in range(1, 8)}
+    assert found == {c: [25.0 * c + 0.5, 250.5] for c in range(1, 8)}
+
+
 @pytest.mark.parametrize("look", looks(9, 0, seed=3), ids=str)
 def test_pixels_and_targets_turn_alike(look: Look) -> None:
     rng = np.random.default_rng(0)

@@ -62,7 +62,7 @@ class TilePixels:
         rows = np.clip((self.y[use] * scale[0]).astype(np.int64), 0, grid_yx[0] - 1)
         columns = np.clip((self.x[use] * scale[1]).astype(np.int64), 0, grid_yx[1] - 1)
         n = grid_yx[0] * grid_yx[1]
-        flat = self.channel[use] * n + rows * grid_yx[1] + columns
+        flat = self.channel[use].astype(np.int64) * n + rows * grid_yx[1] + columns
         counts = np.bincount(flat, minlength=n_channels * n).reshape(n_channels, n)
         found = np.where(counts.any(axis=0), counts.argmax(axis=0), IGNORE)
         return found.reshape(grid_yx).astype(np.int16)
