@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,11 +154,3 @@ def looks(n: int, tile: int, seed: int) -> list[Look]:
         quarters, mirrored = order[(i - 1) % len(order)]
         found.append(Look(quarters, mirrored, int(rng.integers(1 << 31))))
     return found
-
-
-def class_weights(targets: Sequence[NDArray[np.int16]], n_channels: int) -> NDArray[np.int64]:
-    """Trained cells of each channel over some targets: ``(K,)``."""
-    return sum(
-        (np.bincount(t[t >= 0], minlength=n_channels) for t in targets),
-        start=np.zeros(n_channels, np.int64),
-    )
