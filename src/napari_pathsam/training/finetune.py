@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.core.errors import BadWeightsError, PathsamError, UnavailableError
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.models.pathsam import PathSam, part_of
 from napari_pathsam.training.class_recipe import base_of
@@ -346,10 +346,18 @@ class Teacher:
         torch.set_num_threads(self.frozen.run.threads)
         try:
             yield
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, PathsamError) or not out_of_memory(error):
+                raise
+            raise UnavailableError(_NO_ROOM) from error
         finally:
             torch.set_num_threads(before)
 
 
+_NO_ROOM = (
+    "There is not enough memory to encode or decode a tile. Close other programs, use the CPU, or "
+    "take a smaller model; what was trained until now is kept."
+)
 _NO_NUMBER = (
     "Training was stopped at step {step}: the loss is no number any more, as happens when the "
     "learning rate is too high. The model of epoch {epoch} was kept. Lower the learning rate and "
