@@ -134,6 +134,30 @@ def test_a_model_is_measured_and_taught_on_it(name, root, tiny_pathsam):
     assert image.target.max() >= 0
 
 
+@pytest.mark.parametrize("name", DATASETS)
+def test_pathsam_train_finds_its_splits_classes_and_pixel_size(name, root):
+    from typer import BadParameter
+
+    from napari_pathsam.cli.train import _mpp_of, _sources
+    from napari_pathsam.training.class_recipe import ClassSource
+
+    data = dataset(name, root=root)
+    roots, source, held_out, classes = _sources(
+        None, None, None, name, [str(root)], None, None, None, None
+    )
+    assert classes.names == data.classes
+    learned = ClassSource(**source).samples(roots, classes)
+    assert learned == data.samples(root, data.train_split)
+    assert (held_out is None) == (data.val_split is None)
+    if held_out is not None:
+        assert ClassSource(**held_out).samples(roots, classes) == data.samples(root, data.val_split)
+    if name in ("coco", "folder"):
+        with pytest.raises(BadParameter, match="pixel size"):
+            _mpp_of(source, roots)
+    else:
+        assert _mpp_of(source, roots) == learned[0].mpp or learned[0].nominal_mpp
+
+
 class _Corner:
     """Reads at most 100 × 100 pixels: slides give more than a quick test needs."""
 

@@ -50,6 +50,12 @@ class PresetName(StrEnum):
     best = "best"
 
 
+class StainNormName(StrEnum):
+    """To whose look stains are brought."""
+
+    macenko = "macenko"
+
+
 class Kind(StrEnum):
     """What the ids of label images are."""
 
@@ -128,6 +134,13 @@ def train(
         typer.Option(
             "--mpp", min=0.001, rich_help_panel=IMAGES,
             help="Microns per pixel of the images; overrides the data set's.",
+        ),
+    ] = None,
+    stain_norm: Annotated[
+        StainNormName | None,
+        typer.Option(
+            "--stain-norm", rich_help_panel=IMAGES,
+            help="Bring all stains to one look; the model then wants images like that.",
         ),
     ] = None,
     group_by: Annotated[
@@ -224,6 +237,20 @@ def train(
             "--cache-gb", min=0.0, help="Its limit; 0: none is kept.", rich_help_panel=RUNNING
         ),
     ] = 10.0,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", min=0, help="Processes that read images and make patches.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = 0,
+    memory_gb: Annotated[
+        float,
+        typer.Option(
+            "--memory-gb", min=0.0, help="Images beyond this are read again when needed.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = 4.0,
     device: DeviceOption = "auto",
     distributed: Annotated[
         bool,
@@ -258,6 +285,7 @@ def train(
             images, labels, classes, dataset, roots, target, split, val_images, val_labels
         )
         about = {"mpp": mpp, "group_by": group_by, "label_kind": label_kind and label_kind.value}
+        about["stain_norm"] = stain_norm and stain_norm.value
         if sparse and label_kind is None:
             about["label_kind"] = "classes"
         fields: dict[str, Any] = {
@@ -283,7 +311,8 @@ def train(
     use_own_cores()
     train_classes(
         recipe, named, out, resume=resume, device=device, cache=cache,
-        cache_bytes=int(cache_gb * 1e9), distributed=distributed,
+        cache_bytes=int(cache_gb * 1e9), distributed=distributed, workers=workers,
+        memory_bytes=int(memory_gb * 1e9),
     )  # fmt: skip
 
 
@@ -342,11 +371,11 @@ def _sources(
     if dataset is not None and len(roots) == 1 and images is None and labels is None:
         from napari_pathsam.datasets import dataset as find
 
-        found = find(dataset, target)
+        found = find(dataset, target, roots[0])
         about: dict[str, Any] = {"dataset": found.name, "target": target}
-        if held_out is None and "val" in found.splits:
-            held_out = about | {"split": "val"}
-        source = about | {"split": split or ("train" if "train" in found.splits else None)}
+        if held_out is None and found.val_split is not None and split in (None, found.train_split):
+            held_out = about | {"split": found.val_split}
+        source = about | {"split": split or found.train_split}
         return (
             {found.name: Path(roots[0])},
             source,
@@ -373,10 +402,13 @@ def _sources(
 
 def _mpp_of(source: dict[str, Any], roots: dict[str, Path]) -> float:
     """The data set's pixel size, or what is taken for it; a folder has none."""
-    from napari_pathsam.datasets import open_dataset
+    from napari_pathsam.datasets import dataset
 
     if name := source.get("dataset"):
-        one, *_ = open_dataset(name, roots[name], source["split"], target=source["target"])
+        found = dataset(name, source["target"], roots[name])
+        if found.patches is not None and found.mpp is not None:
+            return found.mpp
+        one, *_ = found.samples(roots[name], source["split"])
         if known := one.mpp or one.nominal_mpp:
             return known
     raise typer.BadParameter(

@@ -31,9 +31,12 @@ def train_classes(
     cache: Path | None,
     cache_bytes: int,
     distributed: bool,
+    workers: int,
+    memory_bytes: int,
 ) -> None:
     """Run a recipe and write the model file; the state of an unfinished run lies beside it."""
     from napari_pathsam.models.catalogue import pick_device
+    from napari_pathsam.training.class_images import ImageStore
     from napari_pathsam.training.class_recipe import prepare
     from napari_pathsam.training.processes import Processes, from_torchrun
 
@@ -44,8 +47,9 @@ def train_classes(
         if together.first:
             out.parent.mkdir(parents=True, exist_ok=True)
             ERR.print("Reading the images …")
-        prepared = prepare(recipe, roots, device)
-        _run(prepared, out, resume, _cache(cache, cache_bytes), cache_bytes, together)
+        store = ImageStore(limit_bytes=memory_bytes)
+        prepared = prepare(recipe, roots, device, store=store, workers=workers)
+        _run(prepared, out, resume, _cache(cache, cache_bytes), cache_bytes, together, workers)
 
 
 def _cache(folder: Path | None, limit: int) -> EmbeddingCache | None:
@@ -63,6 +67,7 @@ def _run(
     cache: EmbeddingCache | None,
     limit: int,
     processes: Processes,
+    workers: int,
 ) -> None:
     from napari_pathsam.training.class_fit import fit_steps
     from napari_pathsam.training.class_plan import plan, within
@@ -82,8 +87,9 @@ def _run(
         with _bar(silent=not processes.first) as bar:
             task = bar.add_task("Starting", total=config.epochs, left="")
             for report in fit_steps(
-                model, images, held_out, config, cache=cache, resume=state, processes=processes
-            ):
+                model, images, held_out, config, cache=cache, resume=state, processes=processes,
+                workers=workers,
+            ):  # fmt: skip
                 left = f"about {duration(report.seconds_left)} left"
                 done = report.step / report.steps * config.epochs
                 bar.update(task, completed=done, left=left)
