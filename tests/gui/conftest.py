@@ -183,6 +183,20 @@ class Hands:
             )
 
 
+@pytest.fixture(autouse=True)
+def _own_embeddings(monkeypatch):
+    """What one test encoded, another one does not find."""
+    from napari_pathsam._napari import embeddings
+
+    monkeypatch.setattr(embeddings, "_made", [])
+
+
+@pytest.fixture
+def hands_of(qtbot):
+    """``(viewer) -> Hands``."""
+    return lambda viewer: Hands(viewer, qtbot)
+
+
 @pytest.fixture
 def field() -> SimpleNamespace:
     """The made-up field and where its glands are."""

@@ -156,7 +156,7 @@ class ClassTableWidget(QWidget):
         try:
             table = edit()
         except (PathsamError, ValueError, OSError, StopIteration) as error:
-            self._say(_reason(error))
+            self._say(edit_error(error))
             self._fill()
             return False
         self._say("")
@@ -307,7 +307,7 @@ def _ask(answer: tuple[str, str]) -> Path | None:
     return Path(answer[0]) if answer[0] else None
 
 
-def _reason(error: Exception) -> str:
+def edit_error(error: Exception) -> str:
     """The rule an edit broke, without pydantic's frame round it."""
     if hasattr(error, "errors") and callable(error.errors):
         messages = [str(e["msg"]).removeprefix("Value error, ") for e in error.errors()]

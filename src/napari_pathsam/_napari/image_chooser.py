@@ -69,11 +69,14 @@ class LayerChooser(QComboBox):
             with suppress(ValueError, TypeError, RuntimeError):
                 layer.events.name.disconnect(self._show)
 
+    def _listed(self, made_as: str | None) -> bool:
+        return made_as is None or (self._own and made_as != "preview")
+
     def _on_layers(self, *_: Any) -> None:
         layers = [
             layer
             for layer in reversed(self._viewer.layers)
-            if type(layer).__name__ in self._types and (self._own or not layer.metadata.get(OWN))
+            if type(layer).__name__ in self._types and self._listed(layer.metadata.get(OWN))
         ]
         if layers == self._layers:
             return

@@ -48,6 +48,10 @@ ACTIONS = (
     Action("delete", "Delete the refined object", "Shift-Delete"),
     Action("peek", "Hide objects while held", "H"),
     Action("help", "Show these keys", "F1"),
+    Action("train", "Fine-tune: train", "Control-Enter"),
+    Action("swipe", "Fine-tune: before, and back", "W"),
+    Action("next_place", "Fine-tune: next uncertain place", "J"),
+    Action("previous_place", "Fine-tune: the place before", "K"),
     *(Action(f"class{n}", f"Class {n}", f"Alt-{n}") for n in range(1, 10)),
 )
 LAYER_KEYS = ("sign", "cancel", "undo", "redo")

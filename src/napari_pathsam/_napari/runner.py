@@ -160,8 +160,21 @@ def interruptible(model: Any, runner: QtRunner) -> Any:
     for encoder in (getattr(base, "image_encoder", None), getattr(model, "pathology", None)):
         for module in () if encoder is None else encoder.modules():
             if not any(True for _ in module.children()):
-                module.register_forward_pre_hook(runner.checkpoint)
+                module.register_forward_pre_hook(_Checkpoint(runner))
     return model
+
+
+class _Checkpoint:
+    """A runner's checkpoint as a hook; copies of a module share it."""
+
+    def __init__(self, runner: QtRunner) -> None:
+        self._runner = runner
+
+    def __call__(self, *_: Any) -> None:
+        self._runner.checkpoint()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Checkpoint:
+        return self
 
 
 class ViewerModels:

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QVBoxLayout
 
 from napari_pathsam._napari.copy_as import origin_of
 from napari_pathsam._napari.docking import Dock
+from napari_pathsam._napari.embeddings import shared_cache
 from napari_pathsam._napari.layer_source import LayerSource, source_of
 from napari_pathsam._napari.layer_watch import LayerWatch
 from napari_pathsam._napari.plane import view_of
@@ -67,7 +68,6 @@ class SegmentDock(Dock):
         self.source: LayerSource | None = None
         self._mpp: dict[str, float | None] = {}  # as typed, by image
         self._chosen: dict[str, str] = {}  # the head last used, by image
-        self._cache: EmbeddingCache | None = None
         self.load = model_loader or ViewerModels(self.runner, keep=MODELS_KEPT)
         self.segmenting = Segmenting(self.load, self.runner, self.embedding_cache)
         self.results = ShownResults(self.viewer, self.segmenting, self)
@@ -125,12 +125,8 @@ class SegmentDock(Dock):
         )
 
     def embedding_cache(self) -> EmbeddingCache:
-        """Embeddings of this dock's images; called in the worker."""
-        if self._cache is None:
-            from napari_pathsam.inference.embedding_cache import EmbeddingCache
-
-            self._cache = EmbeddingCache()
-        return self._cache
+        """Embeddings, shared with the other docks; called in the worker."""
+        return shared_cache()
 
     # --- what the person does ---
 

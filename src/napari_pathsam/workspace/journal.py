@@ -260,7 +260,7 @@ def _take(directory: Path, stem: str, *, fresh: bool) -> tuple[Path, IO[bytes], 
     new = [path for path in paths if path not in full]
     busy = False
     for path in new if fresh else full + new:
-        lock = _locked(path.with_suffix(".lock"))
+        lock = locked(path.with_suffix(".lock"))
         if lock is not None:
             return path, lock, busy
         busy = True
@@ -271,7 +271,7 @@ def _has_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _locked(path: Path) -> IO[bytes] | None:
+def locked(path: Path) -> IO[bytes] | None:
     """The file, open and locked until it is closed or the process ends; None: another has it."""
     file = path.open("ab")
     try:

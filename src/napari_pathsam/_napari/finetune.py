@@ -1,0 +1,438 @@
+"""The “PathSAM: Fine-tune” dock: paint a little, train, look, correct, train again, keep.
+
+Everything it does is a call of :class:`Teaching`, :class:`TeachRun` or :class:`TeachLook`; what it
+shows comes from their signals.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QVBoxLayout
+
+from napari_pathsam._napari.docking import Dock
+from napari_pathsam._napari.embeddings import shared_cache
+from napari_pathsam._napari.finetune_answers import Answers
+from napari_pathsam._napari.finetune_labels import classes_of_layer, labels_over, new_labels
+from napari_pathsam._napari.finetune_lesson import LessonShown
+from napari_pathsam._napari.finetune_paint import PaintWatch
+from napari_pathsam._napari.finetune_preview import PreviewLayer
+from napari_pathsam._napari.finetune_view import FineTuneView
+from napari_pathsam._napari.keys import KeyBinder, Keys
+from napari_pathsam._napari.layer_source import LayerSource, source_of
+from napari_pathsam._napari.layer_watch import LayerWatch
+from napari_pathsam._napari.plane import view_of
+from napari_pathsam._napari.runner import QtRunner, ViewerModels
+from napari_pathsam._napari.segment_heads import HeadChoice, OwnHeads, read_heads
+from napari_pathsam._napari.segment_layers import warm_up
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import PathsamError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.teaching import Teaching
+from napari_pathsam.workspace.teaching_look import TeachLook
+from napari_pathsam.workspace.teaching_run import TeachRun
+from napari_pathsam.workspace.teaching_store import LessonFolder, LessonStore, Strokes
+from napari_pathsam.workspace.teaching_work import FieldOfView
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+    from napari.viewer import Viewer
+
+    from napari_pathsam._napari.model_chooser import Catalogue
+
+PAN_PAUSE_S = 0.2
+WRITING_S = 2.0
+"""At most so long the end of the dock waits for what is being written."""
+MODELS_KEPT = 6
+WHOLE_PX = 1600
+"""Previews show images up to this side as a whole; of larger ones, what is in view."""
+FIRST_CLASSES = ("Class 1", "Background")
+
+
+class FineTuneDock(Dock):
+    """Teach a model your classes, from a few strokes of each.
+
+    ``model_loader(name, device)``, ``store``, ``keys`` and ``own_heads`` are for tests.
+    """
+
+    def __init__(
+        self,
+        napari_viewer: Viewer,
+        *,
+        model_loader: Callable[[str, str], Any] | None = None,
+        store: LessonStore | None = None,
+        keys: Keys | None = None,
+        own_heads: OwnHeads | None = None,
+    ) -> None:
+        super().__init__()
+        self.viewer: Viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self.runner, self.files = QtRunner(self), QtRunner(self)
+        self.image: Image | None = None
+        self.source: LayerSource | None = None
+        self._mpp: dict[str, float | None] = {}  # as typed, by image
+        self._own_heads = own_heads or OwnHeads()
+        self.load = model_loader or ViewerModels(self.runner, keep=MODELS_KEPT)
+        self.teaching = Teaching(self.files, store)
+        self.run = TeachRun(self.teaching, self.runner, shared_cache, self.load, self.field_in_view)
+        self.look = TeachLook(self.teaching, self.runner, shared_cache, self.load)
+        self.preview = PreviewLayer(self.viewer, self)
+        self.paint = PaintWatch(self.viewer, self)
+        self.view = FineTuneView(self.viewer)
+        self.shown = LessonShown(self)
+        self.answers = Answers(self)
+        self._watch = LayerWatch(self.viewer, self)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.view, 1)
+        self.keys = keys or Keys()
+        self._binder = KeyBinder(self.viewer, self.keys, {
+            "train": self.train,
+            "swipe": self.shown.swipe,
+            "next_place": partial(self.view.where.places.step, 1),
+            "previous_place": partial(self.view.where.places.step, -1),
+        })  # fmt: skip
+        self._connect()
+        self._print_keys()
+        first = ClassTable.of(*FIRST_CLASSES)
+        self.teaching.choose(classes=first, background_id=first.id_of("Background"))
+        self.runner.submit(warm_up)
+        QTimer.singleShot(0, self._read_heads)
+        self._choose_first_image()
+
+    # --- wiring ---
+
+    def _connect(self) -> None:
+        view, teaching = self.view, self.teaching
+        view.images.value_changed.connect(self.open_image)
+        view.pixel_size.value_changed.connect(self._on_pixel_size)
+        view.labels.value_changed.connect(self.use_labels)
+        view.new_button.clicked.connect(lambda: self.new_labels())
+        view.classes.value_changed.connect(teaching.set_classes)
+        view.classes.background_changed.connect(lambda i: teaching.choose(background_id=i))
+        view.classes.zero_changed.connect(lambda zero: teaching.choose(zero=zero))
+        view.classes.active_changed.connect(self._on_class)
+        view.classes.paint_wanted.connect(self.take_brush)
+        view.how.value_changed.connect(lambda changes: teaching.choose(**changes))
+        view.how.hold_out.value_changed.connect(lambda _: self._pair())
+        view.how.held_layer.value_changed.connect(lambda _: self._pair())
+        view.train.train_button.clicked.connect(lambda: self.train())
+        view.train.cancel_button.clicked.connect(lambda: self.run.cancel())
+        self.paint.changed.connect(lambda: teaching.set_layers(self.paint.pairs()))
+        self.paint.picked.connect(view.classes.set_active)
+        self._watch.changed.connect(self._on_look)
+        for signal, slot in self._signals():
+            signal.connect(slot)
+
+    def _signals(self) -> tuple[tuple[Any, Callable], ...]:
+        t, v = self.teaching, self.viewer
+        return (
+            (t.choices_changed, self._on_choices),
+            (t.counts_changed, self.view.classes.set_counts),
+            (t.restored, self._on_restored),
+            (t.failed, self.say_error),
+            (t.status, self.say),
+            (self.run.failed, self.say_error),
+            (self.run.status, self.say),
+            (self.look.failed, self.say_error),
+            (self.look.busy_changed, self.say),
+            (v.layers.events.inserted, self._on_inserted),
+            (v.layers.events.removed, self._on_removed),
+            (v.scene.camera.events, self._on_camera),
+        )
+
+    def _print_keys(self) -> None:
+        shown = self.keys.shown
+        self.view.train.train_button.setText(f"Train   {shown('train')}")
+        self.view.train.train_button.setToolTip(
+            "Learn from what is painted now. Paint on meanwhile: it counts the next time"
+        )
+        self.view.where.print_keys(shown("previous_place"), shown("next_place"))
+        self.view.look.print_key(shown("swipe"))
+        self._binder.bind([])
+
+    # --- what the person does ---
+
+    def train(self) -> None:
+        """Train on what is painted now."""
+        self.view.error_bar.say("")
+        if self.source is None:
+            self.say_error("There is no image yet. Open one, or choose an image layer above.")
+            return
+        self._pair()
+        self.teaching.set_layers(self.paint.pairs())
+        self.run.train()
+
+    def new_labels(self) -> Labels | None:
+        """An empty labels layer over the image, with the brush in hand."""
+        if self.image is None or self.source is None:
+            self.say_error("There is no image yet. Open one, or choose an image layer above.")
+            return None
+        try:
+            layer = new_labels(self.image, self.source, self.viewer, self.teaching.choices.classes)
+        except PathsamError as error:
+            self.say_error(str(error))
+            return None
+        self.viewer.layers.append(layer)
+        layer.brush_size = self.paint.brush_size()
+        self.use_labels(layer)
+        self.take_brush()
+        return layer
+
+    def use_labels(self, layer: Labels | None) -> None:
+        """Learn from this labels layer; its classes join the table."""
+        self.view.labels.set_value(layer)
+        if layer is not None:
+            known = self.teaching.choices.classes
+            plain = known.names == FIRST_CLASSES and not self.teaching.lesson.images
+            found = classes_of_layer(layer, ClassTable() if plain else known)
+            if len(found):
+                self.teaching.set_classes(found)
+        self._pair()
+        if layer is not None:
+            self.paint.set_classes(self.teaching.choices.classes)
+
+    def take_brush(self) -> None:
+        """Paint the selected class."""
+        if self.source is None or self.paint.labels_of(self.source.key) is None:
+            self.new_labels()
+            return
+        active = self.view.classes.active()
+        classes = self.teaching.choices.classes
+        if len(classes):
+            ids = [c.id for c in classes]
+            chosen = active if active in ids else ids[0]
+            self.view.classes.set_active(chosen)
+            self.paint.take_brush(self.source.key, chosen)
+
+    def field_in_view(self, *, exactly: bool = False) -> FieldOfView | None:
+        """What previews show: a small image, or of a large one (``exactly``: always) the view."""
+        if self.source is None:
+            return None
+        shape_yx = self.source.shape_yx
+        if max(shape_yx) <= WHOLE_PX and not exactly:
+            return FieldOfView(self.source, Region.of(shape_yx), self.mpp)
+        seen = view_of(self.viewer, self.source.plane, shape_yx)
+        return None if seen is None else FieldOfView(self.source, seen[0], self.mpp)
+
+    def current_number(self) -> int | None:
+        """The version in use."""
+        return self.teaching.lesson.current
+
+    @property
+    def mpp(self) -> float | None:
+        """Microns per pixel of the image: as typed, else as the layer says."""
+        if self.source is None:
+            return None
+        return self._mpp.get(self.source.key) or self.source.mpp
+
+    def open_image(self, image: Image | None) -> None:
+        """Work on another image layer; None: on none. A training goes on."""
+        self._watch.stop()
+        self.image, self.source = image, None
+        if image is not None:
+            try:
+                self.source = source_of(image, self.viewer)
+            except PathsamError as error:
+                self.image = None
+                self.say_error(str(error))
+            else:
+                self._watch.watch(image)
+        self._on_image()
+
+    # --- what it says ---
+
+    def say(self, text: str) -> None:
+        """Say something worth knowing."""
+        self.view.status.setText(text)
+        self.view.status.setVisible(bool(text))
+
+    def say_error(self, text: str) -> None:
+        """Say what went wrong."""
+        self.view.error_bar.say(text)
+        if text:
+            self.view.show_widget(self.view.error_bar)
+
+    def _on_choices(self, choices: Any) -> None:
+        self.view.classes.set_value(choices.classes, choices.background_id)
+        self.view.classes.set_zero(choices.zero)
+        self.view.how.set_value(choices)
+        self.view.explain.set_classes(choices.classes, choices.background_id)
+        self.paint.set_classes(choices.classes)
+        self.preview.recolor(choices.classes)
+
+    def _on_class(self, class_id: int) -> None:
+        if self.source is not None and self.paint.labels_of(self.source.key) is not None:
+            self.paint.take_brush(self.source.key, class_id)
+
+    def _on_pixel_size(self, mpp: float | None) -> None:
+        if self.source is not None:
+            self._mpp[self.source.key] = mpp
+            self.paint.set_mpp(self.source.key, self.mpp)
+            self.view.mpp_bar.say("")
+
+    # --- images and labels ---
+
+    def _pair(self) -> None:
+        """The chosen labels are painted on the chosen image."""
+        if self.image is None or self.source is None:
+            return
+        aside = (
+            self.view.how.held_layer.value() if self.view.how.hold_out.value() == "layer" else None
+        )
+        self.paint.pair(self.image, self.source, self.view.labels.value(), self.mpp, aside)
+
+    def _on_image(self) -> None:
+        there, view = self.source is not None, self.view
+        view.images.set_value(self.image)
+        for widget in (view.pixel_size, view.labels, view.new_button, view.train.train_button):
+            widget.setEnabled(
+                there and not (widget is view.train.train_button and self.run.running)
+            )
+        if self.source is None:
+            view.pixel_size.clear()
+            self.say("Open an image (RGB or fluorescence) to begin." if not self.image else "")
+            return
+        view.pixel_size.set_value(self.mpp)
+        view.mpp_bar.say(
+            ""
+            if self.mpp
+            else "The pixel size of this image is unknown: type it above. 0.5 is "
+            "usual at 20×, 0.25 at 40×."
+        )
+        self.say("")
+        key = self.source.key
+        labels = self.paint.labels_of(key)
+        view.labels.set_value(labels)
+        if labels is None and key in self.teaching.lesson.images:
+            self._bring_back(self.teaching.folder, key)
+        self.teaching.look_for_saved(key)
+        self.shown.show_field()
+
+    def _on_restored(self, folder: LessonFolder) -> None:
+        if self.source is not None:
+            self.view.labels.set_value(None)  # other labels must not take the saved ones' place
+            self._pair()
+            self._bring_back(folder, self.source.key)
+            self.shown.show_field()
+
+    def _bring_back(self, folder: LessonFolder, key: str) -> None:
+        """What was painted on an image in an earlier session."""
+        self.files.submit(
+            folder.strokes, key, then=partial(self._on_strokes, key),
+            failed=lambda error: self.say_error(str(error)),
+        )  # fmt: skip
+
+    def _on_strokes(self, key: str, strokes: Strokes | None) -> None:
+        if strokes is None or self.source is None or self.image is None or self.source.key != key:
+            return
+        if self.paint.labels_of(key) is not None:
+            return
+        from napari.layers import Labels
+
+        at = strokes.at or Region.of(self.source.shape_yx)
+        layer = labels_over(
+            strokes.labels, at, self.image, self.source.plane, self.teaching.choices.classes, Labels
+        )
+        self.viewer.layers.append(layer)
+        layer.brush_size = self.paint.brush_size()
+        self.use_labels(layer)
+
+    def _choose_first_image(self) -> None:
+        found = self.view.images.candidates()
+        active = self.viewer.layers.selection.active
+        self.open_image(active if active in found else next(iter(found), None))
+
+    def _on_inserted(self, event: Any) -> None:
+        if self.image is None and event.value in self.view.images.candidates():
+            QTimer.singleShot(0, self._choose_if_none)
+
+    def _choose_if_none(self) -> None:
+        if not self._closed and self.image is None:
+            self._choose_first_image()
+
+    def _on_removed(self, event: Any) -> None:
+        if self.image is not None and event.value == self.image:
+            self.preview.clear()
+            self.answers.remove()
+            self.open_image(None)
+
+    def _on_camera(self, *_: Any) -> None:
+        self.runner.yield_for(PAN_PAUSE_S)
+
+    def _on_look(self, replaced: bool) -> None:
+        """The image is shown in another way, lies elsewhere, or is another one now."""
+        if self.image is None:
+            return
+        old = self.source
+        try:
+            self.source = source_of(self.image, self.viewer, None if replaced else old)
+        except PathsamError as error:
+            self.say_error(str(error))
+            return
+        if old is None or self.source.key != old.key or self.source.shape_yx != old.shape_yx:
+            self.preview.clear()
+            self._on_image()
+        else:
+            self.view.pixel_size.set_value(self.mpp)
+            self._pair()
+
+    # --- models ---
+
+    def _read_heads(self) -> None:
+        if not self._closed:
+            self.runner.submit(
+                read_heads, tuple(self._own_heads.files), then=self._on_heads,
+                failed=lambda error: self.say_error(str(error)),
+            )  # fmt: skip
+
+    def _on_heads(self, found: tuple[tuple[HeadChoice, ...], Catalogue]) -> None:
+        heads, catalogue = found
+        self.shown.set_heads(tuple(h for h in heads if h.ready))
+        self.view.how.base.set_values(
+            {m.name: m.title for m in catalogue.models if m.ready}
+            or {"pathsam-nano": "PathSAM nano"}
+        )
+        self.view.how.set_value(self.teaching.choices)
+
+    def keep_head(self, path: Path) -> None:
+        """Remember a model file, for all docks."""
+        self._own_heads.add(str(path))
+
+    # --- the end ---
+
+    def _finish_writing(self) -> None:
+        """The last strokes and notes are written before the thread that writes goes."""
+        self.teaching.keep_now(self.paint.pairs())
+        written = threading.Event()
+        self.files.submit(written.set)
+        written.wait(WRITING_S)
+
+    def finish_threads(self) -> None:
+        self.runner.close(wait_s=2)
+        self.files.close(wait_s=2)
+
+    def stop(self) -> None:
+        """Stop all work and leave the viewer as it is; labels stay, previews go."""
+        self._finish_writing()
+        self.run.close()
+        self.look.stop()
+        self._watch.stop()
+        self._binder.unbind()
+        for signal, slot in self._signals():
+            with suppress(ValueError, TypeError, RuntimeError):
+                signal.disconnect(slot)
+        self.paint.close()
+        view = self.view
+        for chooser in (view.images, view.labels, view.how.held_layer):
+            chooser.disconnect_viewer()
+        self.answers.remove()
+        self.preview.close()
+        self.teaching.close()
+        self.runner.close()
+        self.files.close()

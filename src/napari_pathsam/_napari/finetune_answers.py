@@ -1,0 +1,225 @@
+"""“Where next?”, the worst training regions and “Explain”: lists with places to go, and layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject
+
+from napari_pathsam._napari.finetune_places import Place
+from napari_pathsam._napari.finetune_preview import PREVIEW
+from napari_pathsam._napari.layer_source import OWN
+from napari_pathsam._napari.plane import own_layer_place
+from napari_pathsam.core.geometry import Region
+
+if TYPE_CHECKING:
+    from napari_pathsam._napari.finetune import FineTuneDock
+    from napari_pathsam.inference.uncertainty import Seen
+    from napari_pathsam.training.finetune_score import WorstRegion
+    from napari_pathsam.workspace.teaching_look import Explained
+
+UNCERTAINTY = "PathSAM uncertainty"
+PLACES = "PathSAM where next"
+ACTS = "PathSAM acts here"
+AROUND = 4.0
+"""So many times as wide as a place the view is when one goes there, at most what is seen now."""
+
+
+class Answers(QObject):
+    """Asks the look of a dock, and shows what comes back."""
+
+    def __init__(self, dock: FineTuneDock) -> None:
+        super().__init__(dock)
+        self._dock = dock
+        self._layers: dict[str, Any] = {}
+        self._explained: Explained | None = None
+        self._seen: list[Seen] = []
+        view, look = dock.view, dock.look
+        view.where.wanted.connect(self.find)
+        view.where.shown_changed.connect(self._on_shown)
+        view.where.places.chosen.connect(self.go)
+        view.worst.chosen.connect(self.go)
+        view.explain.wanted.connect(self.explain)
+        view.explain.map_wanted.connect(self.show_map)
+        look.seen.connect(self._on_seen)
+        look.explained.connect(self._on_explained)
+
+    # --- where next ---
+
+    def find(self) -> None:
+        """Look for uncertain regions in the field in view."""
+        dock = self._dock
+        number, field_now = dock.current_number(), dock.field_in_view(exactly=True)
+        if number is None or field_now is None or dock.source is None:
+            dock.say_error(
+                "There is no version yet to be unsure of anything: paint a little and train first."
+            )
+            return
+        pair = next((p for p in dock.teaching.pairs if p.key == dock.source.key), None)
+        first = field_now.region
+        if dock.view.where.extent.value() == "whole":
+            field_now = replace(field_now, region=Region.of(dock.source.shape_yx))
+        dock.look.seek(number, field_now, pair, first)
+
+    def _on_seen(self, seen: Seen) -> None:
+        dock = self._dock
+        if dock.source is None or dock.image is None:
+            return
+        dock.view.where.places.set_value(
+            Place(f"{s.classes[0]} or {s.classes[1]}?  ·  {s.score:.2f}", s.region, dock.source.key)
+            for s in seen.suggestions
+        )
+        if seen.done == 1:
+            self._seen = []
+        self._seen.append(seen)
+        if seen.done >= seen.total:
+            values, region = _together(self._seen)
+            self._seen = []
+            visible = dock.view.where.map_box.isChecked()
+            self._show_values(UNCERTAINTY, values, region, "magma", visible=visible)
+            self._mark([s.region for s in seen.suggestions])
+
+    def _on_shown(self, shown: bool) -> None:
+        if (layer := self._layers.get(UNCERTAINTY)) is not None:
+            layer.visible = shown
+
+    # --- worst ---
+
+    def set_worst(self, worst: tuple[WorstRegion, ...], keys: tuple[str, ...]) -> None:
+        """The painted regions a new version disagrees with."""
+        self._dock.view.worst.set_value(
+            Place(
+                f"{w.class_name}  ·  {100 * w.disagreement:.0f} % read as {w.said}  ·  {w.n_px} px",
+                w.region, keys[w.image] if w.image < len(keys) else "",
+            )
+            for w in worst
+        )  # fmt: skip
+
+    # --- going there ---
+
+    def go(self, place: Place) -> None:
+        """Bring a place into view, of another image too."""
+        dock = self._dock
+        if dock.source is None:
+            return
+        if place.key and place.key != dock.source.key:
+            image = dock.paint.image_of(place.key)
+            if image is None:
+                dock.say(f"“{place.text}” is on an image that is not open.")
+                return
+            dock.open_image(image)
+        if dock.source is None:
+            return
+        plane, camera = dock.source.plane, dock.viewer.scene.camera
+        r = place.region
+        centre = np.array([r.y + (r.height - 1) / 2, r.x + (r.width - 1) / 2])
+        scene = plane.to_world(centre) * plane.scene_unit
+        camera.center = (*tuple(camera.center)[:-2], float(scene[0]), float(scene[1]))
+        px = float(np.mean(plane.pixel_size_yx * plane.scene_unit))
+        wide = AROUND * max(r.height, r.width) * px
+        camera.zoom = max(float(camera.zoom), min(dock.viewer.canvas.size) / wide)
+
+    # --- explain ---
+
+    def explain(self, class_id: int) -> None:
+        """What the version in use has learned of a class."""
+        dock = self._dock
+        number, field_now = dock.current_number(), dock.field_in_view()
+        if number is None or field_now is None:
+            dock.say_error("There is no version yet to explain: paint a little and train first.")
+            return
+        dock.look.explain(number, class_id, field_now)
+
+    def _on_explained(self, found: Explained) -> None:
+        self._explained = found
+        self._dock.view.explain.set_value(found.explanation)
+
+    def show_map(self, n: int) -> None:
+        """Where one of the functions acts."""
+        found, dock = self._explained, self._dock
+        if found is None or dock.source is None or found.field.source.key != dock.source.key:
+            return
+        values = np.asarray(found.explanation.activations[n].map, np.float32)
+        self._show_values(ACTS, values, found.region, "turbo", visible=True)
+
+    # --- layers ---
+
+    def _show_values(
+        self, name: str, values: NDArray[np.float32], region: Region, colors: str, *, visible: bool
+    ) -> None:
+        """An image layer over a level-0 region, at the values' own resolution."""
+        from napari.layers import Image
+
+        dock = self._dock
+        self.remove(name)
+        if dock.image is None or dock.source is None:
+            return
+        finite = values[np.isfinite(values)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        ratio = np.array(region.shape_yx) / np.array(values.shape)
+        place = own_layer_place(dock.source.plane, dock.image)
+        layer = Image(
+            values, name=name, rgb=False, colormap=colors, opacity=0.55, visible=visible,
+            contrast_limits=(low, max(high, low + 1e-6)), interpolation2d="linear",
+            metadata={OWN: PREVIEW}, affine=place["affine"], units=place["units"],
+            scale=place["scale"] * ratio,
+            translate=place["scale"] * (np.array([region.y, region.x]) + (ratio - 1) / 2),
+        )  # fmt: skip
+        self._insert(name, layer)
+
+    def _mark(self, regions: list[Region]) -> None:
+        """The places, as squares that cannot be moved by accident."""
+        from napari.layers import Shapes
+
+        dock = self._dock
+        self.remove(PLACES)
+        if dock.image is None or dock.source is None or not regions:
+            return
+        squares = [
+            np.array([(r.y, r.x), (r.y, r.x + r.width), (r.y + r.height, r.x + r.width),
+                      (r.y + r.height, r.x)]) - 0.5
+            for r in regions
+        ]  # fmt: skip
+        width = max(1.0, max(dock.source.shape_yx) / 400)
+        layer = Shapes(
+            squares, shape_type="rectangle", face_color="transparent", edge_color="#ffe14a",
+            edge_width=width, name=PLACES, metadata={OWN: PREVIEW},
+            **own_layer_place(dock.source.plane, dock.image),
+        )  # fmt: skip
+        self._insert(PLACES, layer)
+        layer.editable = False
+
+    def _insert(self, name: str, layer: Any) -> None:
+        layers, image = self._dock.viewer.layers, self._dock.image
+        active = layers.selection.active
+        at = layers.index(image) + 1 if image in layers else len(layers)
+        preview = self._dock.preview.layer
+        if preview is not None and preview in layers:
+            at = layers.index(preview) + 1
+        layers.insert(at, layer)
+        layers.selection.active = active
+        self._layers[name] = layer
+
+    def remove(self, *names: str) -> None:
+        """Take layers away; all of them by default."""
+        for name in names or tuple(self._layers):
+            layer = self._layers.pop(name, None)
+            if layer is not None and layer in self._dock.viewer.layers:
+                self._dock.viewer.layers.remove(layer)
+
+
+def _together(seen: list[Seen]) -> tuple[NDArray[np.float32], Region]:
+    """Uncertainty of all tiles in one array, and the level-0 region it covers."""
+    y, x = min(s.cells.y for s in seen), min(s.cells.x for s in seen)
+    bottom = max(s.cells.y + s.cells.height for s in seen)
+    right = max(s.cells.x + s.cells.width for s in seen)
+    values = np.full((bottom - y, right - x), np.nan, np.float32)
+    for s in seen:
+        values[Region(s.cells.y - y, s.cells.x - x, *s.cells.shape_yx).slices] = s.uncertainty
+    cell = seen[0].cell_yx
+    top_left = (round(y * cell[0]), round(x * cell[1]))
+    size = (round(values.shape[0] * cell[0]), round(values.shape[1] * cell[1]))
+    return values, Region(*top_left, *size)

@@ -1,0 +1,216 @@
+"""Labels layers as what is painted on an image: snapshots that a worker can read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pathsam._napari.layer_source import OWN, LayerSource
+from napari_pathsam._napari.plane import (
+    Plane,
+    level_0,
+    own_layer_place,
+    plane_index,
+    plane_of,
+    view_of,
+)
+from napari_pathsam._napari.segment_layers import color_classes
+from napari_pathsam.core.classes import PALETTE, ClassTable
+from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.label_steps import LARGEST_WHOLE_PX
+from napari_pathsam.workspace.segment_work import SourceTiles
+from napari_pathsam.workspace.teaching_pairs import with_ids
+from napari_pathsam.workspace.teaching_store import Strokes
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+    from napari.viewer import Viewer
+
+STROKES = "PathSAM training labels"
+"""Name of the layer that “New” makes."""
+LARGEST_NEW_PX = 4096
+"""Of a larger image the new layer covers the field in view."""
+
+
+@dataclass(frozen=True)
+class Painted:
+    """One plane of a labels layer, and where it lies; read in a worker, while it is painted on."""
+
+    array: Any
+    index: tuple[int, ...]
+    plane: Plane
+    name: str
+    class_of: dict[int, str] | None = None  # of objects, by their class's name
+
+    @classmethod
+    def of(cls, layer: Labels, viewer: Viewer) -> Painted:
+        """What a labels layer shows now."""
+        return cls(
+            level_0(layer), plane_index(layer, viewer), plane_of(layer, viewer), layer.name,
+            class_names_of_objects(layer),
+        )  # fmt: skip
+
+    def over(self, image: Plane, shape_yx: tuple[int, int], classes: ClassTable) -> Strokes:
+        """Class ids on the image's pixels, over the region that the layer covers.
+
+        Raises
+        ------
+        BadImageError
+            The layer lies off the image.
+        """
+        array = np.asarray(self.array[self.index] if self.index else self.array)
+        ids = self._classes(array, classes)
+        if self.plane.same_place(image) and array.shape == shape_yx:
+            return Strokes(ids)
+        corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * array.shape - 0.5
+        at = image.pixels_of(self.plane, corners) + 0.5
+        low = np.round(at.min(axis=0)).astype(int)
+        high = np.maximum(np.round(at.max(axis=0)).astype(int), low + 1)
+        box = Region(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]))
+        region = box.intersection(Region.of(shape_yx))
+        if region is None:
+            raise BadImageError(
+                f"The labels layer “{self.name}” does not lie on the image. Choose the one that "
+                "belongs to it, or press New."
+            )
+        return Strokes(self._sampled(ids, image, region), region)
+
+    def _sampled(
+        self, ids: NDArray[np.integer], image: Plane, region: Region
+    ) -> NDArray[np.integer]:
+        """The nearest label of every pixel of a level-0 region, strip by strip."""
+        out = np.zeros(region.shape_yx, ids.dtype)
+        columns = region.x + np.arange(region.width)
+        for row in range(region.height):
+            yx = np.stack([np.full(region.width, region.y + row), columns], axis=1)
+            at = np.round(self.plane.pixels_of(image, yx)).astype(int)
+            inside = ((at >= 0) & (at < ids.shape)).all(axis=1)
+            out[row, inside] = ids[tuple(at[inside].T)]
+        return out
+
+    def _classes(self, array: NDArray[np.integer], classes: ClassTable) -> NDArray[np.integer]:
+        """Ids of classes, where the layer holds objects."""
+        if self.class_of is None:
+            return array
+        table = np.zeros(max([*self.class_of, int(array.max(initial=0))]) + 1, np.uint8)
+        for object_id, name in self.class_of.items():
+            if name in classes.names:
+                table[object_id] = classes.id_of(name)
+        return table[array]
+
+
+@dataclass(frozen=True)
+class LayerPair:
+    """An image layer and the labels layer on it."""
+
+    source: LayerSource
+    labels: Painted
+    mpp: float | None
+    path: Path | None = None
+    aside: Painted | None = None  # what is only scored on
+
+    @property
+    def key(self) -> str:
+        return self.source.key
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def labels_name(self) -> str:
+        return self.labels.name
+
+    def tiles(self) -> SourceTiles:
+        return SourceTiles(self.source)
+
+    def painted(self, classes: ClassTable) -> Strokes:
+        return self.labels.over(self.source.plane, self.source.shape_yx, classes)
+
+    def held_out(self, classes: ClassTable) -> NDArray[np.integer] | None:
+        if self.aside is None:
+            return None
+        mine = self.painted(classes)
+        other = self.aside.over(self.source.plane, self.source.shape_yx, classes)
+        region = mine.at or Region.of(self.source.shape_yx)
+        out = np.zeros(region.shape_yx, other.labels.dtype)
+        there = other.at or Region.of(self.source.shape_yx)
+        both = there.intersection(region)
+        if both is not None:
+            to = Region(both.y - region.y, both.x - region.x, *both.shape_yx).slices
+            of = Region(both.y - there.y, both.x - there.x, *both.shape_yx).slices
+            out[to] = other.labels[of]
+        return out
+
+
+def class_names_of_objects(layer: Labels) -> dict[int, str] | None:
+    """The class of each object of a layer of objects; None: its ids are classes."""
+    kind = layer.metadata.get("label_kind") or layer.metadata.get(OWN)
+    features = getattr(layer, "features", None)
+    if kind != "instances" or features is None or "class" not in features:
+        return None
+    pairs = zip(features["index"], features["class"], strict=True)
+    return {int(i): str(name) for i, name in pairs if int(i)}
+
+
+def classes_of_layer(layer: Labels, known: ClassTable) -> ClassTable:
+    """The table with the classes that a labels layer names, or just has."""
+    objects = class_names_of_objects(layer)
+    if objects is not None:
+        for name in dict.fromkeys(n for n in objects.values() if n):
+            if name not in known.names:
+                known = known.with_class(name)
+        return known
+    features = getattr(layer, "features", None)
+    names: dict[int, str] = {}
+    if features is not None and {"index", "class"} <= set(features):
+        pairs = zip(features["index"], features["class"], strict=True)
+        names = {int(i): str(n) for i, n in pairs if int(i) and str(n) not in ("", "unsure")}
+    ids = set(names)
+    array = level_0(layer)
+    if isinstance(array, np.ndarray):
+        ids |= {int(i) for i in np.unique(array) if i}
+    colors = {i: _hex(layer.get_color(i)) or PALETTE[(i - 1) % len(PALETTE)] for i in ids}
+    return with_ids(known, [i for i in ids if i < 255], names, colors)
+
+
+def new_labels(image: Image, source: LayerSource, viewer: Viewer, classes: ClassTable) -> Labels:
+    """An empty labels layer over an image, or over the field in view of a large one."""
+    from napari.layers import Labels
+
+    shape_yx = source.shape_yx
+    at = Region.of(shape_yx)
+    if max(shape_yx) > LARGEST_NEW_PX:
+        seen = view_of(viewer, source.plane, shape_yx)
+        at = seen[0] if seen is not None else at
+        if max(at.shape_yx) > LARGEST_WHOLE_PX:
+            raise BadImageError(
+                f"{at.height} × {at.width} pixels are in view, more than a labels layer can hold: "
+                "zoom in to the tissue you want to paint on, and press New again."
+            )
+    return labels_over(np.zeros(at.shape_yx, np.uint8), at, image, source.plane, classes, Labels)
+
+
+def labels_over(
+    array: NDArray[np.integer], at: Region, image: Image, plane: Plane, classes: ClassTable,
+    make: Any, name: str = STROKES,
+) -> Labels:  # fmt: skip
+    """A labels layer, the person's own, over a level-0 region of an image."""
+    place = own_layer_place(plane, image)
+    layer = make(array, name=name, opacity=0.8, **place)
+    layer.translate = place["scale"] * np.array([at.y, at.x])
+    if at.y or at.x:
+        layer.metadata["offset_yx"] = (at.y, at.x)  # the writers add it
+    color_classes(layer, classes)
+    return layer
+
+
+def _hex(color: Any) -> str | None:
+    if color is None:
+        return None
+    return "#" + "".join(f"{round(float(v) * 255):02x}" for v in np.asarray(color)[:3])

@@ -1,0 +1,160 @@
+"""Follows the labels layers a person paints on: on which image each lies, and its changes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_pathsam._napari.finetune_labels import LayerPair, Painted, class_names_of_objects
+from napari_pathsam._napari.layer_source import LayerSource
+from napari_pathsam._napari.segment_layers import color_classes
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import PathsamError
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+    from napari.viewer import Viewer
+
+EVENTS = ("paint", "labels_update", "data")
+CALM_MS = 300
+BRUSH_ON_SCREEN_PX = 14
+
+
+class PaintWatch(QObject):
+    """Keeps a :class:`LayerPair` for every image that was painted on in this viewer."""
+
+    changed = Signal()
+    """Something was painted, or a pair came or went; once things are calm."""
+    picked = Signal(int)
+    """The person picked another label in the layer that is painted on."""
+
+    def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._pairs: dict[str, tuple[Image, Labels, LayerPair]] = {}
+        self._slots: list[tuple[Any, Any]] = []
+        self._ids: frozenset[int] = frozenset()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(CALM_MS)
+        self._timer.timeout.connect(self.changed)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def pairs(self) -> list[LayerPair]:
+        """Every image with labels."""
+        return [pair for _, _, pair in self._pairs.values()]
+
+    def labels_of(self, key: str) -> Labels | None:
+        """The labels layer on an image."""
+        found = self._pairs.get(key)
+        return None if found is None else found[1]
+
+    def image_of(self, key: str) -> Image | None:
+        """The image layer of a key."""
+        found = self._pairs.get(key)
+        return None if found is None else found[0]
+
+    def pair(
+        self, image: Image, source: LayerSource, labels: Labels | None, mpp: float | None,
+        aside: Labels | None = None,
+    ) -> None:  # fmt: skip
+        """These labels are painted on this image; None: none are."""
+        if labels is None:
+            self._pairs.pop(source.key, None)
+        else:
+            path = image.source.path
+            self._pairs[source.key] = (image, labels, LayerPair(
+                source, Painted.of(labels, self._viewer), mpp,
+                Path(path) if path and Path(path).exists() else None,
+                None if aside is None else Painted.of(aside, self._viewer),
+            ))  # fmt: skip
+        self._follow()
+        self._timer.start()
+
+    def set_mpp(self, key: str, mpp: float | None) -> None:
+        """An image's pixel size, as typed."""
+        if key in self._pairs:
+            image, labels, pair = self._pairs[key]
+            self._pairs[key] = (image, labels, replace(pair, mpp=mpp))
+            self._timer.start()
+
+    def set_classes(self, classes: ClassTable) -> None:
+        """Give the labels layers the classes' colours and names."""
+        self._ids = frozenset(c.id for c in classes)
+        for _, labels, _ in self._pairs.values():
+            if class_names_of_objects(labels) is None:
+                features = labels.features
+                color_classes(labels, classes)
+                if set(features) - {"index", "class"}:  # columns of the person's own
+                    labels.features = features
+
+    def take_brush(self, key: str, class_id: int) -> None:
+        """Paint on an image's labels with this class."""
+        layer = self.labels_of(key)
+        if layer is None or layer not in self._viewer.layers:
+            return
+        self._viewer.layers.selection.active = layer
+        with suppress(ValueError, TypeError):  # labels of a pyramid cannot be painted in
+            layer.selected_label = class_id
+            if str(layer.mode) not in ("paint", "polygon", "fill"):
+                layer.mode = "paint"
+
+    def close(self) -> None:
+        """Leave the layers to the person."""
+        self._timer.stop()
+        self._unfollow()
+        with suppress(ValueError, TypeError, RuntimeError):
+            self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._pairs = {}
+
+    def brush_size(self) -> int:
+        """In pixels of the layer, as wide on screen as a pen."""
+        return max(1, round(BRUSH_ON_SCREEN_PX / max(self._viewer.scene.camera.zoom, 1e-6)))
+
+    def _follow(self) -> None:
+        self._unfollow()
+        for layer in {id(labels): labels for _, labels, _ in self._pairs.values()}.values():
+            events = [getattr(layer.events, name, None) for name in EVENTS]
+            self._slots += [(e, self._on_paint) for e in events if e is not None]
+            self._slots.append((layer.events.selected_label, self._on_picked))
+        for emitter, slot in self._slots:
+            emitter.connect(slot)
+
+    def _unfollow(self) -> None:
+        for emitter, slot in self._slots:
+            with suppress(ValueError, TypeError, RuntimeError):
+                emitter.disconnect(slot)
+        self._slots = []
+
+    def _on_paint(self, event: Any) -> None:
+        layer = event.source
+        if event.type == "data":
+            self._renew(layer)
+        self._timer.start()
+
+    def _renew(self, layer: Labels) -> None:
+        """The layer has another array."""
+        for key, (image, labels, pair) in list(self._pairs.items()):
+            if labels == layer:
+                with suppress(PathsamError, IndexError):
+                    new = replace(pair, labels=Painted.of(labels, self._viewer))
+                    self._pairs[key] = (image, labels, new)
+
+    def _on_picked(self, event: Any) -> None:
+        label = int(event.source.selected_label)
+        if label in self._ids:
+            self.picked.emit(label)
+
+    def _on_removed(self, event: Any) -> None:
+        gone = [
+            key for key, (image, labels, _) in self._pairs.items() if event.value in (image, labels)
+        ]
+        for key in gone:
+            del self._pairs[key]
+        if gone:
+            self._follow()
+            self._timer.start()

@@ -1,0 +1,202 @@
+"""How good a training is: a headline, curves, a row a class, and what n allows to say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QLabel,
+    QProgressBar,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_pathsam._napari.class_table import swatch_icon
+from napari_pathsam._napari.finetune_parts import Section, quiet, row
+from napari_pathsam._napari.finetune_plots import Curves, ReliabilityPlot
+from napari_pathsam._napari.segment_table import grouped
+from napari_pathsam._napari.segment_view import duration
+from napari_pathsam._napari.widgets import button
+
+if TYPE_CHECKING:
+    from napari_pathsam.training.finetune_report import Scores, TeachReport
+    from napari_pathsam.workspace.teaching_run import TeachProgress
+
+COLOR, NAME, DICE, IOU, PRECISION, RECALL, PX = range(7)
+HEADERS = ("", "Class", "Dice", "IoU", "Prec.", "Recall", "n px")
+TIPS = (
+    "",
+    "Class",
+    "Dice: twice what both say, over all that either says",
+    "Intersection over union",
+    "Precision: of what the model calls this class, the part that is",
+    "Recall: of what is this class, the part the model finds",
+    "Held-out pixels of this class",
+)
+ROW_PX = 24
+WAITING = "Nothing is scored yet."
+HINT = "Train, and the score on what was held out is shown here: pixels the model never saw."
+
+
+class TrainBar(QWidget):
+    """Train and Cancel, and how far a training is."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.train_button = button("Train", "", lambda: None)
+        self.train_button.setMinimumHeight(32)
+        self.cancel_button = button("Cancel", "Stop; the best so far is kept", lambda: None)
+        self.cancel_button.setMinimumHeight(32)
+        self.bar = QProgressBar(self)
+        self.bar.setFixedHeight(18)
+        self._text = quiet()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(3)
+        buttons = row(self.train_button, self.cancel_button)
+        buttons.setStretch(0, 3)
+        buttons.setStretch(1, 1)
+        layout.addLayout(buttons)
+        layout.addWidget(self.bar)
+        layout.addWidget(self._text)
+        self.show_progress(None)
+
+    def text(self) -> str:
+        return self._text.text()
+
+    def show_progress(self, progress: TeachProgress | None) -> None:
+        """Show it; None: nothing is under way."""
+        running = progress is not None
+        for widget in (self.bar, self._text, self.cancel_button):
+            widget.setVisible(running)
+        self.train_button.setEnabled(not running)
+        if progress is None:
+            return
+        self.bar.setRange(0, progress.total)  # 0, 0 moves to and fro
+        self.bar.setValue(progress.done)
+        self.bar.setFormat(f"{progress.done} of {progress.total}" if progress.total else "")
+        parts = [f"{progress.text}…"]
+        if progress.epochs and progress.epoch:
+            parts.append(f"epoch {progress.epoch} of at most {progress.epochs}")
+        if progress.seconds_left is not None:
+            parts.append(f"about {duration(progress.seconds_left)} left")
+        self._text.setText(" · ".join(parts))
+
+
+class Results(QWidget):
+    """Shows one training: its curves while it runs, its scores."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.headline = QLabel(WAITING, self)
+        self.headline.setWordWrap(True)
+        self.headline.setStyleSheet("font-size: 13px; font-weight: bold;")
+        self.sentence = quiet()
+        self.curves = Curves(self)
+        self._table = self._make_table()
+        self.reliability = ReliabilityPlot(self)
+        self._reliability_text = quiet(
+            "Points on the dashed line: when it says 80 % sure, it is right in 80 of 100 pixels. "
+            "Below the line it is too sure of itself. Larger points stand for more pixels."
+        )
+        more = Section("Reliability", "Whether the model knows when it is wrong", opened=False)
+        more.column.addWidget(self.reliability)
+        more.column.addWidget(self._reliability_text)
+        self.reliability_section = more
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for widget in (self.headline, self.sentence, self.curves, self._table, more):
+            layout.addWidget(widget)
+        self.show_scores(None, {})
+
+    def begin(self) -> None:
+        """A new training: empty curves."""
+        self.curves.clear()
+        self.show_scores(None, {})
+
+    def add(self, report: TeachReport) -> None:
+        """One more report of the training under way."""
+        if report.phase == "training" and report.loss is not None:
+            self.curves.add_loss(float(report.loss))
+            self.curves.show()
+        if report.scores is not None:
+            self.curves.add_score(report.epoch, float(report.scores.mean_dice))
+
+    def text(self, table_row: int, column: int) -> str:
+        """What a cell says."""
+        item = self._table.item(table_row, column)
+        return "" if item is None else item.text()
+
+    def show_scores(self, scores: Scores | None, colors: Mapping[str, str], what: str = "") -> None:
+        """Scores on what was held out; ``colors`` by class name, ``what`` they are of."""
+        rows = () if scores is None else scores.rows
+        self._table.setRowCount(len(rows))
+        for n, each in enumerate(rows):
+            self._fill(n, each, colors.get(each.name, ""))
+        self._table.setFixedHeight(ROW_PX * (min(max(len(rows), 1), 9) + 1) + 4)
+        self._table.setVisible(bool(rows))
+        self.curves.setVisible(bool(self.curves.losses or rows))
+        self.reliability_section.setVisible(bool(rows))
+        self.sentence.setText(HINT if scores is None else " ".join(scores.sentences))
+        self.sentence.setVisible(bool(self.sentence.text()))
+        if scores is None:
+            self.headline.setText(what or WAITING)
+            self.reliability.set_value(None)
+            return
+        dice = scores.mean_dice
+        figure = f"{dice:.2f}" if math.isfinite(dice) else "not known"
+        of = f"{what}: held-out" if what else "Held-out"
+        self.headline.setText(f"{of} mean Dice {figure}  ·  {grouped(scores.n_px)} px")
+        self.reliability.set_value(scores.reliability)
+
+    def _make_table(self) -> QTableWidget:
+        table = QTableWidget(0, len(HEADERS), self)
+        table.setHorizontalHeaderLabels(HEADERS)
+        for column, tip in enumerate(TIPS):
+            table.horizontalHeaderItem(column).setToolTip(tip)
+        table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(ROW_PX)
+        table.setSelectionMode(QAbstractItemView.NoSelection)
+        table.setEditTriggers(QAbstractItemView.NoEditTriggers)
+        table.setFocusPolicy(Qt.NoFocus)
+        table.setIconSize(QSize(14, 14))
+        table.setShowGrid(False)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        header = table.horizontalHeader()
+        header.setMinimumSectionSize(22)
+        header.setSectionResizeMode(QHeaderView.Fixed)
+        header.setSectionResizeMode(NAME, QHeaderView.Stretch)
+        for column, width in ((COLOR, 24), (DICE, 42), (IOU, 42), (PRECISION, 46), (RECALL, 48),
+                              (PX, 56)):  # fmt: skip
+            table.setColumnWidth(column, width)
+        return table
+
+    def _fill(self, n: int, each: Any, color: str) -> None:
+        self._table.setItem(
+            n, COLOR, QTableWidgetItem(swatch_icon(color), "") if color else QTableWidgetItem("")
+        )
+        name = QTableWidgetItem(each.name)
+        name.setToolTip(each.name)
+        self._table.setItem(n, NAME, name)
+        texts = [f"{v:.2f}" if math.isfinite(v) else "–"
+                 for v in (each.dice, each.iou, each.precision, each.recall)]  # fmt: skip
+        for column, text in zip((DICE, IOU, PRECISION, RECALL), texts, strict=True):
+            self._put(n, column, text)
+        self._put(n, PX, grouped(each.n_px))
+        regions = getattr(each, "n_regions", None)
+        if regions is not None:
+            self._table.item(n, PX).setToolTip(f"{TIPS[PX]}, in {regions} separate regions")
+
+    def _put(self, n: int, column: int, text: str) -> None:
+        item = QTableWidgetItem(text)
+        item.setTextAlignment(Qt.AlignRight | Qt.AlignVCenter)
+        item.setToolTip(TIPS[column])
+        self._table.setItem(n, column, item)

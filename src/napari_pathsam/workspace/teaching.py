@@ -1,0 +1,383 @@
+"""Teaching: images with what was painted on them, choices, versions; no GUI, no torch."""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import BadWeightsError
+from napari_pathsam.workspace.prompting import Line, paragraph
+from napari_pathsam.workspace.runner import Runner
+from napari_pathsam.workspace.teaching_choices import Choices
+from napari_pathsam.workspace.teaching_lesson import Lesson, Version
+from napari_pathsam.workspace.teaching_pairs import FilePair, Pair, with_ids
+from napari_pathsam.workspace.teaching_store import LessonFolder, LessonStore, Strokes
+
+if TYPE_CHECKING:
+    from napari_pathsam.core.strokes import Areas, ClassStrokes
+
+
+class Teaching:
+    """What one model is taught: everything but the training itself, which is :class:`TeachRun`'s.
+
+    What goes wrong arrives through ``failed`` as one readable paragraph. Whatever is worth keeping
+    is written to a folder of the lesson's own as it comes.
+
+    Parameters
+    ----------
+    files
+        Runs what is quick: reading and writing, counting.
+    store
+        Where lessons are kept.
+    """
+
+    choices_changed = Signal(object)
+    pairs_changed = Signal()
+    counts_changed = Signal(object)
+    """A tuple of ``ClassStrokes``, one a class of the table."""
+    lesson_changed = Signal(object)
+    offered = Signal(object)
+    """The :class:`Lesson` that can be brought back, or None."""
+    restored = Signal(object)
+    """A :class:`LessonFolder` that was taken up again."""
+    status = Signal(str)
+    failed = Signal(str)
+
+    def __init__(self, files: Runner, store: LessonStore | None = None) -> None:
+        self._files, self._store = files, store or LessonStore()
+        self._counting, self._finding = Line(files), Line(files)
+        self._choices = Choices()
+        self._folder = self._store.new()
+        self._offer: LessonFolder | None = None
+        self._own: dict[str, Pair] = {}
+        self._files_used: dict[str, FilePair] = {}
+        self._left_out: frozenset[str] = frozenset()
+        self._warned = False
+        self._on_disk: dict[str, int] = {}  # checksums of the strokes; of the worker
+
+    # --- choices and classes ---
+
+    @property
+    def choices(self) -> Choices:
+        """What is chosen."""
+        return self._choices
+
+    def choose(self, **changes: Any) -> None:
+        """Other choices; fields of :class:`Choices`."""
+        chosen = self._choices.model_copy(update=changes)
+        if chosen == self._choices:
+            return
+        recount = chosen.classes != self._choices.classes
+        self._choices = chosen
+        self.choices_changed.emit(chosen)
+        if self.lesson.images or self.lesson.versions:
+            self._keep()
+        if recount:
+            self.recount()
+
+    def set_classes(self, classes: ClassTable) -> None:
+        """Other classes; the background stays as long as its class is there."""
+        known, ids = {c.id for c in self._choices.classes}, {c.id for c in classes}
+        background = self._choices.background_id
+        if background not in ids:
+            new = (c for c in classes if c.id not in known or background is not None)
+            background = next((c.id for c in new if c.name.lower() == "background"), None)
+        self.choose(classes=classes, background_id=background)
+
+    # --- images ---
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """All images with labels, those left out too."""
+        return (*self._own.values(), *self._files_used.values())
+
+    @property
+    def used(self) -> tuple[Pair, ...]:
+        """The images that are trained on."""
+        return tuple(p for p in self.pairs if p.key not in self._left_out)
+
+    def is_used(self, key: str) -> bool:
+        return key not in self._left_out
+
+    def set_layers(self, pairs: Iterable[Pair]) -> None:
+        """The open layers that are used, as they are now."""
+        self._own = {p.key: p for p in pairs}
+        self.pairs_changed.emit()
+        self.recount()
+
+    def add_files(self, pairs: Iterable[FilePair]) -> None:
+        """Images of a folder."""
+        self._files_used |= {p.key: p for p in pairs}
+        self.pairs_changed.emit()
+        self.recount()
+
+    def remove_file(self, key: str) -> None:
+        """An image of a folder is not wanted any more."""
+        self._files_used.pop(key, None)
+        self.pairs_changed.emit()
+        self.recount()
+
+    def use(self, key: str, wanted: bool) -> None:
+        """Train on an image, or leave it out."""
+        self._left_out = self._left_out - {key} if wanted else self._left_out | {key}
+        self.pairs_changed.emit()
+        self.recount()
+
+    def recount(self) -> None:
+        """Count what is painted, class by class; and keep it."""
+        own = {p.key for p in self._own.values()}
+        self._counting.start(
+            "count", _counted, self.used, self._choices.classes, own,
+            then=self._on_counted, failed=self._say,
+        )  # fmt: skip
+
+    def _on_counted(self, found: _Counted) -> None:
+        counts, strokes, strange = found
+        if strange:  # painted with a label of one's own: that is one more class
+            self.set_classes(with_ids(self._choices.classes, strange))
+            return
+        self.counts_changed.emit(counts)
+        names = {p.key: p.name for p in self._own.values()}
+        new = {key: s for key, s in strokes.items() if s.labels.any() or key in self.lesson.images}
+        if new:
+            images = {**self.lesson.images, **{key: names.get(key, "") for key in new}}
+            self._submit(_keep_strokes, self._folder, new, self._on_disk)
+            if images != self.lesson.images:
+                self.change_lesson(images=images)
+
+    # --- the lesson ---
+
+    @property
+    def folder(self) -> LessonFolder:
+        return self._folder
+
+    @property
+    def lesson(self) -> Lesson:
+        """What there is."""
+        return self._folder.lesson
+
+    def change_lesson(self, lesson: Lesson | None = None, **changes: Any) -> None:
+        """Remember this of the lesson, on disk too."""
+        self._folder.lesson = (lesson or self.lesson).model_copy(update=changes)
+        self._keep()
+        self.lesson_changed.emit(self.lesson)
+
+    def _keep(self) -> None:
+        chosen = self._choices
+        settings = chosen.model_dump(mode="json", exclude={"classes"})
+        self._folder.lesson = self.lesson.model_copy(
+            update={"classes": chosen.classes, "settings": settings}
+        )
+        self._submit(self._folder.save, self._folder.lesson)
+
+    def look_for_saved(self, image_key: str) -> None:
+        """Offer what was kept of an earlier lesson with this image, unless one has begun."""
+        if self._offer is not None or self.lesson.images or self.lesson.versions:
+            return
+        self._finding.start(
+            "find", self._store.find, image_key, then=self._on_found, failed=self._say
+        )
+
+    def _on_found(self, folder: LessonFolder | None) -> None:
+        if folder is None:
+            return
+        if self.lesson.images or self.lesson.versions:
+            folder.close()
+            return
+        self._offer = folder
+        self.offered.emit(folder.lesson)
+
+    def restore(self) -> None:
+        """Take up the lesson on offer."""
+        offer, self._offer = self._offer, None
+        if offer is None:
+            return
+        self._counting.stop()
+        self._folder.close()
+        self._folder, self._on_disk, self._own = offer, {}, {}
+        lesson = offer.lesson
+        self._choices = Choices.model_validate({**lesson.settings, "classes": lesson.classes})
+        self.offered.emit(None)
+        self.choices_changed.emit(self._choices)
+        self.lesson_changed.emit(lesson)
+        self.restored.emit(offer)
+
+    def discard_saved(self) -> None:
+        """The lesson on offer is not wanted; it is set aside, not deleted."""
+        offer, self._offer = self._offer, None
+        if offer is not None:
+            self._submit(offer.discard)
+        self.offered.emit(None)
+
+    def start_afresh(self) -> None:
+        """Begin another lesson; this one is kept."""
+        self._folder.close()
+        self._folder, self._on_disk = self._store.new(), {}
+        self.lesson_changed.emit(self.lesson)
+
+    # --- versions ---
+
+    def add_version(self, version: Version) -> None:
+        """A version was made: it is the current one."""
+        self.change_lesson(self.lesson.with_version(version), running=None)
+
+    def revert(self, number: int) -> None:
+        """Go back, or on, to a version."""
+        if number in self.lesson:
+            self.change_lesson(current=number)
+
+    def describe(self, number: int, *, name: str | None = None, note: str | None = None) -> None:
+        """Give a version another name or note."""
+        changes = {"name": name, "note": note}
+        kept = {k: v for k, v in changes.items() if v is not None}
+        if number in self.lesson:
+            self.change_lesson(
+                self.lesson.with_version(self.lesson[number].model_copy(update=kept))
+            )
+
+    def delete(self, number: int) -> None:
+        """Remove a version and its files."""
+        version = self.lesson[number]
+        if self._choices.start == str(self.model_path(number)):
+            self.choose(start=None)
+        self.change_lesson(self.lesson.without(number))
+        self._submit(self._folder.remove, version.file, version.run)
+
+    def model_path(self, number: int) -> Path:
+        """The model file of a version."""
+        return self._folder.path / self.lesson[number].file
+
+    def run_path(self, number: int) -> Path | None:
+        """The file that says what a version was trained on, and how."""
+        run = self.lesson[number].run
+        return None if run is None else self._folder.path / run
+
+    def save_as(self, number: int, path: Path, then: Callable[[Path], None]) -> None:
+        """Write a version as a model file of the person's own."""
+        self._files.submit(_copied, self.model_path(number), path, then=then, failed=self._say)
+
+    def load(self, path: Path) -> None:
+        """Take a model file in as a version."""
+        number = self.lesson.next_number
+        file = f"version-{number}.safetensors"
+        self._files.submit(
+            _taken_in, path, self._folder, file,
+            then=partial(self._on_loaded, number, path.stem, file), failed=self._say,
+        )  # fmt: skip
+
+    def _on_loaded(self, number: int, name: str, file: str, classes: ClassTable) -> None:
+        version = Version(
+            number=number, name=name, note="loaded", created=datetime.now(), file=file
+        )
+        self.add_version(version)
+        if not self.lesson.images:
+            self.set_classes(classes)
+        self.status.emit(f"“{name}” is version {number}: {', '.join(classes.names)}.")
+
+    # --- the end ---
+
+    def keep_now(self, pairs: Iterable[Pair]) -> None:
+        """Write down the newest strokes, without waiting for calm."""
+        classes = self._choices.classes
+        self._submit(_keep_now, self._folder, tuple(pairs), classes, self._on_disk)
+
+    def close(self) -> None:
+        """Let go of the lesson; everything is on disk."""
+        self._counting.stop()
+        self._finding.stop()
+        if self._offer is not None:
+            self._offer.close()
+        self._folder.close()
+
+    def _submit(self, work: Callable[..., Any], *args: Any) -> None:
+        """Write something; what goes wrong is said once."""
+        self._files.submit(work, *args, then=lambda _: None, failed=self._not_kept)
+
+    def _not_kept(self, error: BaseException) -> None:
+        if not self._warned:
+            self._warned = True
+            self._say(error)
+
+    def _say(self, error: BaseException) -> None:
+        self.failed.emit(paragraph(error))
+
+
+_Counted = tuple[tuple["ClassStrokes", ...], dict[str, Strokes], set[int]]
+
+
+def _counted(pairs: tuple[Pair, ...], classes: ClassTable, own: set[str]) -> _Counted:
+    """How much there is of each class; what was painted on open layers; ids of no class."""
+    from napari_pathsam.core.strokes import separate_regions, strokes_of
+
+    areas, kept = [], {}
+    for pair in pairs:
+        if isinstance(pair, FilePair):
+            areas.append(_areas_of_file(pair, classes))
+            continue
+        found = pair.painted(classes)
+        areas.append(separate_regions(found.labels))
+        if pair.key in own:
+            kept[pair.key] = Strokes(found.labels.copy(), found.at)
+    ids = {i for each in areas for i in each.class_id}
+    strange = {i for i in ids - {c.id for c in classes} if 0 < i < 255}
+    return strokes_of(areas, [c.id for c in classes]), kept, strange
+
+
+@lru_cache(maxsize=4096)
+def _areas_of_file(pair: FilePair, classes: ClassTable) -> Areas:
+    """Regions of a file, without the array: files are counted once."""
+    from napari_pathsam.core.strokes import Areas, separate_regions
+
+    found = separate_regions(pair.painted(classes).labels)
+    return Areas(np.zeros((0, 0), np.int32), found.class_id, found.n_px)
+
+
+def _keep_strokes(
+    folder: LessonFolder, strokes: dict[str, Strokes], on_disk: dict[str, int]
+) -> None:
+    """Write down what is not on disk as it is."""
+    for key, each in strokes.items():
+        checksum = zlib.crc32(np.ascontiguousarray(each.labels).data)
+        if on_disk.get(key) != checksum:
+            folder.save_strokes(key, each)
+            on_disk[key] = checksum
+
+
+def _keep_now(
+    folder: LessonFolder, pairs: tuple[Pair, ...], classes: ClassTable, on_disk: dict[str, int]
+) -> None:
+    """Write down the newest strokes of images that are in the lesson."""
+    known = [p for p in pairs if p.key in folder.lesson.images]
+    _keep_strokes(folder, {p.key: p.painted(classes) for p in known}, on_disk)
+
+
+def _copied(source: Path, target: Path) -> Path:
+    from napari_pathsam.io._files import replacing
+
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target
+
+
+def _taken_in(path: Path, folder: LessonFolder, file: str) -> ClassTable:
+    """Copy a model file into the lesson; its classes."""
+    from napari_pathsam.models.model_file import read_card
+    from napari_pathsam.models.pathsam_config import PathSamConfig
+
+    card = read_card(path)
+    if not isinstance(card.config, PathSamConfig) or card.classes is None:
+        raise BadWeightsError(
+            f"{path.name} is a model that answers clicks and knows no classes. Here a model with "
+            "classes is wanted, as this dock or `pathsam train` writes."
+        )
+    _copied(path, folder.file(file))
+    return card.classes

@@ -1,0 +1,122 @@
+"""Lesson: what teaching one model has come to so far: images, classes, versions, what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from napari_pathsam.core.classes import ClassTable
+
+FORMAT_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Version(_Frozen):
+    """One trained model of a lesson.
+
+    Attributes
+    ----------
+    number
+        Counted from 1; never given twice.
+    name, note
+        The person's.
+    file, run
+        Names in the lesson's folder: the model, and what it was trained on (None: it was loaded).
+    scores
+        Held-out scores as the library writes them; None: nothing was held out.
+    mean_dice, n_px
+        What of them is listed.
+    preset, epoch, seconds
+        How it was trained.
+    finished
+        False when it was cancelled: the best until then.
+    """
+
+    number: int
+    name: str
+    note: str = ""
+    created: datetime
+    file: str
+    run: str | None = None
+    scores: dict[str, Any] | None = None
+    mean_dice: float | None = None
+    n_px: int = 0
+    preset: str = ""
+    epoch: int = 0
+    seconds: float = 0.0
+    finished: bool = True
+
+
+class Running(_Frozen):
+    """A training that has begun and not ended: enough to go on after a crash."""
+
+    run: str
+    state: str
+    began: datetime
+    number: int
+
+
+class Lesson(_Frozen):
+    """What is kept on disk beside strokes and models.
+
+    ``settings`` are the library's ``FineTuneSettings`` as JSON; ``images`` the keys of the images
+    that were painted on, with their names.
+    """
+
+    format: Literal["napari-pathsam lesson"] = "napari-pathsam lesson"
+    version: int = FORMAT_VERSION
+    started: datetime
+    saved: datetime
+    images: dict[str, str] = {}
+    classes: ClassTable = ClassTable()
+    settings: dict[str, Any] = {}
+    versions: tuple[Version, ...] = ()
+    current: int | None = None
+    running: Running | None = None
+
+    def __getitem__(self, number: int) -> Version:
+        for version in self.versions:
+            if version.number == number:
+                return version
+        raise KeyError(f"there is no version {number}")
+
+    def __contains__(self, number: object) -> bool:
+        return any(v.number == number for v in self.versions)
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next version."""
+        taken = [v.number for v in self.versions]
+        if self.running is not None:
+            taken.append(self.running.number)
+        return max(taken, default=0) + 1
+
+    def with_version(self, version: Version) -> Lesson:
+        """With one more version, which is the current one now; or with this one changed."""
+        if version.number in self:
+            kept = tuple(version if v.number == version.number else v for v in self.versions)
+            return self.model_copy(update={"versions": kept})
+        added = (*self.versions, version)
+        return self.model_copy(update={"versions": added, "current": version.number})
+
+    def without(self, number: int) -> Lesson:
+        """Without this version; the newest other one takes its place where it was current."""
+        kept = tuple(v for v in self.versions if v.number != number)
+        current = self.current
+        if current == number:
+            current = kept[-1].number if kept else None
+        return self.model_copy(update={"versions": kept, "current": current})
+
+    def described(self) -> Iterator[str]:
+        """What there is, in a few words."""
+        if self.versions:
+            n = len(self.versions)
+            yield "1 version" if n == 1 else f"{n} versions"
+        if self.running is not None:
+            yield "a training that was interrupted"

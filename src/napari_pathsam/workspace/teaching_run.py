@@ -1,0 +1,291 @@
+"""TeachRun: one training after the other, from pressing Train to a version on disk; no GUI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from napari_pathsam.workspace.prompting import Line, paragraph
+from napari_pathsam.workspace.runner import Runner
+from napari_pathsam.workspace.teaching import Teaching
+from napari_pathsam.workspace.teaching_work import (
+    MOMENT_S,
+    TEXTS,
+    FieldOfView,
+    Finished,
+    Moment,
+    Training,
+    estimated,
+    finished,
+    prepared,
+    preset_numbers,
+    resumed,
+    train_on,
+)
+
+if TYPE_CHECKING:
+    from napari_pathsam.inference.embedding_cache import EmbeddingCache
+    from napari_pathsam.training.finetune_report import TeachReport
+
+
+@dataclass(frozen=True)
+class TeachProgress:
+    """How far a training is; ``total`` 0: nobody knows yet."""
+
+    text: str
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+    epoch: int = 0
+    epochs: int = 0
+
+
+@dataclass
+class _Run:
+    name: str
+    preset: str
+    training: Training | None = None
+    stopping: bool = False
+    n_notes: int = 0
+    complete: bool = False
+
+
+class TeachRun:
+    """Trains a :class:`Teaching`, one run at a time; its worker hears of a cancel in a moment.
+
+    Parameters
+    ----------
+    runner
+        Where training runs, a moment at a time.
+    cache
+        Called in the worker for the embeddings all docks share.
+    field_now
+        Called for the field that previews show, or None.
+    load
+        ``(name or file, device) -> model``, called in the worker.
+    """
+
+    progress_changed = Signal(object)
+    """A :class:`TeachProgress`, or None: nothing is under way."""
+    began = Signal()
+    told = Signal(object)
+    """A tuple of ``TeachReport``."""
+    previewed = Signal(object)
+    finished = Signal(object)
+    """A :class:`Finished`: the version is in the lesson already."""
+    estimated = Signal(object)
+    """``Estimate`` by preset; empty where nothing could be measured."""
+    numbers_known = Signal(object)
+    """The numbers behind the chosen preset."""
+    status = Signal(str)
+    failed = Signal(str)
+
+    def __init__(
+        self,
+        teaching: Teaching,
+        runner: Runner,
+        cache: Callable[[], EmbeddingCache],
+        load: Callable[[str, str], Any],
+        field_now: Callable[[], FieldOfView | None] = lambda: None,
+    ) -> None:
+        self._teaching, self._runner, self._cache = teaching, runner, cache
+        self._field_now, self._load = field_now, load
+        self._line, self._estimating, self._numbers = Line(runner), Line(runner), Line(runner)
+        self._run: _Run | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a training is under way, its ending included."""
+        return self._run is not None
+
+    @property
+    def number(self) -> int | None:
+        """The version that is being made."""
+        run = self._run
+        return run.training.running.number if run and run.training else None
+
+    # --- what can be done ---
+
+    def train(self) -> None:
+        """Train on what is painted now; a training under way goes on instead."""
+        if self._run is not None:
+            return
+        self._estimating.stop()
+        teaching, choices = self._teaching, self._teaching.choices
+        number = teaching.lesson.next_number
+        self._start(
+            _Run(choices.name, choices.preset), "Reading what you painted",
+            _prepare, teaching.used, choices, teaching.folder, number, self._cache, self._load,
+        )  # fmt: skip
+
+    def estimate(self) -> None:
+        """Measure what each preset would take, unless a training is under way."""
+        if self._run is not None:
+            return
+        teaching = self._teaching
+        self._estimating.start(
+            "estimate", _estimate, teaching.used, teaching.choices, self._cache, self._load,
+            then=self.estimated.emit, failed=lambda _: self.estimated.emit({}),
+        )  # fmt: skip
+
+    def ask_numbers(self) -> None:
+        """Find out the numbers behind the chosen preset."""
+        self._numbers.start(
+            "numbers", _preset_numbers, self._teaching.choices, self._cache,
+            then=self.numbers_known.emit, failed=lambda _: None,
+        )  # fmt: skip
+
+    def resume(self) -> None:
+        """Go on with a training that was interrupted."""
+        running = self._teaching.lesson.running
+        if self._run is not None or running is None:
+            return
+        choices = self._teaching.choices
+        self._start(
+            _Run(choices.name, choices.preset), "Taking up the training",
+            _resume, self._teaching.folder, running, self._cache, self._load,
+        )  # fmt: skip
+
+    def forget_interrupted(self) -> None:
+        """The interrupted training is not wanted."""
+        running = self._teaching.lesson.running
+        if running is not None and self._run is None:
+            self._teaching.change_lesson(running=None)
+            self._teaching.folder.remove(running.run, running.state)
+
+    def cancel(self) -> None:
+        """Stop; the best so far becomes a version. Once more, or before training: nothing does."""
+        run = self._run
+        if run is None:
+            return
+        self._line.stop()
+        if run.training is None or run.stopping or run.training.epoch == 0:
+            self._drop("Stopped; nothing was trained yet.")
+            return
+        self.status.emit("Stopped. The best so far is kept.")
+        self._finish(run)
+
+    def close(self) -> None:
+        """Stop at once; a training that was under way can be resumed from its last epoch."""
+        for line in (self._line, self._estimating, self._numbers):
+            line.stop()
+        self._run = None
+
+    # --- the run ---
+
+    def _start(self, run: _Run, text: str, work: Callable[..., Any], *args: Any) -> None:
+        self._run = run
+        self.began.emit()
+        self.progress_changed.emit(TeachProgress(text))
+        self._line.start(
+            "prepare", work, *args,
+            then=partial(self._prepared, run), failed=partial(self._went_wrong, run),
+        )  # fmt: skip
+
+    def _prepared(self, run: _Run, training: Training) -> None:
+        run.training = training
+        self._teaching.change_lesson(running=training.running)
+        self._next(run)
+
+    def _next(self, run: _Run) -> None:
+        self._line.start(
+            "moment", _moment, run.training, self._field_now(), self._cache,
+            then=partial(self._moment, run), failed=partial(self._went_wrong, run),
+        )  # fmt: skip
+
+    def _moment(self, run: _Run, moment: Moment) -> None:
+        if moment.reports:
+            self.told.emit(moment.reports)
+            notes = moment.reports[-1].notes
+            if len(notes) > run.n_notes:
+                run.n_notes = len(notes)
+                self.status.emit(notes[-1])
+            self.progress_changed.emit(_progress(moment.reports[-1]))
+        if moment.preview is not None:
+            self.previewed.emit(moment.preview)
+        if self._run is not run:
+            return
+        if moment.over:
+            run.complete = True
+            self._finish(run)
+        else:
+            self._next(run)
+
+    def _finish(self, run: _Run) -> None:
+        assert run.training is not None
+        run.stopping = True
+        self.progress_changed.emit(TeachProgress("Keeping the best version"))
+        self._line.start(
+            "finish", _finish, run, self._teaching.folder, self._field_now(), self._cache,
+            then=partial(self._finished, run), failed=partial(self._went_wrong, run),
+        )  # fmt: skip
+
+    def _finished(self, run: _Run, found: Finished) -> None:
+        assert run.training is not None
+        self._run = None
+        self._teaching.add_version(found.version)
+        self._teaching.folder.remove(run.training.running.state)
+        self.progress_changed.emit(None)
+        if found.preview is not None:
+            self.previewed.emit(found.preview)
+        if found.notes:
+            self.status.emit(" ".join(found.notes))
+        self.finished.emit(found)
+
+    def _went_wrong(self, run: _Run, error: BaseException) -> None:
+        self.failed.emit(paragraph(error))
+        training = run.training
+        if training is not None and training.epoch > 0 and not run.stopping:
+            self._finish(run)
+        else:
+            self._drop("")
+
+    def _drop(self, why: str) -> None:
+        run, self._run = self._run, None
+        if run is not None and run.training is not None:
+            running = run.training.running
+            self._teaching.change_lesson(running=None)
+            self._teaching.folder.remove(running.run, running.state)
+        self.progress_changed.emit(None)
+        if why:
+            self.status.emit(why)
+
+
+def _progress(report: TeachReport) -> TeachProgress:
+    left = report.seconds_left
+    known = left is not None and math.isfinite(left)
+    return TeachProgress(
+        TEXTS.get(report.phase, "Training"), report.done, report.total,
+        float(left) if known and left is not None else None, report.epoch, report.epochs,
+    )  # fmt: skip
+
+
+def _prepare(pairs: Any, choices: Any, folder: Any, number: int, cache: Any, load: Any) -> Training:
+    return prepared(pairs, choices, folder, number, cache(), load)
+
+
+def _estimate(pairs: Any, choices: Any, cache: Any, load: Any) -> Any:
+    return estimated(pairs, choices, cache(), load)
+
+
+def _preset_numbers(choices: Any, cache: Any) -> dict[str, float]:
+    cache()  # torch, as it has to be imported in a viewer
+    return preset_numbers(choices)
+
+
+def _resume(folder: Any, running: Any, cache: Any, load: Any) -> Training:
+    return resumed(folder, running, cache(), load)
+
+
+def _moment(training: Training, field_now: FieldOfView | None, cache: Any) -> Moment:
+    return train_on(training, field_now, cache(), MOMENT_S)
+
+
+def _finish(run: _Run, folder: Any, field_now: FieldOfView | None, cache: Any) -> Finished:
+    assert run.training is not None
+    return finished(run.training, run.name, run.preset, folder, field_now, cache(), run.complete)

@@ -1,0 +1,265 @@
+"""What teaching does in a worker: prepare, train for a moment, preview, finish; keeps no state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.fields import ImageSource
+from napari_pathsam.workspace.segment_work import SourceTiles
+from napari_pathsam.workspace.teaching_choices import PRESETS, Choices
+from napari_pathsam.workspace.teaching_lesson import Running, Version
+from napari_pathsam.workspace.teaching_pairs import Pair, finetune_images
+from napari_pathsam.workspace.teaching_store import LessonFolder
+
+if TYPE_CHECKING:
+    from napari_pathsam.inference.embedding_cache import EmbeddingCache
+    from napari_pathsam.training.finetune import Taught, Teacher
+    from napari_pathsam.training.finetune_plan import Estimate
+    from napari_pathsam.training.finetune_report import Scores, TeachReport
+    from napari_pathsam.training.finetune_run import Frozen
+    from napari_pathsam.training.finetune_score import WorstRegion
+
+Load = Callable[[str, str], Any]
+"""``(name or file, device)`` → a model."""
+
+MOMENT_S = 0.1
+"""So long is trained before the GUI thread hears of it, and a cancel is answered."""
+PREVIEW_EVERY_S = 1.5
+TEXTS = {"encoding": "Encoding what you painted", "scoring": "Scoring"}
+
+
+@dataclass(frozen=True)
+class FieldOfView:
+    """The part of an image that previews show."""
+
+    source: ImageSource
+    region: Region
+    mpp: float | None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Classes of a field, ``(h, w)`` ids, as version ``number`` has them (None: the one made)."""
+
+    field: FieldOfView
+    class_map: NDArray[np.uint8]
+    number: int | None = None
+    epoch: int = 0
+
+
+@dataclass
+class Training:
+    """A training under way; made and used in the worker."""
+
+    teacher: Teacher
+    frozen: Frozen
+    running: Running
+    began: float = field(default_factory=time.perf_counter)
+    steps: Iterator[TeachReport] | None = None
+    weights: Any = None  # improved, and not previewed yet
+    previewed_at: float = 0.0
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What happened in a moment of training; ``over``: it was the last one."""
+
+    reports: tuple[TeachReport, ...]
+    preview: Preview | None
+    over: bool
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A version that was made."""
+
+    version: Version
+    scores: Scores | None
+    preview: Preview | None
+    notes: tuple[str, ...]
+    worst: tuple[WorstRegion, ...]
+
+
+def prepared(
+    pairs: tuple[Pair, ...],
+    choices: Choices,
+    folder: LessonFolder,
+    number: int,
+    cache: EmbeddingCache,
+    load: Load,
+) -> Training:
+    """Read what was painted, write down what will be trained on, load the model."""
+    from napari_pathsam.training.finetune_file import RUN_SUFFIX, write_run
+    from napari_pathsam.training.finetune_run import freeze
+
+    images = finetune_images(pairs, choices.classes)
+    frozen = freeze(choices.settings(), images, load=load)
+    running = Running(
+        run=f"version-{number}{RUN_SUFFIX}", state=f"version-{number}.state", began=datetime.now(),
+        number=number,
+    )  # fmt: skip
+    write_run(folder.file(running.run), frozen)
+    folder.remove(running.state)
+    return _begun(frozen, running, folder, cache, load)
+
+
+def resumed(folder: LessonFolder, running: Running, cache: EmbeddingCache, load: Load) -> Training:
+    """Take up a training that was interrupted."""
+    from napari_pathsam.training.finetune_file import read_run
+
+    frozen, _ = read_run(folder.file(running.run))
+    return _begun(frozen, running, folder, cache, load)
+
+
+def _begun(
+    frozen: Frozen, running: Running, folder: LessonFolder, cache: EmbeddingCache, load: Load
+) -> Training:
+    from napari_pathsam.training.finetune import Teacher
+
+    teacher = Teacher(frozen, cache=cache, state=folder.file(running.state), load=load)
+    return Training(teacher, frozen, running)
+
+
+def train_on(
+    training: Training, field_now: FieldOfView | None, cache: EmbeddingCache, seconds: float
+) -> Moment:
+    """Train for a moment, or until something is worth telling."""
+    if training.steps is None:
+        training.steps = training.teacher.steps()
+    reports = []
+    until, over = time.perf_counter() + seconds, False
+    while time.perf_counter() < until:
+        report = next(training.steps, None)
+        if report is None:
+            over = True
+            break
+        reports.append(report)
+        training.epoch = report.epoch
+        if report.improved and report.weights is not None:
+            training.weights = report.weights
+            break
+        if report.scores is not None:
+            break
+    preview = None
+    rested = time.perf_counter() - training.previewed_at >= PREVIEW_EVERY_S
+    if training.weights is not None and field_now is not None and rested and not over:
+        model = training.teacher.model_with(training.weights)
+        training.weights = None
+        class_map = class_map_of(model, field_now, cache)
+        preview = Preview(field_now, class_map, training.running.number, training.epoch)
+        training.previewed_at = time.perf_counter()
+    return Moment(tuple(reports), preview, over)
+
+
+def finished(
+    training: Training,
+    name: str,
+    preset: str,
+    folder: LessonFolder,
+    field_now: FieldOfView | None,
+    cache: EmbeddingCache,
+    complete: bool,
+) -> Finished:
+    """End a training: the best version, on disk and looked at."""
+    from napari_pathsam.training.finetune_file import write_run
+
+    if training.steps is not None and hasattr(training.steps, "close"):
+        training.steps.close()
+    taught = training.teacher.result()
+    number = training.running.number
+    file = f"version-{number}.safetensors"
+    version = Version(
+        number=number,
+        name=name,
+        created=datetime.now(),
+        file=file,
+        run=training.running.run,
+        scores=None if taught.scores is None else taught.scores.to_json(),
+        mean_dice=_finite(None if taught.scores is None else taught.scores.mean_dice),
+        n_px=0 if taught.scores is None else int(taught.scores.n_px),
+        preset=preset,
+        epoch=taught.epoch,
+        seconds=time.perf_counter() - training.began,
+        finished=complete,
+    )
+    save_version(folder.file(file), taught, version)
+    write_run(folder.file(training.running.run), training.frozen, taught)
+    preview = None
+    if field_now is not None:
+        class_map = class_map_of(taught.model, field_now, cache)
+        preview = Preview(field_now, class_map, number, taught.epoch)
+    return Finished(version, taught.scores, preview, tuple(taught.notes), worst_of(taught, cache))
+
+
+def estimated(
+    pairs: tuple[Pair, ...], choices: Choices, cache: EmbeddingCache, load: Load
+) -> dict[str, Estimate]:
+    """What each preset would take here, from a timed step; ends as :func:`prepared` would."""
+    from napari_pathsam.training.finetune_plan import estimates
+    from napari_pathsam.training.finetune_run import freeze
+
+    frozen = freeze(choices.settings(), finetune_images(pairs, choices.classes), load=load)
+    configs: dict[str, Any] = {preset: choices.config_of(preset) for preset in PRESETS}
+    return estimates(frozen, configs, cache=cache, load=load)
+
+
+def preset_numbers(choices: Choices) -> dict[str, float]:
+    """The numbers behind a preset, for the fields of the advanced box."""
+    from napari_pathsam.models.kan import KanConfig
+    from napari_pathsam.training.finetune_config import preset_config
+    from napari_pathsam.training.finetune_start import FRESH_HIDDEN
+
+    config, kan = preset_config(choices.preset), KanConfig()
+    names = ("lr", "alpha", "beta", "epochs", "variants", "seed")
+    found = {name: getattr(config, name) for name in names}
+    return found | {"grid": kan.grid, "order": kan.order, "width": FRESH_HIDDEN[0]}
+
+
+def save_version(path: Path, taught: Taught, version: Version) -> None:
+    """Write a version's model file."""
+    from napari_pathsam.training.finetune_file import save_taught
+
+    save_taught(path, taught, note=version.note)
+
+
+def worst_of(taught: Taught, cache: EmbeddingCache) -> tuple[WorstRegion, ...]:
+    """The training regions the model disagrees with most."""
+    from napari_pathsam.training.finetune_score import worst_regions
+
+    return tuple(worst_regions(taught.model, taught.frozen, cache=cache))
+
+
+def class_map_of(
+    model: Any, field_now: FieldOfView, cache: EmbeddingCache | None
+) -> NDArray[np.uint8]:
+    """Classes of a field, ``region.shape_yx`` ids."""
+    from napari_pathsam.inference.class_maps import paint, segment_tiles
+
+    region = field_now.region
+    class_map = np.zeros(region.shape_yx, np.uint8)
+    mpp = field_now.mpp or model.config.mpp
+    tiles = SourceTiles(field_now.source)
+    for tile in segment_tiles(model, tiles, mpp=mpp, region=region, cache=cache):
+        paint(class_map, region, tile)
+    return class_map
+
+
+def previewed(
+    load: Callable[[], Any], field_now: FieldOfView, cache: EmbeddingCache, number: int
+) -> Preview:
+    """A version's classes over a field."""
+    return Preview(field_now, class_map_of(load(), field_now, cache), number)
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
