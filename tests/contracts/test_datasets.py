@@ -155,7 +155,7 @@ def test_pathsam_train_finds_its_splits_classes_and_pixel_size(name, root):
         with pytest.raises(BadParameter, match="pixel size"):
             _mpp_of(source, roots)
     else:
-        assert _mpp_of(source, roots) == learned[0].mpp or learned[0].nominal_mpp
+        assert _mpp_of(source, roots) == (learned[0].mpp or learned[0].nominal_mpp)
 
 
 class _Corner:

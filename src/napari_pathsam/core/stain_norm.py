@@ -42,7 +42,7 @@ def macenko(image: NDArray[np.uint8], *, extreme: float = 1.0) -> NDArray[np.uin
     if not (top > 1e-3).all():
         return image
     amounts *= (REFERENCE_AMOUNTS / top).astype(np.float32)
-    light = LIGHT * np.exp(-amounts @ REFERENCE.astype(np.float32))
+    light = LIGHT * np.exp(-amounts @ REFERENCE.astype(np.float32)) - 1
     result: NDArray[np.uint8] = np.clip(light, 0, 255).astype(np.uint8).reshape(image.shape)
     return result
 
