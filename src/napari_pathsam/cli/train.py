@@ -43,11 +43,18 @@ class ProfileName(StrEnum):
 
 
 class PresetName(StrEnum):
-    """How long and how thoroughly."""
+    """How long and how thoroughly; of task-specific models also the settings of a paper."""
 
     quick = "quick"
     balanced = "balanced"
     best = "best"
+    dtu_sgd = "dtu-sgd"
+    dtu_adam = "dtu-adam"
+    dtu_notebook = "dtu-notebook"
+    dtu_mask_rcnn = "dtu-mask-rcnn"
+    unet3plus_paper = "unet3plus-paper"
+    eunet3plus_paper = "eunet3plus-paper"
+    eunet3plus_released = "eunet3plus-released"
 
 
 class StainNormName(StrEnum):
@@ -168,7 +175,8 @@ def train(
         str,
         typer.Option(
             "--base", "--model", rich_help_panel=LEARNING,
-            help="The promptable model it stands on, or a recipe such as path-sam2-tiny+uni.",
+            help="The promptable model it stands on, or a recipe such as path-sam2-tiny+uni; "
+            "unet, unet-timm+TRUNK, unet3plus, eunet3plus, guided-eunet3plus, mask-rcnn.",
         ),
     ] = "pathsam-nano",
     encoder: Annotated[
@@ -205,14 +213,16 @@ def train(
         Path | None,
         typer.Option(
             "--trunk", rich_help_panel=LEARNING,
-            help="With --config pathsam-nano: ImageNet weights to start from (.safetensors).",
+            help="ImageNet weights the trunk starts from (timm's .safetensors): of unet-timm, and "
+            "with --config pathsam-nano.",
         ),
     ] = None,
     start: Annotated[
         Path | None,
         typer.Option(
             "--start", rich_help_panel=LEARNING,
-            help="With --config pathsam-nano-stains: the model to go on from (.safetensors).",
+            help="The model to go on from (.safetensors): a network like this one, and with "
+            "--config pathsam-nano-stains.",
         ),
     ] = None,
     seed: Annotated[
@@ -280,6 +290,8 @@ def train(
             return
         if seed is not None:
             recipe = recipe.model_copy(update={"train": {**recipe.train, "seed": seed}})
+        starts = {"trunk": trunk or recipe.trunk, "start": start or recipe.start}
+        recipe = recipe.model_validate(recipe.model_dump() | starts)
     else:
         named, source, held_out, table = _sources(
             images, labels, classes, dataset, roots, target, split, val_images, val_labels
@@ -304,6 +316,8 @@ def train(
             profile=profile.value,
             preset=preset.value,
             train={name: value for name, value in fields.items() if value is not None},
+            trunk=trunk,
+            start=start,
             licence=licence,
         )
     from napari_pathsam.cli.train_classes import train_classes

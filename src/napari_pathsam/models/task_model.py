@@ -147,8 +147,10 @@ class TaskModel(nn.Module):
     def train(self, mode: bool = True) -> TaskModel:
         """SAM stays as it is, and so does the batch norm of a trunk that is not trained."""
         super().train(mode)
-        if self.guide is not None:
-            self.guide.eval()
+        trunk = self.network._modules.get("trunk")
+        for frozen in (self.guide, trunk):
+            if frozen is not None and not any(p.requires_grad for p in frozen.parameters()):
+                frozen.eval()
         return self
 
     def network_px(self, patch_px: int) -> int:

@@ -8,15 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from napari_pathsam.models.pathsam_config import Part, Profile
 from napari_pathsam.training.augment import AugmentConfig
+from napari_pathsam.training.losses import Overlap
 
 Preset = Literal["quick", "balanced", "best"]
 
 
 class ClassLossConfig(BaseModel):
-    """``Σ_k [(1 − alpha) Dice + alpha focal + beta MSE(IoU)]``, summed or averaged over classes.
+    """``Σ_k w_k [(1 − alpha) Dice + alpha focal + beta MSE(IoU)]``, a sum or a mean over classes.
 
     ``dice_over``: Dice of each image, then their mean (as the papers), or of the whole batch, which
-    is steadier where most images lack most classes.
+    is steadier where most images lack most classes. ``alpha`` 1 and ``gamma`` 0 are binary
+    cross-entropy. ``overlap_as`` and ``each_alone`` say what takes the place of Dice
+    (:func:`~napari_pathsam.training.losses.class_loss`); ``weights`` are those of the channels,
+    background first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,6 +30,9 @@ class ClassLossConfig(BaseModel):
     gamma: Annotated[float, Field(ge=0)] = 2.0
     over_classes: Literal["sum", "mean"] = "mean"
     dice_over: Literal["image", "batch"] = "batch"
+    overlap_as: Overlap = "dice"
+    each_alone: bool = False
+    weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
 
 
 class TrainConfig(BaseModel):
@@ -50,6 +57,13 @@ class TrainConfig(BaseModel):
         Validations without a better score after which training stops; None: never.
     ema
         Decay of the averaged weights, which are what is kept; None: no averaging.
+    optimizer, momentum
+        AdamW, Adam with weight decay in the gradient, or SGD with this momentum.
+    schedule
+        The rate after the warm-up: down a cosine to nothing, or as it is.
+    drawn_as
+        How patches are cut and changed: our way (``augment``, ``scale``), DTU's or that of
+        eU-Net3+ (:mod:`~napari_pathsam.training.task_augment`).
     data_seed
         Of the augmented copies, where runs with several seeds are to share their embeddings.
     """
@@ -78,6 +92,10 @@ class TrainConfig(BaseModel):
     validate_every: Annotated[int, Field(ge=1)] = 1
     patience: Annotated[int, Field(ge=1)] | None = None
     precision: Literal["half", "single"] = "half"
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    schedule: Literal["cosine", "constant"] = "cosine"
+    drawn_as: Literal["ours", "dtu", "eunet3plus"] = "ours"
     seed: int = 0
     data_seed: int | None = None
 

@@ -69,8 +69,11 @@ class Placed:
 class PatchMaker:
     """Draws patch ``(image, variant)``; the same pair gives the same patch, always.
 
-    Patches have ``patch_px`` pixels of the image a side and are made at ``network_px``.
+    Patches have ``patch_px`` pixels of the image a side and are made at ``network_px``. Targets
+    ``with_objects`` are ``(2, P, P)``: channel numbers, and ids of objects.
     """
+
+    with_objects = False
 
     def __init__(
         self,
@@ -98,12 +101,10 @@ class PatchMaker:
             sources += [int(i) for i in rng.integers(len(self.images), size=3)]
         mixing = draw_stain(rng, self.augment)
         target = self._source(sources).target
-        low, high = np.log(self.scale)
         # Outside of the image comes back as 0: labels are moved up so that it means "ignore".
         moved = (target.astype(np.int32) + 1)[None]
         for attempt in range(TRIES):  # noqa: B007
-            zoom = float(np.exp(rng.uniform(low, high))) * self.network_px / self.patch_px
-            theta = random_affine(rng, target.shape, self.network_px, zoom, self.augment)
+            theta = self.cut(rng, target.shape)
             theta = bent(theta, rng, self.network_px, self.augment)
             labels = cut_labels(moved, theta, self.network_px)[0]
             if labels.any():
@@ -111,10 +112,29 @@ class PatchMaker:
         found = torch.from_numpy(labels.astype(np.int64) - 1)
         return Placed(tuple(sources), mixing, theta, attempt, found, rng)
 
+    def cut(self, rng: np.random.Generator, source_yx: tuple[int, int]) -> Tensor:
+        """A ``(1, 2, 3)`` matrix for ``affine_grid``: a patch somewhere in the source."""
+        low, high = np.log(self.scale)
+        zoom = float(np.exp(rng.uniform(low, high))) * self.network_px / self.patch_px
+        return random_affine(rng, source_yx, self.network_px, zoom, self.augment)
+
+    def objects(self, placed: Placed) -> NDArray[np.int32]:
+        """``(P, P)`` ids of the objects in a patch; without ids each area of a class is one."""
+        source = self._source(placed.sources)
+        ids = source.objects
+        if ids is None:
+            from skimage.measure import label
+
+            ids = label(np.maximum(source.target, 0), connectivity=2).astype(np.int32)
+        return cut_labels(ids[None], placed.theta, self.network_px)[0]
+
     def patch(self, index: int, variant: int) -> tuple[Tensor, Tensor]:
         """``(1, 3, P, P)`` in 0 … 1 and ``(P, P)`` int64 targets, P network pixels a side."""
         placed = self.place(index, variant)
-        return self.pixels(placed), placed.target
+        target = placed.target
+        if self.with_objects:
+            target = torch.stack([target, torch.from_numpy(self.objects(placed)).long()])
+        return self.pixels(placed), target
 
     def arrays(self, items: Sequence[tuple[int, int]]) -> Arrays:
         """:meth:`patch` of each ``(image, variant)``, to be handed on between processes."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_pathsam.inference.embedding_cache import EmbeddingCache, model_identity
+from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.pathsam import PathSam, part_of
 from napari_pathsam.models.pathsam_config import Part
+from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.training.class_config import TrainConfig
 from napari_pathsam.training.class_data import Arrays, PatchMaker
 
@@ -77,6 +79,28 @@ class Reads:
         return model.class_logits(embedding, window_yx=window_yx)
 
 
+@dataclass(frozen=True)
+class TaskReads:
+    """What a task-specific network reads: pixels, and SAM's embedding of them, as they are."""
+
+    def slim(self, model: TaskModel, made: ImageEmbedding) -> ImageEmbedding:
+        """All of it."""
+        return made
+
+    def logits(
+        self, model: TaskModel, embedding: ImageEmbedding, window_yx: tuple[int, int] = (0, 0)
+    ) -> tuple[Tensor, Tensor]:
+        """Class logits of the image's own pixels; a network does not guess its IoU."""
+        height, width = embedding.shape_yx
+        found = model.outputs(embedding)[0][0][..., :height, :width]
+        return found, found.new_zeros(found.shape[:2])
+
+
+def reads_of(model: ClassModel, parts: Sequence[Part]) -> Reads | TaskReads:
+    """What training these parts of a model reads."""
+    return TaskReads() if isinstance(model, TaskModel) else Reads.of(model, parts)
+
+
 class Features:
     """Embeddings of patches and of validation images, as far as training reads them.
 
@@ -86,12 +110,17 @@ class Features:
     """
 
     def __init__(
-        self, model: PathSam, maker: PatchMaker, config: TrainConfig, cache: EmbeddingCache | None
+        self,
+        model: ClassModel,
+        maker: PatchMaker,
+        config: TrainConfig,
+        cache: EmbeddingCache | None,
     ) -> None:
         self.model, self.maker, self.config = model, maker, config
         self.frozen = "encoder" not in config.parts
-        self.reads = Reads.of(model, config.parts)
-        self._cache = cache if self.frozen else None
+        self.reads: Any = reads_of(model, config.parts)
+        pixels_alone = isinstance(model, TaskModel) and model.guide is None
+        self._cache = cache if self.frozen and not pixels_alone else None
         self._sources: dict[int, str] = {}
         self._ready: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._identity = ""
@@ -124,7 +153,10 @@ class Features:
 
         def encode() -> ImageEmbedding:
             with self._counted(1):
-                return self.reads.slim(self.model, self.model.encode(image, octaves=1))
+                model = self.model
+                if isinstance(model, TaskModel):
+                    return model.encode(image)
+                return self.reads.slim(model, model.encode(image, octaves=1))
 
         if self._cache is None:
             return encode()
@@ -178,12 +210,12 @@ class Features:
         """The model as far as kept embeddings depend on it."""
         if not self._identity:
             self._identity = f"{model_identity(self.model)} {self.reads}"
-            if self.reads.aligned:
+            if isinstance(self.reads, Reads) and self.reads.aligned:
                 self._identity += f" {_alignment_identity(self.model)}"
         return self._identity
 
 
-def _alignment_identity(model: PathSam) -> str:
+def _alignment_identity(model: ClassModel) -> str:
     """Digest of a frozen alignment's weights."""
     state = model.state_dict()
     weights = [state[n].cpu().float().numpy().ravel() for n in state if part_of(n) == "alignment"]

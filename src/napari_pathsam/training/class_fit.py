@@ -1,4 +1,4 @@
-"""Teach a PathSam its classes: a loop that yields where it stands."""
+"""Teach a model its classes: a loop that yields where it stands."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 
 from napari_pathsam.datasets.base import Sample
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
-from napari_pathsam.models.pathsam import PathSam
+from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.training.class_config import ClassLossConfig, TrainConfig, train_profile
 from napari_pathsam.training.class_images import TrainingImage, load_images
 from napari_pathsam.training.class_report import Clock, EpochReport, StepReport, Validation
 from napari_pathsam.training.class_trainer import ClassTrainer, count_images
 from napari_pathsam.training.processes import ALONE, Processes
+from napari_pathsam.training.task_trainer import trainer_of
 
 __all__ = [
     "ClassLossConfig",
@@ -37,7 +38,7 @@ __all__ = [
 
 
 def fit_steps(
-    model: PathSam,
+    model: ClassModel,
     images: Sequence[TrainingImage],
     validation: Sequence[TrainingImage],
     config: TrainConfig,
@@ -55,7 +56,7 @@ def fit_steps(
     Closing the generator stops after the step under way; the state of the last whole epoch is in
     ``resume`` where given, and a later run with the same arguments goes on from there.
     """
-    trainer = ClassTrainer(
+    trainer = trainer_of(model)(
         model, images, validation, config, cache=cache, processes=processes, workers=workers
     )
     with closing(trainer):
@@ -97,7 +98,7 @@ def fit_steps(
 
 
 def fit_classes(
-    model: PathSam,
+    model: ClassModel,
     images: Sequence[TrainingImage],
     validation: Sequence[TrainingImage],
     config: TrainConfig,
@@ -120,7 +121,7 @@ def fit(
     config: TrainConfig,
     samples: Iterable[Sample],
     *,
-    model: PathSam,
+    model: ClassModel,
     validation: Iterable[Sample] = (),
     sparse: bool = False,
     cache: EmbeddingCache | None = None,

@@ -8,10 +8,10 @@ from math import ceil
 from time import perf_counter
 
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
-from napari_pathsam.models.pathsam import PathSam
+from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.training.class_config import TrainConfig
-from napari_pathsam.training.class_fit import ClassTrainer
 from napari_pathsam.training.class_images import TrainingImage
+from napari_pathsam.training.task_trainer import trainer_of
 
 SPARE = 0.95
 """Share of a disk limit that a plan fills at most."""
@@ -66,7 +66,7 @@ class TrainPlan:
 
 
 def plan(
-    model: PathSam,
+    model: ClassModel,
     images: Sequence[TrainingImage],
     config: TrainConfig,
     *,
@@ -74,7 +74,7 @@ def plan(
 ) -> TrainPlan:
     """Encode one patch and take its gradients, twice; nothing is learned from it."""
     cache = EmbeddingCache()
-    trainer = ClassTrainer(model, images, validation, config, cache=cache)
+    trainer = trainer_of(model)(model, images, validation, config, cache=cache)
     features = trainer.features
     model.train()
     trainer.loss_of([(0, 0)])  # warms up

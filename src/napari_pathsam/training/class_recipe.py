@@ -11,29 +11,37 @@ from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self, cast, get_args
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError, BadWeightsError
 from napari_pathsam.core.metrics import dice_per_class, iou_per_class
 from napari_pathsam.datasets import dataset, folder_samples, open_dataset
 from napari_pathsam.datasets.base import LabelKind, Sample, StainNorm, overriding
+from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.encoders import find_encoder, load_encoder
 from napari_pathsam.models.head_file import save_head
 from napari_pathsam.models.model_file import BaseWeights, ModelCard
 from napari_pathsam.models.pathsam import PathSam, part_of
 from napari_pathsam.models.pathsam_config import Part, PathSamConfig, Profile, profiled
 from napari_pathsam.models.sam2 import Sam2
+from napari_pathsam.models.task_config import TaskConfig
+from napari_pathsam.models.task_file import save_task
+from napari_pathsam.models.task_model import TaskModel
+from napari_pathsam.models.task_recipes import is_task
 from napari_pathsam.training.class_config import Preset, TrainConfig, train_profile
 from napari_pathsam.training.class_extras import blank_glass, composites
 from napari_pathsam.training.class_fit import count_images
 from napari_pathsam.training.class_images import ImageStore, TrainingImage, load_images
 from napari_pathsam.training.class_report import Validation
 from napari_pathsam.training.class_split import split_by_group
+from napari_pathsam.training.class_trainer import wants_objects
+from napari_pathsam.training.task_settings import TaskPreset, task_training
+from napari_pathsam.training.task_start import stands_on, start_task, task_network
 
 
 class ClassSource(BaseModel):
@@ -111,9 +119,15 @@ class ClassRecipe(BaseModel):
     name
         Of the model that comes out.
     base, encoder
-        Catalogue names of the promptable model and of the pathology encoder beside it.
+        Catalogue names of the promptable model and of the pathology encoder beside it; or ``base``
+        is a task-specific model (``unet``), which has no encoder.
+    preset
+        How long, or the settings of a paper (:mod:`~napari_pathsam.training.task_settings`).
     network
-        Fields of :class:`PathSamConfig` that are not as the profile has them; ``mpp`` is needed.
+        Fields of :class:`PathSamConfig` or :class:`TaskConfig` that are not as the profile has
+        them; ``mpp`` is needed.
+    trunk, start
+        Of task-specific models: ImageNet weights of the trunk, or a model file to go on from.
     train
         Fields of :class:`TrainConfig` that are not as profile and preset have them.
     sources, validation
@@ -131,7 +145,7 @@ class ClassRecipe(BaseModel):
     base: str = "pathsam-nano"
     encoder: str | None = None
     profile: Profile = "recommended"
-    preset: Preset | None = None
+    preset: Preset | TaskPreset | None = None
     network: dict[str, Any] = {}
     classes: ClassTable
     sources: tuple[ClassSource, ...]
@@ -139,19 +153,36 @@ class ClassRecipe(BaseModel):
     val_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     sparse: bool = False
     glass: Annotated[int, Field(ge=0)] = 0
+    trunk: Path | None = None
+    start: Path | None = None
     train: dict[str, Any] = {}
     licence: str
     attribution: tuple[str, ...] = ()
 
-    def network_config(self) -> PathSamConfig:
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if is_task(self.base):
+            if self.encoder is not None:
+                raise ValueError(f"{self.base} has no pathology encoder beside it")
+        elif self.trunk is not None or self.start is not None:
+            raise ValueError("trunk and start are for task-specific models, such as unet-timm")
+        elif self.preset in get_args(TaskPreset):
+            raise ValueError(f"the preset {self.preset} is for task-specific models")
+        return self
+
+    def network_config(self) -> PathSamConfig | TaskConfig:
         """The network's configuration."""
+        if is_task(self.base):
+            return task_network(self.name, self.base, self.profile, self.network)
         encoder = None if self.encoder is None else find_encoder(self.encoder)
         fields = {"name": self.name, "base": self.base, "encoder": encoder}
         return profiled(self.profile, **(fields | self.network))
 
     def train_config(self) -> TrainConfig:
         """The training settings."""
-        return train_profile(self.profile, self.preset, **self.train)
+        if is_task(self.base):
+            return task_training(self.base, self.profile, self.preset, self.train)
+        return train_profile(self.profile, cast("Preset | None", self.preset), **self.train)
 
 
 def recipe_file(name_or_path: str) -> str | None:
@@ -187,7 +218,7 @@ class Prepared:
     """A recipe with its model and images, ready to run; ``base`` is what the model stands on."""
 
     recipe: ClassRecipe
-    model: PathSam
+    model: ClassModel
     config: TrainConfig
     images: list[TrainingImage]
     validation: list[TrainingImage]
@@ -214,10 +245,16 @@ def prepare(
         The base or the encoder cannot be had.
     """
     config = recipe.train_config()
-    model = start_model(recipe.network_config(), recipe.classes, config.seed, device)
+    network, told = recipe.network_config(), {"trunk": recipe.trunk, "start": recipe.start}
+    model: ClassModel
+    if isinstance(network, TaskConfig):
+        model = start_task(network, recipe.classes, config.seed, device, **told)
+    else:
+        model = start_model(network, recipe.classes, config.seed, device)
+    _check_parts(model, config)
     load = partial(
         _load, recipe=recipe, roots=roots, mpp=model.config.mpp, workers=workers,
-        store=ImageStore() if store is None else store,
+        store=ImageStore() if store is None else store, objects=wants_objects(model),
     )  # fmt: skip
     images = load(recipe.sources)
     images += blank_glass(recipe.glass, model.config.mpp)
@@ -231,15 +268,31 @@ def prepare(
             f"Patches of {config.patch_px} px are more than {model.name} sees at once "
             f"({model.tile_px} px at {model.config.mpp} µm). Make patch_px smaller."
         )
-    return Prepared(recipe, model, config, images, validation, base_of(model))
+    base = stands_on(model, **told) if isinstance(model, TaskModel) else base_of(model)
+    return Prepared(recipe, model, config, images, validation, base)
+
+
+def _check_parts(model: ClassModel, config: TrainConfig) -> None:
+    there = {part_of(name) for name, _ in model.named_parameters()}
+    if not there & set(config.parts):
+        raise BadFileError(
+            f"{model.name} has none of the parts that were to be trained "
+            f"({', '.join(config.parts)}); it has {', '.join(sorted(p for p in there if p))}."
+        )
 
 
 def _adapted(
-    config: TrainConfig, given: Mapping[str, Any], model: PathSam, images: Sequence[TrainingImage]
+    config: TrainConfig,
+    given: Mapping[str, Any],
+    model: ClassModel,
+    images: Sequence[TrainingImage],
 ) -> TrainConfig:
     """What was not given follows from the model, its device and the images."""
+    if isinstance(model, TaskModel) and config.drawn_as != "ours":
+        mixed = {"mixed_precision": model.device.type == "cuda"}
+        return config.model_copy(update={k: v for k, v in mixed.items() if k not in given})
     sides = np.median([(min(i.shape_yx), max(i.shape_yx)) for i in images], axis=0)
-    fixed = model.base.config.fixed_canvas
+    fixed = model.square
     # On a fixed canvas an image is seen whole; otherwise a part of it teaches as well for less.
     patch_px = sides[1] if fixed else min(256, sides[0])
     wanted: dict[str, Any] = {
@@ -259,6 +312,7 @@ def _load(
     mpp: float,
     store: ImageStore,
     workers: int,
+    objects: bool,
 ) -> list[TrainingImage]:
     found = []
     for source in sources:
@@ -270,6 +324,7 @@ def _load(
             mpp=mpp,
             assumed_mpp=assumed,
             sparse=recipe.sparse,
+            objects=objects,
             store=store,
             workers=workers,
         )
@@ -299,7 +354,7 @@ def start_model(
     if not isinstance(base, Sam2):
         raise BadWeightsError(
             f"{config.base} knows classes already; a new model stands on a promptable one, "
-            f"such as {base.config.base}."
+            "such as pathsam-nano."
         )
     encoder = None if config.encoder is None else load_encoder(config.encoder, "cpu")
     with torch.random.fork_rng(devices=[]):
@@ -319,7 +374,7 @@ def base_of(model: PathSam) -> tuple[BaseWeights, ...]:
     return (*weights, BaseWeights(name=encoder.name, sha256=encoder.weights_sha256))
 
 
-def metrics_of(model: PathSam, images: Sequence[TrainingImage]) -> dict[str, Any]:
+def metrics_of(model: ClassModel, images: Sequence[TrainingImage]) -> dict[str, Any]:
     """Figures over images, from pooled counts: of the foreground, of each class, their mean."""
     found = Validation(count_images(model, images))
     dice, iou = dice_per_class(found.counts)[1:], iou_per_class(found.counts)[1:]
@@ -355,11 +410,13 @@ def write_model(prepared: Prepared, out: Path, config: TrainConfig, *, epochs: i
         "date": datetime.now(UTC).date().isoformat(),
     }
     card = {"licence": recipe.licence, "base": prepared.base, "provenance": provenance}
+    if isinstance(model, TaskModel):
+        return save_task(out, model, card, dtype=dtype)
     return save_head(out, model, card, trained=config.parts, dtype=dtype)
 
 
 @torch.no_grad()
-def _round(model: PathSam, parts: tuple[Part, ...], dtype: torch.dtype) -> None:
+def _round(model: ClassModel, parts: tuple[Part, ...], dtype: torch.dtype) -> None:
     for name, tensor in model.state_dict().items():
         if part_of(name) in parts and tensor.is_floating_point():
             tensor.copy_(tensor.to(dtype))

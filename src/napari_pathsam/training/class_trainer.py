@@ -7,7 +7,7 @@ and its embedding kept (:mod:`class_features`); what is trained sees embeddings 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -20,17 +20,21 @@ from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.metrics import Counts, confusion
 from napari_pathsam.datasets.ahead import Ahead
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
+from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.head_file import trained_names
 from napari_pathsam.models.kan import regulariser
-from napari_pathsam.models.pathsam import PathSam, logits_at, part_of
+from napari_pathsam.models.pathsam import logits_at, part_of
+from napari_pathsam.models.task_config import MaskRcnnConfig
+from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.training.class_config import TrainConfig
-from napari_pathsam.training.class_data import Arrays, PatchMaker, logits_at_stride, thinned
+from napari_pathsam.training.class_data import Arrays, logits_at_stride, thinned
 from napari_pathsam.training.class_features import Features
 from napari_pathsam.training.class_images import TrainingImage
 from napari_pathsam.training.class_report import Validation
 from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
 from napari_pathsam.training.processes import ALONE, Processes
+from napari_pathsam.training.task_augment import MAKERS
 
 Batch = Sequence[tuple[int, int]]
 """Images, each with one of its variants."""
@@ -49,7 +53,7 @@ class ClassTrainer:
 
     def __init__(
         self,
-        model: PathSam,
+        model: ClassModel,
         images: Sequence[TrainingImage],
         validation: Sequence[TrainingImage],
         config: TrainConfig,
@@ -58,9 +62,10 @@ class ClassTrainer:
         processes: Processes = ALONE,
         workers: int = 0,
     ) -> None:
-        self.model, self.config, self.processes = model, config, processes
+        self.model: Any = model  # each kind of trainer knows its own kind of model
+        self.config, self.processes = config, processes
         self.validation = validation
-        self.maker = PatchMaker(
+        self.maker = MAKERS[config.drawn_as](
             images,
             config.augment,
             patch_px=config.patch_px,
@@ -69,6 +74,7 @@ class ClassTrainer:
             mosaic=config.mosaic,
             seed=config.seed if config.data_seed is None else config.data_seed,
         )
+        self.maker.with_objects = wants_objects(model)
         self.features = Features(model, self.maker, config, cache)
         # The pixels of kept patches are seldom needed; others may be made ahead.
         self._ahead: Ahead[Batch, Arrays] | None = None
@@ -77,13 +83,9 @@ class ClassTrainer:
         model.train_only(config.parts)
         self.trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         processes.copy_from_first(p.data for p in self.trained.values())
-        encoder = [p for n, p in self.trained.items() if part_of(n) == "encoder"]
-        rest = [p for n, p in self.trained.items() if part_of(n) != "encoder"]
-        groups = [{"params": rest, "lr": config.lr, "top": config.lr}]
-        if encoder:
-            groups.append({"params": encoder, "lr": config.encoder_lr, "top": config.encoder_lr})
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        self.average = {n: p.detach().clone() for n, p in self.trained.items()}
+        self.moving = self._moving()
+        self.optimizer = optimizer_of(self.trained, config)
+        self.average = {n: t.detach().clone() for n, t in self.moving.items()}
         self.best: dict[str, Tensor] | None = None
         self.best_score, self.since_best = -math.inf, 0
         self.epoch, self.step = 0, 0
@@ -103,12 +105,18 @@ class ClassTrainer:
         patience = self.config.patience
         return patience is not None and self.since_best >= patience
 
+    def _moving(self) -> dict[str, Tensor]:
+        """What changes in training: is averaged, and kept when it is the best."""
+        return dict(self.trained)
+
     # --- one step -----------------------------------------------------------------------------
 
     def _rate(self) -> float:
-        """Linear warm-up, then a cosine to nothing."""
+        """Linear warm-up, then a cosine to nothing, or as it is."""
         total = self.config.epochs * self.steps_per_epoch
         rise = min(1.0, (self.step + 1) / max(1, self.config.warmup))
+        if self.config.schedule == "constant":
+            return rise
         return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / total)))
 
     def _sums(self, items: Sequence[tuple[int, int]], rng: np.random.Generator) -> ClassSums:
@@ -119,28 +127,46 @@ class ClassTrainer:
         embedding, target = self.features.batch(items)
         logits, iou = self.features.reads.logits(self.model, embedding, window)
         logits = logits_at_stride(logits.float(), config.stride)
-        return class_sums(logits, iou, thinned(target, config.stride), gamma=config.loss.gamma)
+        return class_sums(
+            logits,
+            iou,
+            thinned(target, config.stride),
+            gamma=config.loss.gamma,
+            each_alone=config.loss.each_alone,
+        )
 
     def _window(self, rng: np.random.Generator) -> tuple[int, int]:
         """Where on the canvas of positions the patches lie: fields may be larger than patches."""
         room = max(0, (self.model.base.config.field_px - self.maker.network_px) // 16)
         return (int(rng.integers(room + 1)), int(rng.integers(room + 1)))
 
-    def loss_of(self, items: Sequence[tuple[int, int]]) -> Tensor:
-        """Loss of a batch of ``(image, variant)`` patches, and its gradients in the parameters."""
-        config, processes = self.config, self.processes
+    def objective(self, items: Sequence[tuple[int, int]]) -> Tensor:
+        """Loss of a batch of which each process sees its share."""
+        config = self.config
         rng = np.random.default_rng([config.seed, 7, self.step])
         device = self.model.device.type
         with torch.autocast(device, torch.bfloat16, enabled=config.mixed_precision):
-            sums = self._sums(processes.share(items), rng)
-        loss = class_loss(
+            sums = self._sums(self.processes.share(items), rng)
+        return self.loss_from(sums)
+
+    def loss_from(self, sums: ClassSums) -> Tensor:
+        """The loss of the whole batch, from the sums of each process's share."""
+        config = self.config
+        return class_loss(
             sums,
             alpha=config.loss.alpha,
             beta=config.loss.beta,
             over_classes=config.loss.over_classes,
             dice_over=config.loss.dice_over,
-            gather=processes.summed,
+            overlap_as=config.loss.overlap_as,
+            weights=config.loss.weights,
+            gather=self.processes.summed,
         )
+
+    def loss_of(self, items: Sequence[tuple[int, int]]) -> Tensor:
+        """Loss of a batch of ``(image, variant)`` patches, and its gradients in the parameters."""
+        config, processes = self.config, self.processes
+        loss = self.objective(items)
         self.optimizer.zero_grad(set_to_none=True)
         penalty = loss.new_zeros(())
         if config.kan_l1 or config.kan_entropy:
@@ -167,7 +193,7 @@ class ClassTrainer:
         """Exponential moving average of what is trained, short at the start."""
         ema = self.config.ema
         keep = 0.0 if ema is None else min(ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.trained.items():
+        for name, value in self.moving.items():
             self.average[name].lerp_(value, 1 - keep)
 
     # --- one epoch ----------------------------------------------------------------------------
@@ -203,7 +229,7 @@ class ClassTrainer:
 
     def validate(self) -> Validation:
         """Score of the averaged weights on the validation images, whole."""
-        now = {n: p.detach().clone() for n, p in self.trained.items()}
+        now = {n: t.detach().clone() for n, t in self.moving.items()}
         self._put(self.average)
         self.model.eval()
         share = self.processes.share(self.validation)
@@ -212,7 +238,7 @@ class ClassTrainer:
         validation = Validation(counts.numpy())
         if validation.score > self.best_score:
             self.best_score, self.since_best = validation.score, 0
-            self.best = {n: p.detach().clone() for n, p in self.trained.items()}
+            self.best = {n: t.detach().clone() for n, t in self.moving.items()}
         else:
             self.since_best += 1
         self._put(now)
@@ -221,7 +247,7 @@ class ClassTrainer:
     @torch.no_grad()
     def _put(self, state: dict[str, Tensor]) -> None:
         for name, value in state.items():
-            self.trained[name].copy_(value)
+            self.moving[name].copy_(value)
 
     def finish(self) -> None:
         """Leave the best weights in the model, or the averaged ones where nothing was validated."""
@@ -263,7 +289,7 @@ class ClassTrainer:
             if state.get("images", names) != names:
                 raise ValueError("it trained on other images")
             found = {n: tuple(t.shape) for n, t in state["average"].items()}
-            if found != {n: tuple(t.shape) for n, t in self.trained.items()}:
+            if found != {n: tuple(t.shape) for n, t in self.moving.items()}:
                 raise ValueError("it trained another model, or other parts of it")
             self.model.load_state_dict(state["model"], strict=False)
             self.average, self.best = state["average"], state["best"]
@@ -278,22 +304,38 @@ class ClassTrainer:
             ) from error
 
 
-def _network_px(model: PathSam, patch_px: int) -> int:
+def wants_objects(model: ClassModel) -> bool:
+    """Whether a model learns from objects, one by one."""
+    return isinstance(model, TaskModel) and isinstance(model.config.network, MaskRcnnConfig)
+
+
+def optimizer_of(trained: Mapping[str, Tensor], config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimiser of parameters by name; trunks and image encoders have a rate of their own."""
+    slow = [p for n, p in trained.items() if part_of(n) in ("encoder", "trunk")]
+    rest = [p for n, p in trained.items() if part_of(n) not in ("encoder", "trunk")]
+    groups: list[dict[str, Any]] = [{"params": rest, "lr": config.lr, "top": config.lr}]
+    if slow:
+        groups.append({"params": slow, "lr": config.encoder_lr, "top": config.encoder_lr})
+    decay = config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=decay)
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, weight_decay=decay)
+
+
+def _network_px(model: ClassModel, patch_px: int) -> int:
     """Network pixels of a patch's side."""
-    field_px = model.base.config.field_px
     if patch_px > model.tile_px:
         raise ValueError(
             f"patch_px={patch_px} is more than {model.name} sees at once: {model.tile_px} px at "
             f"{model.config.mpp} µm, {model.config.enlarge} network pixels each"
         )
-    if model.base.config.fixed_canvas:
-        return field_px
-    return min(field_px, max(32, round(patch_px * model.config.enlarge / 32) * 32))
+    return model.network_px(patch_px)
 
 
 @torch.no_grad()
 def count_images(
-    model: PathSam, images: Sequence[TrainingImage], *, features: Features | None = None
+    model: ClassModel, images: Sequence[TrainingImage], *, features: Features | None = None
 ) -> Counts:
     """Confusion counts of whole images, in channels; large ones piece by piece.
 
@@ -309,8 +351,7 @@ def count_images(
                 piece = (slice(y, y + model.tile_px), slice(x, x + model.tile_px))
                 target = one.target[piece]
                 if features is None:
-                    made = model.encode(one.image[piece], octaves=model.config.octaves)
-                    logits = model.decode_classes(made).logits
+                    logits = model.decode_classes(model.encode(one.image[piece])).logits
                 else:
                     embedding: ImageEmbedding = features.whole(one.image[piece])
                     logits = features.reads.logits(model, embedding)[0][0].float()

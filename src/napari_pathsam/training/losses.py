@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+Overlap = Literal["dice", "iou", "released"]
 
 
 def focal_loss(logits: Tensor, target: Tensor, *, alpha: float = 0.5, gamma: float = 2.0) -> Tensor:
@@ -61,7 +63,14 @@ class ClassSums:
         return cls(none, none, none, none, none[:, 0], none)
 
 
-def class_sums(logits: Tensor, iou: Tensor, target: Tensor, *, gamma: float = 2.0) -> ClassSums:
+def class_sums(
+    logits: Tensor,
+    iou: Tensor,
+    target: Tensor,
+    *,
+    gamma: float = 2.0,
+    each_alone: bool = False,
+) -> ClassSums:
     """Count what :func:`class_loss` divides.
 
     Parameters
@@ -70,11 +79,15 @@ def class_sums(logits: Tensor, iou: Tensor, target: Tensor, *, gamma: float = 2.
         ``(B, K, h, w)`` and ``(B, K)`` in 0 … 1.
     target
         ``(B, h, w)``, channel numbers; below 0 is ignored and enters nothing.
+    gamma
+        Of the focal loss; with 0 it is binary cross-entropy.
+    each_alone
+        Whether the overlap is that of each channel's sigmoid, instead of the softmax.
     """
     known = target >= 0
     channel = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
     wanted = (target[:, None] == channel).to(logits.dtype)  # none of an ignored pixel
-    probability = logits.softmax(dim=1) * known[:, None]
+    probability = (logits.sigmoid() if each_alone else logits.softmax(dim=1)) * known[:, None]
     cross = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     single = logits.sigmoid()
     missed = torch.where(wanted > 0, 1 - single, single)
@@ -104,9 +117,14 @@ def class_loss(
     beta: float,
     over_classes: Literal["sum", "mean"],
     dice_over: Literal["image", "batch"],
+    overlap_as: Overlap = "dice",
+    weights: Sequence[float] | None = None,
     gather: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """``Σ_k [(1 − α) Dice + α focal + β MSE(IoU)]`` over images with a known pixel.
+    """``Σ_k w_k [(1 − α) Dice + α focal + β MSE(IoU)]`` over images with a known pixel.
+
+    ``overlap_as`` puts 1 − IoU, or what the eU-Net3+ code has, in the place of 1 − Dice.
+    ``weights`` are those of the channels, background first; only how they compare matters.
 
     ``gather`` adds up a vector over the processes that share the batch; everything is added before
     anything is divided, so that the loss is that of the whole batch.
@@ -117,7 +135,7 @@ def class_loss(
     seen = (sums.known > 0).float()
     overlap, total, focal = sums.overlap, sums.predicted + sums.wanted, sums.focal
     if dice_over == "image":
-        each = (1 - (2 * overlap + 1) / (total + 1)) * seen[:, None]
+        each = _apart(overlap, total, overlap_as) * seen[:, None]
         rows = [each, focal / sums.known.clamp(min=1)[:, None], sums.iou_error]
     else:
         rows = [overlap, total, focal, sums.iou_error]
@@ -129,6 +147,18 @@ def class_loss(
     if dice_over == "image":
         dice, focal = dices[0] / n, focal / n
     else:
-        dice, focal = 1 - (2 * dices[0] + 1) / (dices[1] + 1), focal / n_known
+        dice, focal = _apart(dices[0], dices[1], overlap_as), focal / n_known
     terms = (1 - alpha) * dice + alpha * focal + beta * error / n
+    if weights is not None:
+        weight = terms.new_tensor(weights)
+        terms = terms * weight / weight.mean()
     return terms.sum() if over_classes == "sum" else terms.mean()
+
+
+def _apart(overlap: Tensor, total: Tensor, overlap_as: Overlap) -> Tensor:
+    """0 where prediction and target are the same; ``total`` is the sum of their sizes."""
+    if overlap_as == "iou":
+        return 1 - (overlap + 1) / (total - overlap + 1)
+    if overlap_as == "released":  # 1 − 2 IoU, called Dice in the code of eU-Net3+
+        return 1 - (2 * overlap + 1e-6) / (total - overlap + 1e-6)
+    return 1 - (2 * overlap + 1) / (total + 1)
