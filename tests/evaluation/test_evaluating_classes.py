@@ -14,9 +14,11 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.datasets.base import Sample
-from napari_pathsam.evaluation import classes as evaluating
+from napari_pathsam.evaluation import answers
 from napari_pathsam.evaluation.class_figures import class_metrics
+from napari_pathsam.evaluation.class_scores import ClassScore
 from napari_pathsam.evaluation.classes import ClassSettings, evaluate_classes, majority
+from napari_pathsam.evaluation.confidence import SureMap
 from napari_pathsam.evaluation.report import Report
 from napari_pathsam.inference.class_maps import segment_classes
 from napari_pathsam.inference.objects import SharpObject, SharpTile
@@ -155,7 +157,10 @@ def test_instances_are_scored_as_objects(always, sample, tiny_pathsam):
 def test_objects_are_told_apart_and_outlined_anew_on_request(tiny_pathsam, sample, monkeypatch):
     discs = np.hypot(*(np.indices(SHAPE) - 40)) < 20
     discs |= np.hypot(*(np.indices(SHAPE) - np.array([40, 71])[:, None, None])) < 13
-    monkeypatch.setattr(evaluating, "segment_classes", lambda *_, **__: discs.astype(np.uint8))
+    flat = SureMap(
+        discs.astype(np.uint8), np.ones((3, 1, 1), np.float32), Region(0, 0, 1, 1), (1, 1)
+    )
+    monkeypatch.setattr(answers, "segment_surely", lambda *_, **__: flat)
     glands = with_labels(sample, discs.astype(np.uint8), label_kind="instances")
     apart = measured(tiny_pathsam, [glands], ClassSettings(mapping={"*": "object"}))
     assert apart["objects"]["predicted"] == 2
@@ -168,7 +173,7 @@ def test_objects_are_told_apart_and_outlined_anew_on_request(tiny_pathsam, sampl
         assert slide.shape_yx == labels.shape
         yield SharpTile((SharpObject(1, Region(0, 0, 20, 30), larger, 1.0),), 1, 1)
 
-    monkeypatch.setattr(evaluating, "sharpen_tiles", sharpening)
+    monkeypatch.setattr(answers, "sharpen_tiles", sharpening)
     settings = ClassSettings(mapping={"*": "object"}, split=False, sharpen=True)
     moved = measured(tiny_pathsam, [glands], settings)
     overlap = np.count_nonzero(discs[:20, :30])
@@ -252,3 +257,74 @@ def test_figures_are_valid_json(always, sample, tmp_path):
     read = json.loads((tmp_path / "r.json").read_text())["metrics"]
     assert read["object_hausdorff"] is None
     assert read["object_f1"] == 0
+
+
+def test_how_sure_it_was(always, sample):
+    found = measured(always(1), [sample])
+    sure = 1 / (1 + 2 * math.exp(-5))  # a logit of 5 against two of 0
+    assert found["ece"] == pytest.approx(abs(sure - 400 / 8000), abs=1e-3)
+    assert found["calibration"]["right"][-1] == pytest.approx(400 / 8000)
+    # Both classes counting as one: the probability is that of both together.
+    both = measured(always(1), [sample], ClassSettings(mapping={"*": "gland"}))
+    assert both["ece"] == pytest.approx(1 - 1 / (2 * math.exp(5) + 1) - 400 / 8000, abs=0.01)
+
+
+def test_averages_are_named_and_absent_classes_counted(always, sample):
+    empty = with_labels(sample, np.zeros(SHAPE, np.uint8), name="empty", group="h")
+    found = measured(always(1), [sample, empty])
+    assert "pooled" in found["averaging"]
+    assert found["micro_dice"] == pytest.approx(2 * 400 / (2 * 400 + 15600 + 800))
+    assert found["mean_recall"] == pytest.approx((1 + 0) / 2)
+    per_image = found["per_image"]
+    assert per_image["iou"] == pytest.approx((1200 / 8000 + 0) / 2)
+    assert per_image["per_class"]["stroma"] == {
+        "dice": 0, "iou": 0, "recall": 0, "images": 1, "absent": 1, "precision": pytest.approx(
+            math.nan, nan_ok=True)
+    }  # fmt: skip
+    assert found["as_published"]["sam_path_iou_is_recall"] == pytest.approx(400 / (400 + 800 + 800))
+
+
+def test_intervals_are_over_patients_and_the_same_twice(tiny_pathsam, sample):
+    labels = sample.load()[1]
+    samples = [
+        with_labels(sample, np.roll(labels, 9 * i, 1), name=f"s{i}", group=f"p{i // 2}")
+        for i in range(6)
+    ]
+    found = measured(tiny_pathsam, samples)
+    told = found["intervals"]
+    assert (told["groups"], told["resamples"], told["level"]) == (3, 1000, 0.95)
+    assert {"dice", "iou", "mean_dice", "gland: dice", "boundary_f1", "ece"} <= set(told["figures"])
+    low, high = told["figures"]["dice"]
+    assert low < found["dice"] < high
+    assert measured(tiny_pathsam, samples)["intervals"] == told
+    alone = measured(tiny_pathsam, [sample])["intervals"]
+    assert alone["groups"] == 1
+    assert np.isnan(alone["figures"]["dice"]).all()
+
+
+def test_scores_survive_as_lines_of_json(tiny_pathsam, sample):
+    labels = sample.load()[1]
+    glands = with_labels(sample, labels.astype(np.uint16), label_kind="instances")
+    settings = ClassSettings(mapping={"*": "object"}, as_published=True)
+    for one, chosen in ((glands, settings), (sample, ClassSettings())):
+        scores = list(evaluate_classes(tiny_pathsam, [one], chosen))
+        again = [ClassScore.of_values(json.loads(json.dumps(s.to_values()))) for s in scores]
+        assert json.dumps(class_metrics(again)) == json.dumps(class_metrics(scores))
+    assert class_metrics(scores)["ece"] >= 0
+
+
+def test_figures_of_objects(always, sample):
+    labels = np.zeros(SHAPE, np.uint16)
+    labels[:, :60], labels[:40, 70:] = 1, 2
+    glands = with_labels(sample, labels, label_kind="instances")
+    settings = ClassSettings(mapping={"*": "gland"}, as_published=True)
+    scores = list(evaluate_classes(always(1), [glands], settings, classes=ClassTable.of("gland")))
+    found = class_metrics(scores)
+    assert found["pq"] == pytest.approx(2 * 0.6 / 3)
+    assert found["average_precision"]["0.60"] == pytest.approx(1 / 2)
+    assert found["average_precision"]["0.65"] == 0
+    assert found["count_error"] == 1
+    assert found["object_hausdorff_um"] == pytest.approx(0.5 * found["object_hausdorff"])
+    assert scores[0].sizes == ((4800, pytest.approx(2 * 4800 / 12800)),
+                               (1200, pytest.approx(2 * 1200 / 9200)))  # fmt: skip
+    assert found["as_published"]["dtu_f1_is_pixel_f1"] == pytest.approx(found["dice"], abs=0.01)

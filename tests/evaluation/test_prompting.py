@@ -9,15 +9,17 @@ import pytest
 from PIL import Image
 
 from napari_pathsam.core.errors import BadImageError
-from napari_pathsam.core.prompts import Prompts, ellipse_in_box
+from napari_pathsam.core.prompts import Prompts, ellipse_in_box, scribble_points
 from napari_pathsam.datasets.base import Sample
 from napari_pathsam.evaluation.prompting import (
+    ImageScore,
     PromptSettings,
     evaluate_prompts,
     objects_of,
     prompt_metrics,
 )
 from napari_pathsam.evaluation.report import Report
+from napari_pathsam.evaluation.simulated_prompts import noisy_box, scribble_path
 from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
 
 
@@ -62,21 +64,25 @@ def sample(tmp_path):
 
 def test_figures_of_a_model_whose_answers_are_known(sample):
     model = Square(half_px=10)
-    scores = list(evaluate_prompts(model, [sample]))
-    metrics = prompt_metrics(scores)
+    settings = PromptSettings(most_clicks=5)
+    scores = list(evaluate_prompts(model, [sample], settings))
+    metrics = prompt_metrics(scores, settings)
     # The first object is met at once; the second is ten columns wider than the answer.
     second = 21 / 31
     assert metrics["iou_at_clicks"]["1"] == pytest.approx((1 + second) / 2)
-    assert scores[0].interactions[0].iou_at_clicks == (1,) * 5
+    assert scores[0].objects[0].iou_at_clicks == (1,)
+    assert scores[0].objects[0].iou_after(5) == 1
     assert metrics["iou_box"] == 1
     assert metrics["n_objects"] == 2
     assert metrics["n_too_small"] == 1
     disc = ellipse_in_box((0, 0, 21, 21), (21, 21)).mean()
     ellipse = ellipse_in_box((0, 0, 21, 31), (21, 31)).mean()
     assert metrics["iou_ellipse"] == pytest.approx((disc + ellipse) / 2)
-    # One click for the object that is right, five for the other; only the first is not fed back.
-    assert model.fed_back == [False, False, True, True, True, True]
-    assert len(scores[0].interactions[1].seconds) == 5
+    # One click for the object that is right, five for the other; only the first is not fed back;
+    # and a scribble on each.
+    assert model.fed_back == [False, False, False, True, True, True, True, False]
+    assert len(scores[0].objects[1].seconds) == 5
+    assert (metrics["noc_80"], metrics["noc_80_failed"]) == ((1 + 5) / 2, 0.5)
 
 
 def test_reports_the_clicks_asked_for(sample):
@@ -95,7 +101,7 @@ def test_means_are_over_objects_not_images(sample, tmp_path):
     settings = PromptSettings()
     both = list(evaluate_prompts(Square(10), [sample, other], settings))
     assert [(s.done, s.total) for s in both] == [(1, 2), (2, 2)]
-    every = [i.iou_at_clicks[0] for s in both for i in s.interactions]
+    every = [o.iou_at_clicks[0] for s in both for o in s.objects]
     assert len(every) == 3
     assert prompt_metrics(both)["iou_at_clicks"]["1"] == pytest.approx(np.mean(every))
 
@@ -143,7 +149,11 @@ def test_no_objects_give_no_figures_and_valid_json(sample, tmp_path):
 
 
 def test_a_real_model_gives_the_same_figures_twice(sample, tiny_model):
-    first, again = (prompt_metrics(list(evaluate_prompts(tiny_model, [sample]))) for _ in range(2))
+    few = PromptSettings(most_clicks=6)
+    first, again = (
+        prompt_metrics(list(evaluate_prompts(tiny_model, [sample], few)), few) for _ in range(2)
+    )
+    first.pop("intervals"), again.pop("intervals")  # one patient: none
     times = ("ms_per_click", "ms_to_encode")
     assert all(first[k] == again[k] for k in first if k not in times)
     assert 0 <= first["iou_box"] <= 1
@@ -172,6 +182,82 @@ class Large(Square):
 def test_answers_over_half_the_image_are_dropped_where_that_is_asked_for(sample, share, iou):
     settings = PromptSettings(clicks=(1,), largest_share=share)
     score = next(iter(evaluate_prompts(Large(half_px=10), [sample], settings)))
-    assert score.interactions[0].iou_at_clicks[0] == pytest.approx(iou)
-    assert score.interactions[0].iou_box == pytest.approx(iou)
+    assert score.objects[0].iou_at_clicks[0] == pytest.approx(iou)
+    assert score.objects[0].iou_box == pytest.approx(iou)
     assert settings.model_dump()["largest_share"] == share
+
+
+class Slow(Square):
+    """Its square grows by two pixels a side with every click."""
+
+    def decode_prompts(self, embedding, prompts, *, previous=None, multimask=None):
+        self.half_px = 2 * max(1, len(prompts.points_yx))
+        return super().decode_prompts(embedding, replace(prompts, points_yx=prompts.points_yx[:1],
+            positive=prompts.positive[:1]), previous=previous)  # fmt: skip
+
+
+def test_clicks_are_counted_to_the_iou_wanted_and_no_further(sample):
+    labels = np.zeros((80, 100), np.uint8)
+    labels[20:61, 30:71] = 1  # 41 x 41: the square is as large after ten clicks
+    Image.fromarray(labels).save(sample.labels_path)
+    settings = PromptSettings(clicks=(1, 3))
+    scores = list(evaluate_prompts(Slow(2), [sample], settings))
+    found = prompt_metrics(scores, settings)
+    ious = [((4 * n + 1) / 41) ** 2 for n in range(1, 11)]
+    assert scores[0].objects[0].iou_at_clicks == pytest.approx(ious)
+    assert found["noc_80"] == next(n for n, iou in enumerate(ious, 1) if iou >= 0.8)
+    assert found["noc_90"] == 10
+    assert (found["noc_80_failed"], found["noc_90_failed"]) == (0, 0)
+    capped = PromptSettings(clicks=(1,), most_clicks=4)
+    found = prompt_metrics(list(evaluate_prompts(Slow(2), [sample], capped)), capped)
+    assert (found["noc_90"], found["noc_90_failed"]) == (4, 1)
+
+
+def test_noisy_boxes_are_off_by_what_is_said_and_the_same_again(sample):
+    settings = PromptSettings(clicks=(1,), most_clicks=1)
+    one, again = (list(evaluate_prompts(Square(3), [sample], settings)) for _ in range(2))
+    assert [o.iou_noisy_box for o in one[0].objects] == [o.iou_noisy_box for o in again[0].objects]
+    for o in one[0].objects:
+        assert 0.6**2 / 1.2**2 < o.iou_noisy_box < 1
+    other = settings.model_copy(update={"seed": 1})
+    third = list(evaluate_prompts(Square(3), [sample], other))
+    assert third[0].objects[0].iou_noisy_box != one[0].objects[0].iou_noisy_box
+    exact = settings.model_copy(update={"box_noise": 0.0})
+    assert prompt_metrics(list(evaluate_prompts(Square(3), [sample], exact)))["iou_noisy_box"] == 1
+
+
+def test_boxes_stay_inside_the_image(rng):
+    boxes = [noisy_box((0, 90, 4, 100), (80, 100), 0.9, (0, "i", k)) for k in range(200)]
+    for y0, x0, y1, x1 in boxes:
+        assert 0 <= y0 < y1 <= 80
+        assert 0 <= x0 < x1 <= 100
+    sides = np.array(
+        [
+            y1 - y0
+            for y0, _, y1, _ in (
+                noisy_box((20, 20, 60, 60), (80, 100), 0.2, (0, "i", k)) for k in range(200)
+            )
+        ]
+    )
+    assert 0.79 * 40 < sides.min() < 0.85 * 40 < 1.15 * 40 < sides.max() < 1.21 * 40
+
+
+def test_scribbles_run_along_an_object():
+    mask = np.zeros((60, 90), bool)
+    mask[10:21, 10:80] = True
+    path = scribble_path(mask)
+    assert np.hypot(*np.diff(path, axis=0).T).max() < 1.5  # without gaps
+    assert mask[tuple(path.astype(int).T)].all()
+    assert np.ptp(path[:, 1]) > 50
+    assert len(scribble_points(path)) > 4
+    dot = np.zeros((20, 20), bool)
+    dot[7, 9] = True
+    assert scribble_path(dot).tolist() == [[7, 9]]
+    mask[40:43, 5:8] = True  # a small piece elsewhere
+    assert scribble_path(mask)[:, 0].max() < 25
+
+
+def test_scores_survive_as_lines_of_json(sample):
+    scores = list(evaluate_prompts(Square(10), [sample]))
+    again = [ImageScore.of_values(json.loads(json.dumps(s.to_values()))) for s in scores]
+    assert again == scores

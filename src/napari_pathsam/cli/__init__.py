@@ -9,10 +9,12 @@ from typing import Annotated
 
 import typer
 
+from napari_pathsam.cli.compare import compare
 from napari_pathsam.cli.console import failing_readably
 from napari_pathsam.cli.data import datasets_app
 from napari_pathsam.cli.demo import demo
 from napari_pathsam.cli.evaluate import evaluate
+from napari_pathsam.cli.export import export
 from napari_pathsam.cli.models import models_app
 from napari_pathsam.cli.prompt import prompt
 from napari_pathsam.cli.segment import segment
@@ -32,7 +34,9 @@ app.command()(demo)
 app.command()(prompt)
 app.command()(segment)
 app.command()(evaluate)
+app.command()(compare)
 app.command()(tables)
+app.command()(export)
 app.command()(train)
 app.add_typer(models_app, name="models")
 app.add_typer(datasets_app, name="datasets")
@@ -56,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; leaves with status 0, 1 (the work failed) or 2 (wrongly called)."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     with failing_readably():
-        app(args=_one_option_each(given), prog_name="pathsam")
+        app(args=_one_option_each(given), prog_name="pathsam", obj=given)
 
 
 def _one_option_each(arguments: Sequence[str]) -> list[str]:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_pathsam.cli.console import (
-    OUT,
-    DeviceOption,
-    MppOption,
-    progress,
-    use_own_cores,
-)
+from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, use_own_cores
+from napari_pathsam.cli.evaluate_data import ids_are_classes, labelled_images
 
 if TYPE_CHECKING:
-    from napari_pathsam.core.classes import ClassTable
-    from napari_pathsam.datasets import LabelKind, Sample
+    from napari_pathsam.datasets import LabelKind
     from napari_pathsam.evaluation.evaluate import Settings
-    from napari_pathsam.models.pathsam import PathSam
-    from napari_pathsam.models.sam2 import Sam2
 
 
 class Task(StrEnum):
@@ -42,6 +33,7 @@ class Kind(StrEnum):
 
 
 def evaluate(
+    context: typer.Context,
     dataset: Annotated[
         str | None, typer.Option("--dataset", help="A name of `pathsam datasets list`.")
     ] = None,
@@ -139,9 +131,37 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Only the first N images.")
     ] = None,
+    as_published: Annotated[
+        bool,
+        typer.Option("--as-published", help="Score objects as the DTU report did, too."),
+    ] = False,
+    most_clicks: Annotated[
+        int,
+        typer.Option("--most-clicks", min=1, help="Prompts: clicks are counted up to this many."),
+    ] = 20,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of noisy boxes and of the bootstrap.")
+    ] = 0,
     json: Annotated[
         Path | None, typer.Option("--json", help="Write what was measured to this file.")
     ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write every image's figures to this file.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="A folder for the run: each image as it is finished, report.html, plots, "
+            "pictures of the worst images. `pathsam compare` takes two of them.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out that was stopped.")
+    ] = False,
+    gallery: Annotated[
+        int, typer.Option("--gallery", min=0, help="Pictures in the report, the worst first.")
+    ] = 12,
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a model on a data set or a folder of labelled images."""
@@ -151,37 +171,29 @@ def evaluate(
         evaluate_run(run, model, device=device, json=json)
         return
     model = model or "pathsam-nano"
-    pairs = _pairs(mapping or [])
+    pairs = pairs_of(mapping or [])
     kind: LabelKind | None = None if label_kind is None else label_kind.value
-    named: ClassTable | None = None
-    if dataset is not None and root is not None and images is None and labels is None:
-        if classes is not None:
-            raise typer.BadParameter("a data set knows its classes.", param_hint="--classes")
-        data, samples, named = _published(dataset, root, split, target)
-    elif images is not None and labels is not None and dataset is None and root is None:
-        for given, option in ((split not in (None, "all"), "--split"), (target, "--target")):
-            if given:
-                raise typer.BadParameter("a folder of images has none.", param_hint=option)
-        named = None if classes is None else _class_table(classes)
-        data, samples = _folders(images, labels, kind)
-    else:
-        raise typer.BadParameter(
-            "give either --dataset and --root, or --images and --labels.",
-            param_hint="--dataset / --images",
-        )
+    data, samples, named = labelled_images(
+        dataset, root, split, target, images, labels, classes, kind
+    )
+    if resume and out is None:
+        raise typer.BadParameter("--out names the run's folder.", param_hint="--resume")
+    from napari_pathsam.cli.evaluate_run import card_of, given_command, measure, write_folder
     from napari_pathsam.cli.evaluate_tables import TABLES
     from napari_pathsam.datasets.base import overriding
     from napari_pathsam.evaluation.classes import ClassSettings
-    from napari_pathsam.evaluation.evaluate import report_of, scoring
+    from napari_pathsam.evaluation.evaluate import headlines_of, report_of
     from napari_pathsam.evaluation.everything import EverythingScoring
+    from napari_pathsam.evaluation.html_report import images_csv, write_text
     from napari_pathsam.evaluation.prompting import PromptSettings
+    from napari_pathsam.evaluation.runs import Run
     from napari_pathsam.models.catalogue import load_model
-    from napari_pathsam.models.pathsam import PathSam
+    from napari_pathsam.models.class_model import ClassModel
 
     samples = overriding(samples[:limit], mpp=mpp, label_kind=kind)
     use_own_cores()
-    loaded: Sam2 | PathSam = load_model(model, device)
-    task = task or (Task.classes if isinstance(loaded, PathSam) else Task.prompts)
+    loaded = load_model(model, device)
+    task = task or (Task.classes if isinstance(loaded, ClassModel) else Task.prompts)
     settings: Settings
     if task is Task.classes:
         settings = ClassSettings(
@@ -194,26 +206,35 @@ def evaluate(
             fill_holes_px=holes,
             split=split_objects,
             sharpen=sharpen,
+            as_published=as_published,
         )
-        if kind is None and images is not None and isinstance(loaded, PathSam):
-            samples = _ids_are_classes(samples, named or loaded.classes)
+        if kind is None and images is not None and isinstance(loaded, ClassModel):
+            samples = ids_are_classes(samples, named or loaded.classes)
     elif task is Task.prompts:
-        settings = PromptSettings(at_mpp=at_mpp, largest_share=largest_share)
+        settings = PromptSettings(
+            at_mpp=at_mpp, largest_share=largest_share, most_clicks=most_clicks, seed=seed
+        )
     else:
         settings = EverythingScoring(at_mpp=at_mpp, largest_share=largest_share)
-    scores = []
-    with progress(f"{model} on {data['dataset']}", len(samples)) as bar:
-        for score in scoring(loaded, samples, settings, classes=named):
-            scores.append(score)
-            bar.update(bar.task_ids[0], completed=score.done)
-    told = {"mpp": mpp} | ({"target": target} if target else {})
-    report = report_of(loaded, samples, settings, scores, name=model, data=data, **told)
+    told: dict[str, Any] = {"mpp": mpp} | ({"target": target} if target else {})
+    card = card_of(loaded, model, samples, settings, data, told)
+    run_folder = None if out is None else Run.begin(out, card, resume=resume)
+    scores = measure(loaded, samples, settings, classes=named,
+                     what=f"{model} on {data['dataset']}", run=run_folder)  # fmt: skip
+    told |= {"weights_sha256": card.weights_sha256, "command": given_command(context)}
+    report = report_of(loaded, samples, settings, scores, name=model, data=data, seed=seed, **told)
     if json is not None:
         report.write(json)
+    if csv is not None:
+        write_text(csv, images_csv(scores, headlines_of(settings, scores)))
     OUT.print(TABLES[report.task](report))
+    if out is not None:
+        write_folder(out, report, loaded, samples, scores, settings, classes=named, shown=gallery)
+        OUT.print(f"Report: {out / 'report.html'}")
 
 
-def _pairs(mapping: list[str]) -> dict[str, str]:
+def pairs_of(mapping: list[str]) -> dict[str, str]:
+    """``A=B`` as ``{A: B}``; BadParameter for anything else."""
     pairs = {}
     for text in mapping:
         ours, sign, theirs = (part.strip() for part in text.partition("="))
@@ -221,44 +242,3 @@ def _pairs(mapping: list[str]) -> dict[str, str]:
             raise typer.BadParameter(f"{text!r} is not of the form A=B.", param_hint="--map")
         pairs[ours] = theirs
     return pairs
-
-
-def _published(
-    name: str, root: Path, split: str | None, target: str | None
-) -> tuple[dict[str, str], list[Sample], ClassTable]:
-    """What a report says of a data set, its samples, and what their labels mean."""
-    from napari_pathsam.core.classes import ClassTable
-    from napari_pathsam.datasets import dataset
-
-    found = dataset(name, target)
-    samples = found.samples(root, split)
-    said = {"dataset": found.name, "split": split or found.default_split}
-    return said, samples, ClassTable.of(*found.classes)
-
-
-def _folders(
-    images: Path, labels: Path, kind: LabelKind | None
-) -> tuple[dict[str, str], list[Sample]]:
-    from napari_pathsam.datasets import folder_samples
-
-    return {"dataset": images.name, "split": "all"}, folder_samples(images, labels, label_kind=kind)
-
-
-def _class_table(path: Path) -> ClassTable:
-    from napari_pathsam.core.classes import ClassTable
-    from napari_pathsam.core.errors import BadFileError
-
-    try:
-        table = ClassTable.from_csv(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, BadFileError) as error:
-        raise BadFileError(f"{path}: {error}") from error
-    if not table.classes:
-        raise BadFileError(f"{path} lists no class; a CSV with the columns id,name is wanted.")
-    return table
-
-
-def _ids_are_classes(samples: list[Sample], classes: ClassTable) -> list[Sample]:
-    """Where there are several classes, the ids of a folder's labels are taken for classes."""
-    if len(classes) < 2:
-        return samples
-    return [replace(sample, label_kind="classes") for sample in samples]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,12 @@ from rich.table import Table
 
 from napari_pathsam.evaluation.report import Report
 
+PROMPTS = {
+    "iou_box": "box",
+    "iou_noisy_box": "noisy box",
+    "iou_scribble": "scribble",
+    "iou_ellipse": "ellipse in the box (baseline)",
+}
 FIGURES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall"}
 
 
@@ -18,12 +25,14 @@ def class_table(report: Report) -> Table:
     table = _empty(report, "pooled over images")
     for heading in FIGURES.values():
         table.add_column(heading, justify="right")
-    table.add_row("foreground", *(f"{metrics[k]:.3f}" for k in FIGURES))
+    table.add_row("foreground", *(_sure(report, k, metrics[k]) for k in FIGURES))
     per_class = metrics["per_class"]
     for name, values in per_class.items() if len(per_class) > 1 else ():
-        table.add_row(name, *(f"{values[k]:.3f}" for k in FIGURES))
+        table.add_row(name, *(_sure(report, f"{name}: {k}", values[k]) for k in FIGURES))
     if len(per_class) > 1:
-        table.add_row("mean of classes", *(f"{metrics[f'mean_{k}']:.3f}" for k in ("dice", "iou")))
+        for row, kind in (("mean of classes", "mean"), ("classes together", "micro")):
+            keys = [f"{kind}_{k}" for k in FIGURES]
+            table.add_row(row, *(_sure(report, k, metrics[k]) for k in keys))
     table.caption = "\n".join(_remarks(report))
     return table
 
@@ -34,14 +43,20 @@ def prompt_table(report: Report) -> Table:
     table = _empty(report, "mean over objects")
     table.add_column("IoU", justify="right")
     for n, value in metrics["iou_at_clicks"].items():
-        table.add_row(f"{n} click{'s' if n != '1' else ''}", f"{value:.3f}")
-    table.add_row("box", f"{metrics['iou_box']:.3f}")
-    table.add_row("ellipse in the box (baseline)", f"{metrics['iou_ellipse']:.3f}")
+        table.add_row(f"{n} click{'s' if n != '1' else ''}", _sure(report, f"iou_at_{n}", value))
+    for key, row in PROMPTS.items():
+        table.add_row(row, _sure(report, key, metrics[key]))
+    clicks = ", ".join(
+        f"{metrics[f'noc_{goal}']:.1f} clicks to an IoU of 0.{goal} "
+        f"({metrics[f'noc_{goal}_failed']:.0%} of the objects never)"
+        for goal in (80, 90)
+    )
     table.caption = (
+        f"{clicks}, of at most {report.settings['most_clicks']}\n"
         f"{metrics['n_objects']} objects in {report.n_images} images, {metrics['n_too_small']} "
         f"under {report.settings['smallest_px']} px left out; "
         f"{metrics['ms_per_click']:.0f} ms a click, {metrics['ms_to_encode']:.0f} ms to encode"
-        f"{_dropped(report)}"
+        f"{_dropped(report)}\n" + "\n".join(_of_intervals(report))
     )
     return table
 
@@ -51,15 +66,33 @@ def everything_table(report: Report) -> Table:
     metrics = report.metrics
     table = _empty(report, "segment everything")
     table.add_column("", justify="right")
-    table.add_row("IoU of each object's best mask", f"{metrics['best_iou']:.3f}")
-    table.add_row("objects with a mask of IoU ≥ 0.5", f"{metrics['share_found']:.3f}")
-    table.add_row("all masks as foreground, Dice", f"{metrics['foreground_dice']:.3f}")
+    for key, row in (
+        ("best_iou", "IoU of each object's best mask"),
+        ("share_found", "objects with a mask of IoU ≥ 0.5"),
+        ("foreground_dice", "all masks as foreground, Dice"),
+    ):
+        table.add_row(row, _sure(report, key, metrics[key]))
     table.caption = (
         f"{metrics['n_found']} masks for {metrics['n_objects']} objects in {report.n_images} "
         f"images, {metrics['n_too_small']} under {report.settings['smallest_px']} px left out; "
         f"{metrics['seconds_per_image']:.1f} s an image{_dropped(report)}"
     )
     return table
+
+
+def _sure(report: Report, name: str, value: float) -> str:
+    """A figure and its interval, where there is one."""
+    low, high = report.metrics["intervals"]["figures"].get(name, (math.nan, math.nan))
+    bounds = "" if math.isnan(low) else f" {low:.3f}–{high:.3f}"
+    return f"{value:.3f}[dim]{bounds}[/dim]" if bounds else f"{value:.3f}"
+
+
+def _of_intervals(report: Report) -> list[str]:
+    told = report.metrics["intervals"]
+    if told["groups"] < 2:
+        return ["One patient, slide or case only: there are no intervals."]
+    few = "" if told["groups"] >= 10 else "; few, so they are rough"
+    return [f"{told['level']:.0%} intervals: {told['groups']} patients, slides or cases{few}"]
 
 
 def _dropped(report: Report) -> str:
@@ -70,7 +103,7 @@ def _dropped(report: Report) -> str:
 
 def _empty(report: Report, first: str) -> Table:
     table = Table(title=f"{report.model} on {report.dataset}, {report.split}", title_justify="left")
-    table.add_column(first)
+    table.add_column(first, no_wrap=True)
     table.caption_justify = "left"
     return table
 
@@ -92,6 +125,15 @@ def _remarks(report: Report) -> list[str]:
         tiles = metrics["tiles"]
         recall = ", ".join(f"{name} {value:.2f}" for name, value in tiles["recall"].items())
         remarks.append(f"{tiles['n']} tiles, accuracy {tiles['accuracy']:.3f}; right of {recall}")
+    if "pq" in metrics:
+        remarks.append(
+            f"PQ {metrics['pq']:.3f} (SQ {metrics['sq']:.3f}, RQ {metrics['rq']:.3f}), AJI "
+            f"{metrics['aji']:.3f}, mSA {metrics['msa']:.3f}; {metrics['count_error']:.1f} objects "
+            "too many or too few an image"
+        )
+    if "ece" in metrics:
+        remarks.append(f"expected calibration error: {metrics['ece']:.3f}")
+    remarks += _of_intervals(report)
     seconds = metrics["seconds_per_image"]
     remarks.append(f"{report.n_images} images, {1000 * seconds:.0f} ms each (median)")
     return remarks + _pixel_sizes(metrics["pixel_size"])

@@ -106,7 +106,7 @@ class Resampling:
             return float("nan"), float("nan")
         tail = (1 - self.level) / 2
         # One of the values itself: between a number and infinity there is none to interpolate.
-        low, high = np.quantile(known, [tail, 1 - tail], method="closest_observation")
+        low, high = np.quantile(known, [tail, 1 - tail], method="nearest")
         return float(low), float(high)
 
 

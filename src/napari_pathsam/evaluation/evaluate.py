@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari_pathsam.core.errors import UnavailableError
-from napari_pathsam.evaluation.class_figures import class_metrics
+from napari_pathsam.evaluation.class_figures import class_headlines, class_metrics
 from napari_pathsam.evaluation.class_scores import ClassScore
 from napari_pathsam.evaluation.classes import ClassSettings, evaluate_classes
 from napari_pathsam.evaluation.everything import (
     EverythingScore,
     EverythingScoring,
     evaluate_everything,
+    everything_headlines,
     everything_metrics,
 )
+from napari_pathsam.evaluation.gallery import (
+    SHOWN,
+    GalleryPicture,
+    class_gallery,
+    prompt_gallery,
+)
+from napari_pathsam.evaluation.headlines import Headline
 from napari_pathsam.evaluation.prompting import (
     ImageScore,
     PromptSettings,
     evaluate_prompts,
+    prompt_headlines,
     prompt_metrics,
 )
 from napari_pathsam.evaluation.report import Report
@@ -105,11 +114,13 @@ def report_of(
     *,
     name: str,
     data: dict[str, str],
+    seed: int = 0,
     **told: Any,
 ) -> Report:
     """The figures of all of :func:`scoring`'s scores, with what they were made with.
 
-    ``data`` names the data set and the split; ``told`` joins the settings.
+    ``data`` names the data set and the split, ``seed`` is the bootstrap's; ``told`` joins the
+    settings.
     """
     task, figures = _TASKS[type(settings)]
     kinds = sorted({s.label_kind for s in samples})
@@ -119,13 +130,59 @@ def report_of(
         **data,
         task=task,
         n_images=len(samples),
-        metrics=figures(scores, settings),
-        settings=settings.model_dump() | made_with | told,
+        metrics=figures(scores, settings, seed),
+        settings=settings.model_dump(mode="json") | made_with | {"seed": seed} | told,
     )
 
 
-_TASKS: dict[type, tuple[str, Callable[[Sequence[Any], Any], dict[str, Any]]]] = {
-    ClassSettings: ("classes", lambda scores, _: class_metrics(scores)),
-    PromptSettings: ("prompts", prompt_metrics),
-    EverythingScoring: ("everything", lambda scores, _: everything_metrics(scores)),
-}
+def headlines_of(settings: Settings, scores: Sequence[Any]) -> dict[str, Headline]:
+    """The figures of scores by name, each with its counts by image."""
+    if isinstance(settings, ClassSettings):
+        return class_headlines(scores)
+    if isinstance(settings, PromptSettings):
+        return prompt_headlines(scores, settings)
+    return everything_headlines(scores)
+
+
+def task_of(settings: Settings) -> str:
+    """What is asked by these settings."""
+    return _TASKS[type(settings)][0]
+
+
+def gallery_of(
+    model: ClassModel | Sam2,
+    samples: Sequence[Sample],
+    scores: Sequence[Any],
+    headlines: Mapping[str, Headline],
+    settings: Settings,
+    *,
+    classes: ClassTable | None = None,
+    shown: int = SHOWN,
+) -> Iterator[GalleryPicture]:
+    """Pictures of the worst images, the model asked once more; none of "segment everything"."""
+    if isinstance(settings, ClassSettings) and isinstance(model, ClassModel):
+        yield from class_gallery(
+            model, samples, scores, headlines, settings, classes=classes, shown=shown
+        )
+    elif isinstance(settings, PromptSettings) and not isinstance(model, TaskModel):
+        promptable = model.base if isinstance(model, PathSam) else model
+        yield from prompt_gallery(promptable, samples, scores, headlines, settings, shown=shown)
+
+
+def settings_of(task: str, values: dict[str, Any]) -> Settings:
+    """The settings a report of this task was made with; what else it says is passed over."""
+    kind = next(kind for kind, (name, _) in _TASKS.items() if name == task)
+    return kind.model_validate({k: v for k, v in values.items() if k in kind.model_fields})
+
+
+_TASKS: dict[
+    type[Settings], tuple[str, Callable[[Sequence[Any], Any, int], dict[str, Any]]]
+] = {
+    ClassSettings: ("classes", lambda scores, _, seed: class_metrics(scores, seed=seed)),
+    PromptSettings: (
+        "prompts", lambda scores, settings, seed: prompt_metrics(scores, settings, seed=seed)
+    ),
+    EverythingScoring: (
+        "everything", lambda scores, _, seed: everything_metrics(scores, seed=seed)
+    ),
+}  # fmt: skip

@@ -8,8 +8,9 @@ all objects as well. Pixels are counted over the data set, and divided once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from pydantic import Field
 
 from napari_pathsam.core.prompts import SMALLEST_OBJECT_PX
 from napari_pathsam.datasets.base import Sample
-from napari_pathsam.evaluation.prompting import objects_of
+from napari_pathsam.evaluation.headlines import Headline, intervals, mean_headline
+from napari_pathsam.evaluation.prompting import OVER_OBJECTS, objects_of
 from napari_pathsam.inference.everything import (
     EverythingSettings,
     FoundObject,
@@ -54,6 +56,15 @@ class EverythingScore:
     pixels_found: int
     pixels_labelled: int
     seconds: float
+
+    def to_values(self) -> dict[str, Any]:
+        """Plain values for a line of JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of_values(cls, values: dict[str, Any]) -> EverythingScore:
+        """Back from :meth:`to_values`; KeyError, TypeError or ValueError for anything else."""
+        return cls(**(values | {"best_iou": tuple(values["best_iou"])}))
 
 
 def evaluate_everything(
@@ -105,17 +116,34 @@ def best_ious(
     return tuple(float(best[i]) for i in wanted)
 
 
-def everything_metrics(scores: Sequence[EverythingScore]) -> dict[str, Any]:
+def everything_metrics(scores: Sequence[EverythingScore], *, seed: int = 0) -> dict[str, Any]:
     """The figures of a report; NaN where there was nothing to measure."""
-    ious = [iou for score in scores for iou in score.best_iou]
-    both = sum(score.pixels_both for score in scores)
-    pixels = sum(score.pixels_found + score.pixels_labelled for score in scores)
-    return {
-        "best_iou": float(np.mean(ious)) if ious else float("nan"),
-        "share_found": float(np.mean([iou >= 0.5 for iou in ious])) if ious else float("nan"),
-        "foreground_dice": 2 * both / pixels if pixels else float("nan"),
-        "n_objects": len(ious),
+    headlines = everything_headlines(scores)
+    return {name: h.value for name, h in headlines.items()} | {
+        "n_objects": sum(len(score.best_iou) for score in scores),
         "n_too_small": sum(score.n_too_small for score in scores),
         "n_found": sum(score.n_found for score in scores),
         "seconds_per_image": float(np.median([s.seconds for s in scores])) if scores else 0.0,
+        "intervals": intervals(headlines, [s.group for s in scores], seed=seed),
+    }
+
+
+def everything_headlines(scores: Sequence[EverythingScore]) -> dict[str, Headline]:
+    """Every figure by name."""
+    pixels = [(2 * s.pixels_both, s.pixels_found + s.pixels_labelled) for s in scores]
+    return {
+        "best_iou": mean_headline(
+            "IoU of each object's best mask", OVER_OBJECTS, [s.best_iou for s in scores]
+        ),
+        "share_found": mean_headline(
+            "objects with a mask of IoU ≥ 0.5",
+            OVER_OBJECTS,
+            [[float(iou >= 0.5) for iou in s.best_iou] for s in scores],
+        ),
+        "foreground_dice": Headline(
+            "all masks as foreground, Dice",
+            "pixels pooled over the data set",
+            np.array(pixels, float).reshape(-1, 2),
+            lambda c: float(c[0] / c[1]) if c[1] else math.nan,
+        ),
     }

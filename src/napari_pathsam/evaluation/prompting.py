@@ -2,12 +2,16 @@
 
 Objects are instance ids, or 8-connected components where labels are binary or classes. Those
 under 50 pixels are left out and counted. Figures are means over objects, not over images.
+
+The number of clicks (NoC) to an IoU is that of Sofiiuk et al., ICIP 2022, and others: an object
+that never gets there counts as the most clicks that were made, and is counted as failed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +22,37 @@ from scipy import ndimage
 
 from napari_pathsam.core.prompts import (
     SMALLEST_OBJECT_PX,
+    Prompts,
     ellipse_in_box,
     iter_objects,
+    scribble_points,
     tight_box,
 )
 from napari_pathsam.datasets.base import LabelKind, Sample
+from napari_pathsam.evaluation.headlines import Headline, intervals, mean_headline
+from napari_pathsam.evaluation.simulated_prompts import noisy_box, scribble_path
 from napari_pathsam.inference.segment import encode_at
-from napari_pathsam.inference.simulation import Interaction, annotate, mask_iou
+from napari_pathsam.inference.simulation import clicking, mask_iou, small_enough
 
 if TYPE_CHECKING:
+    from napari_pathsam.models.embedding import ImageEmbedding
     from napari_pathsam.models.promptable import Promptable
+
+GOALS = (0.80, 0.90)
+"""IoU to which clicks are counted."""
+OVER_OBJECTS = "mean over objects"
 
 
 class PromptSettings(BaseModel):
     """How the simulated annotator works.
 
-    ``clicks`` are the numbers of clicks after which the IoU is reported. ``at_mpp`` resamples
-    every image to this pixel size before it is encoded; masks are compared at the labels' size.
+    ``clicks`` are the numbers of clicks after which the IoU is reported; further clicks, up to
+    ``most_clicks`` in all, are made until the last of :data:`GOALS` is reached. ``at_mpp``
+    resamples every image to this pixel size before it is encoded; masks are compared at the
+    labels' size.
     Answers that cover more than ``largest_share`` of the image are dropped: 0.5 is the
-    post-processing of the SAM-Path and Path-SAM2 papers, None keeps all.
+    post-processing of the SAM-Path and Path-SAM2 papers, None keeps all. ``box_noise`` and
+    ``seed`` are those of :func:`~napari_pathsam.evaluation.simulated_prompts.noisy_box`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,20 +61,58 @@ class PromptSettings(BaseModel):
     smallest_px: int = Field(SMALLEST_OBJECT_PX, ge=1)
     at_mpp: float | None = Field(None, gt=0)
     largest_share: float | None = Field(None, gt=0, le=1)
+    most_clicks: int = Field(20, ge=1)
+    box_noise: float = Field(0.2, ge=0, lt=1)
+    seed: int = Field(0, ge=0)
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """How one object went.
+
+    ``iou_at_clicks[n - 1]`` is the IoU after ``n`` clicks, as far as clicks were made;
+    ``seconds`` are those of each click's decode, mask at image resolution included.
+    """
+
+    area_px: int
+    iou_at_clicks: tuple[float, ...]
+    iou_box: float
+    iou_noisy_box: float
+    iou_scribble: float
+    iou_ellipse: float
+    seconds: tuple[float, ...]
+
+    def iou_after(self, clicks: int) -> float:
+        """When nothing was wrong any more, further clicks keep the score."""
+        return self.iou_at_clicks[min(clicks, len(self.iou_at_clicks)) - 1]
+
+    def clicks_to(self, iou: float) -> int | None:
+        """The number of clicks after which the IoU was this for the first time; None: never."""
+        return next((n for n, v in enumerate(self.iou_at_clicks, start=1) if v >= iou), None)
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One image's objects, one entry each; ``done`` of ``total`` images are finished."""
+    """One image's objects; ``done`` of ``total`` images are finished."""
 
     name: str
     group: str
     done: int
     total: int
     n_too_small: int
-    interactions: tuple[Interaction, ...]
-    iou_ellipse: tuple[float, ...]
+    objects: tuple[ObjectScore, ...]
     encode_seconds: float
+
+    def to_values(self) -> dict[str, Any]:
+        """Plain values for a line of JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of_values(cls, values: dict[str, Any]) -> ImageScore:
+        """Back from :meth:`to_values`; KeyError, TypeError or ValueError for anything else."""
+        lists = ("iou_at_clicks", "seconds")
+        objects = (ObjectScore(**(o | {k: tuple(o[k]) for k in lists})) for o in values["objects"])
+        return cls(**(values | {"objects": tuple(objects)}))
 
 
 def evaluate_prompts(
@@ -82,28 +136,54 @@ def evaluate_prompts(
             model, image, mpp=sample.mpp, at_mpp=settings.at_mpp, name=sample.name
         )
         encode_seconds = perf_counter() - started
-        interactions, ellipses = [], []
-        for _, target in iter_objects(objects, smallest_px=settings.smallest_px):
-            interactions.append(
-                annotate(
-                    model,
-                    embedding,
-                    target,
-                    clicks=max(settings.clicks),
-                    largest_share=settings.largest_share,
-                )
-            )
-            ellipses.append(mask_iou(ellipse_in_box(tight_box(target), target.shape), target))
+        found = [
+            _asked(model, embedding, target, settings, (sample.name, index))
+            for index, target in iter_objects(objects, smallest_px=settings.smallest_px)
+        ]
         yield ImageScore(
             name=sample.name,
             group=sample.group,
             done=done,
             total=len(samples),
-            n_too_small=int(np.count_nonzero(np.unique(objects))) - len(interactions),
-            interactions=tuple(interactions),
-            iou_ellipse=tuple(ellipses),
+            n_too_small=int(np.count_nonzero(np.unique(objects))) - len(found),
+            objects=tuple(found),
             encode_seconds=encode_seconds,
         )
+
+
+def _asked(
+    model: Promptable,
+    embedding: ImageEmbedding,
+    target: NDArray[np.bool_],
+    settings: PromptSettings,
+    which: tuple[str, int],
+) -> ObjectScore:
+    """One object, clicked at, boxed tightly and loosely, and scribbled on, each time afresh."""
+
+    def iou_of(prompts: Prompts) -> float:
+        answer = model.decode_prompts(embedding, prompts)
+        return mask_iou(small_enough(answer, settings.largest_share)[1], target)
+
+    reported, most = max(settings.clicks), max(*settings.clicks, settings.most_clicks)
+    ious, seconds = [], []
+    share = settings.largest_share
+    for turn in clicking(model, embedding, target, clicks=most, largest_share=share):
+        ious.append(mask_iou(turn.mask, target))
+        seconds.append(turn.seconds)
+        if len(ious) >= reported and max(ious) >= GOALS[-1]:
+            break
+    box = tight_box(target)
+    noisy = noisy_box(box, target.shape, settings.box_noise, (settings.seed, *which))
+    line = scribble_points(scribble_path(target))
+    return ObjectScore(
+        area_px=int(np.count_nonzero(target)),
+        iou_at_clicks=tuple(ious),
+        iou_box=iou_of(Prompts(box=box)),
+        iou_noisy_box=iou_of(Prompts(box=noisy)),
+        iou_scribble=iou_of(Prompts(points_yx=line, positive=(True,) * len(line))),
+        iou_ellipse=mask_iou(ellipse_in_box(box, target.shape), target),
+        seconds=tuple(seconds),
+    )
 
 
 def objects_of(labels: NDArray, kind: LabelKind) -> NDArray[np.int32]:
@@ -118,29 +198,72 @@ def objects_of(labels: NDArray, kind: LabelKind) -> NDArray[np.int32]:
 
 
 def prompt_metrics(
-    scores: Sequence[ImageScore], settings: PromptSettings | None = None
+    scores: Sequence[ImageScore], settings: PromptSettings | None = None, *, seed: int = 0
 ) -> dict[str, Any]:
     """The figures of a report: means over the objects of all images, medians of times.
 
-    NaN where there was no object to measure.
+    NaN where there was no object to measure. ``noc_80_failed`` is the share of objects that never
+    came to an IoU of 0.80.
     """
-    clicks = (settings or PromptSettings()).clicks
-    objects = [i for score in scores for i in score.interactions]
-    seconds = [s for i in objects for s in i.seconds]
+    settings = settings or PromptSettings()
+    headlines = prompt_headlines(scores, settings)
+    objects = [o for score in scores for o in score.objects]
+    values = {name: h.value for name, h in headlines.items() if not name.startswith("iou_at_")}
     return {
-        "iou_at_clicks": {str(n): _mean([i.iou_at_clicks[n - 1] for i in objects]) for n in clicks},
-        "iou_box": _mean([i.iou_box for i in objects]),
-        "iou_ellipse": _mean([e for score in scores for e in score.iou_ellipse]),
+        "averaging": OVER_OBJECTS,
+        "iou_at_clicks": {str(n): headlines[f"iou_at_{n}"].value for n in settings.clicks},
+        **values,
+        **{f"{_noc(goal)}_failed": _failed(objects, goal) for goal in GOALS},
         "n_objects": len(objects),
         "n_too_small": sum(score.n_too_small for score in scores),
-        "ms_per_click": _median_ms(seconds),
+        "ms_per_click": _median_ms([s for o in objects for s in o.seconds]),
         "ms_to_encode": _median_ms([score.encode_seconds for score in scores]),
+        "intervals": intervals(headlines, [s.group for s in scores], seed=seed),
     }
 
 
+def prompt_headlines(
+    scores: Sequence[ImageScore], settings: PromptSettings | None = None
+) -> dict[str, Headline]:
+    """Every figure by name: ``iou_at_1`` …, ``iou_box`` …, ``noc_80``, ``noc_90``."""
+    settings = settings or PromptSettings()
+    most = max(*settings.clicks, settings.most_clicks)
+    images = [score.objects for score in scores]
+    found = {
+        f"iou_at_{n}": mean_headline(
+            f"IoU after {n} click{'s' if n > 1 else ''}",
+            OVER_OBJECTS,
+            [[o.iou_after(n) for o in objects] for objects in images],
+        )
+        for n in settings.clicks
+    }
+    for key, title in (
+        ("iou_box", "IoU with a box"),
+        ("iou_noisy_box", f"IoU with a box that is up to {settings.box_noise:.0%} off"),
+        ("iou_scribble", "IoU with a scribble"),
+        ("iou_ellipse", "IoU of the ellipse in the box (baseline)"),
+    ):
+        values = [[getattr(o, key) for o in objects] for objects in images]
+        found[key] = mean_headline(title, OVER_OBJECTS, values)
+    for goal in GOALS:
+        found[_noc(goal)] = mean_headline(
+            f"clicks to an IoU of {goal:.2f} (at most {most})",
+            OVER_OBJECTS,
+            [[o.clicks_to(goal) or most for o in objects] for objects in images],
+            larger_is_better=False,
+        )
+    return found
+
+
+def _noc(goal: float) -> str:
+    return f"noc_{round(100 * goal)}"
+
+
+def _failed(objects: Sequence[ObjectScore], goal: float) -> float:
+    return (
+        float(np.mean([o.clicks_to(goal) is None for o in objects])) if objects else math.nan
+    )  # fmt: skip
+
+
 def _median_ms(seconds: Sequence[float]) -> float:
-    return 1000 * float(np.median(seconds)) if seconds else float("nan")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
+    return 1000 * float(np.median(seconds)) if seconds else math.nan

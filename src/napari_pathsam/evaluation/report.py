@@ -44,13 +44,18 @@ class Report(BaseModel):
 
     def to_json(self) -> str:
         """Strict JSON: what could not be measured is null, not NaN."""
-        return json.dumps(_finite(self.model_dump()), indent=2, ensure_ascii=False) + "\n"
+        return strict_json(self.model_dump())
 
     def write(self, path: Path) -> None:
         """Write the JSON file whole, or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(self.to_json(), encoding="utf-8")
+
+
+def strict_json(values: Mapping[str, Any]) -> str:
+    """JSON that any reader takes: what is not finite is null."""
+    return json.dumps(_finite(values), indent=2, ensure_ascii=False) + "\n"
 
 
 def _finite(value: Any) -> Any:

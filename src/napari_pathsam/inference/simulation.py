@@ -10,24 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pathsam.core.prompts import Prompts, innermost_point, next_click, tight_box
+from napari_pathsam.core.prompts import Prompts, innermost_point, next_click
 
 if TYPE_CHECKING:
     from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
     from napari_pathsam.models.promptable import Promptable
-
-
-@dataclass(frozen=True)
-class Interaction:
-    """How one object went.
-
-    ``iou_at_clicks[n - 1]`` is the IoU after ``n`` clicks; ``seconds`` are those of each decode,
-    mask at image resolution included.
-    """
-
-    iou_at_clicks: tuple[float, ...]
-    iou_box: float
-    seconds: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -87,26 +74,3 @@ def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     """Intersection over union of two masks; 1 when both are empty."""
     union = np.count_nonzero(a | b)
     return np.count_nonzero(a & b) / union if union else 1.0
-
-
-def annotate(
-    model: Promptable,
-    embedding: ImageEmbedding,
-    target: NDArray[np.bool_],
-    *,
-    clicks: int = 5,
-    largest_share: float | None = None,
-) -> Interaction:
-    """Click at one object until the clicks are spent, then box it afresh.
-
-    The first click falls on the object's innermost point, each next one on that of the largest
-    error, and the previous answer is fed back (:mod:`napari_pathsam.core.prompts`). When nothing
-    is wrong any more the remaining clicks keep the score. ``largest_share`` is that of
-    :func:`small_enough`.
-    """
-    turns = list(clicking(model, embedding, target, clicks=clicks, largest_share=largest_share))
-    ious = [mask_iou(turn.mask, target) for turn in turns]
-    ious += ious[-1:] * (clicks - len(ious))
-    boxed = model.decode_prompts(embedding, Prompts(box=tight_box(target)))
-    _, in_box = small_enough(boxed, largest_share)
-    return Interaction(tuple(ious), mask_iou(in_box, target), tuple(t.seconds for t in turns))

@@ -1,0 +1,156 @@
+"""``pathsam evaluate --out`` and ``pathsam compare`` as people call them."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_pathsam.cli import evaluate_run, main
+from napari_pathsam.evaluation import evaluate as evaluating
+from napari_pathsam.models import catalogue
+
+
+@pytest.fixture
+def pathsam(capsys, monkeypatch, tiny_pathsam):
+    """Run the command with a model that knows gland and stroma; exit status, stdout, stderr."""
+    monkeypatch.setattr(catalogue, "load_model", lambda name, device: tiny_pathsam)
+    monkeypatch.setattr(evaluate_run, "weights_of", lambda loaded, name: {name: "0" * 64})
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([str(a) for a in arguments])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return left.value.code or 0, said.out, " ".join(said.err.split())
+
+    return run
+
+
+@pytest.fixture
+def labelled(tmp_path, rng):
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir()
+    labels.mkdir()
+    for i in range(4):
+        coarse = rng.integers(0, 256, (8, 10, 3)).astype(np.uint8)
+        Image.fromarray(coarse).resize((80, 64)).save(images / f"i{i}.png")
+        ids = np.zeros((64, 80), np.uint8)
+        ids[5 + i : 25, 5:30], ids[40:60, 40 : 70 - i] = 1, 2
+        Image.fromarray(ids).save(labels / f"i{i}.png")
+    return "evaluate", "--images", images, "--labels", labels, "--mpp", 0.5
+
+
+def test_a_run_leaves_a_report_that_needs_no_network(pathsam, labelled, tmp_path):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "run"
+    status, said, _ = pathsam(*labelled, "--out", out, "--gallery", 2, "--as-published")
+    assert status == 0
+    assert "report.html" in said
+    names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert {"run.json", "scores.jsonl", "report.json", "images.csv", "report.html"} <= names
+    assert {"plots/classes.png", "plots/confusion.png", "plots/reliability.png"} <= names
+    assert sum(name.startswith("overlays/") for name in names) == 2
+    page = (out / "report.html").read_text()
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)  # everything is in it
+    assert "://" not in page
+    pictures = re.findall(r"data:image/(?:png|jpeg);base64,([A-Za-z0-9+/=]+)", page)
+    assert len(pictures) == 3 + 2
+    for picture in pictures:
+        Image.open(io.BytesIO(base64.b64decode(picture))).load()
+    report = json.loads((out / "report.json").read_text())
+    for word in ("gland", "stroma", f"{report['metrics']['dice']:.3f}", "0" * 64, "too narrow"):
+        assert word in page
+    assert report["settings"]["command"].startswith("pathsam evaluate --images")
+    assert report["settings"]["weights_sha256"] == {"pathsam-nano": "0" * 64}
+    assert report["metrics"]["intervals"]["groups"] == 4
+    assert "dtu_object_dice" in report["metrics"]["as_published"]
+    with (out / "images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["i0", "i1", "i2", "i3"]
+
+
+def test_a_run_that_was_stopped_goes_on(pathsam, labelled, tmp_path, monkeypatch):
+    plain = tmp_path / "plain.json"
+    assert pathsam(*labelled, "--json", plain)[0] == 0
+    scoring, out = evaluating.scoring, tmp_path / "run"
+
+    def stopped(*args, **kwargs):
+        for i, score in enumerate(scoring(*args, **kwargs)):
+            if i == 2:
+                raise KeyboardInterrupt
+            yield score
+
+    asked = (*labelled, "--out", out, "--gallery", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluating, "scoring", stopped)
+        status, _, error = pathsam(*asked)
+        assert status == 1
+        assert "2 of 4 images" in error
+        assert "--resume" in error
+    status, _, error = pathsam(*asked)
+    assert status == 1
+    assert "holds a run already" in error
+    assert pathsam(*asked, "--resume")[0] == 0
+    one, two = (json.loads(p.read_text())["metrics"] for p in (plain, out / "report.json"))
+    one.pop("seconds_per_image"), two.pop("seconds_per_image")
+    assert one == two
+    status, _, error = pathsam(*asked, "--resume", "--threshold", 0.9)
+    assert status == 1
+    assert "other settings" in error
+    assert pathsam(*labelled, "--resume")[0] == 2
+
+
+def test_two_runs_are_compared(pathsam, labelled, tmp_path):
+    for name, more in (("a", ()), ("b", ("--threshold", 0.6))):
+        assert pathsam(*labelled, "--out", tmp_path / name, "--gallery", 0, *more)[0] == 0
+    out = tmp_path / "c.json"
+    status, said, _ = pathsam("compare", tmp_path / "a", tmp_path / "b", "--json", out)
+    assert status == 0
+    found = json.loads(out.read_text())
+    runs = [json.loads((tmp_path / n / "report.json").read_text())["metrics"] for n in "ab"]
+    dice = found["figures"]["dice"]
+    assert dice["difference"] == pytest.approx(runs[1]["dice"] - runs[0]["dice"])
+    assert dice["low"] <= dice["difference"] <= dice["high"]
+    assert found["groups"] == 4
+    assert "B − A" in said
+    status, _, error = pathsam("compare", tmp_path / "a", tmp_path / "images")
+    assert status == 1
+    assert "holds no run" in error
+    assert pathsam("compare", tmp_path / "a", "pathsam-nano")[0] == 2
+
+
+def test_two_models_are_compared(pathsam, labelled):
+    status, said, _ = pathsam("compare", "one", "two", *labelled[1:])
+    assert status == 0
+    assert "not told apart" in said  # it is one model
+    assert "+0.000" in said
+
+
+def test_prompts_in_a_run(pathsam, labelled, tmp_path):
+    out = tmp_path / "run"
+    status, said, _ = pathsam(*labelled, "--task", "prompts", "--limit", 2, "--most-clicks", 6,
+                              "--out", out, "--gallery", 1)  # fmt: skip
+    assert status == 0
+    for word in ("noisy box", "scribble", "clicks to an IoU of 0.80"):
+        assert word in " ".join(said.split())
+    metrics = json.loads((out / "report.json").read_text())["metrics"]
+    assert metrics["noc_80"] <= metrics["noc_90"] <= 6
+    assert (out / "plots" / "clicks.png").is_file()
+    assert len(list((out / "overlays").iterdir())) == 1
+
+
+def test_without_matplotlib_the_rest_is_there(pathsam, labelled, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    out = tmp_path / "run"
+    status, _, error = pathsam(*labelled, "--out", out, "--gallery", 0, "--limit", 2)
+    assert status == 0
+    assert "napari-pathsam[plots]" in error
+    assert not (out / "plots").exists()
+    assert "napari-pathsam[plots]" in (out / "report.html").read_text()
