@@ -88,7 +88,7 @@ TRAINED: tuple[tuple[Part, ...], ...] = (
 """What can be trained: each includes the ones before it."""
 
 _PRESETS: dict[FineTunePreset, dict[str, Any]] = {
-    "fast": {"epochs": 6, "steps": 8, "batch": 4, "crop_px": 320},
+    "fast": {"epochs": 6, "steps": 8, "batch": 4, "crop_px": 320, "lr": 3e-3},
     "balanced": {"epochs": 20, "steps": 20, "batch": 4, "variants": 8, "patience": 8, "ema": 0.99},
     "thorough": {
         "epochs": 60, "steps": 30, "batch": 8, "variants": 24, "patience": 20, "ema": 0.995,
