@@ -235,6 +235,7 @@ def test_a_seed_decides_everything(case: Case) -> None:
     for seed in (0, 0, 1):
         model = case.build(seed)
         trainer = case.trainer(model, seed=seed)
+        model.train()
         trainer.train_step([(0, 0), (1, 0)])
         trainer.train_step([(2, 0), (3, 0)])
         states.append({n: p.detach().clone() for n, p in trainer.trained.items()})
