@@ -81,7 +81,9 @@ def everything_table(report: Report) -> Table:
 
 
 def _sure(report: Report, name: str, value: float) -> str:
-    """A figure and its interval, where there is one."""
+    """A figure and its interval, where there are such."""
+    if math.isnan(value):
+        return "–"
     low, high = report.metrics["intervals"]["figures"].get(name, (math.nan, math.nan))
     bounds = "" if math.isnan(low) else f" {low:.3f}–{high:.3f}"
     return f"{value:.3f}[dim]{bounds}[/dim]" if bounds else f"{value:.3f}"
