@@ -90,7 +90,8 @@ def measure(
             if run is not None:
                 ERR.print(
                     f"{len(run.scores)} of {len(samples)} images are in {run.folder}; the same "
-                    "command with --resume goes on."
+                    "command with --resume goes on.",
+                    markup=False,
                 )
             raise
     if run is None:
@@ -125,7 +126,7 @@ def write_folder(
         plots = plots_of(report, scores)
     except UnavailableError as error:
         plots, remark = {}, str(error)
-        ERR.print(remark)
+        ERR.print(remark, markup=False)
     for name, (_, png) in plots.items():
         _write_bytes(out / "plots" / f"{name}.png", png)
     pictures = []
