@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from napari_pathsam._napari.torch_import import mesa_llvm_is_loaded
-
 pytestmark = pytest.mark.gui
 
-SCRIPT = """
+FIRST_THE_DRIVER = """
 import threading
 import napari
 import napari_pathsam as ps
@@ -41,19 +38,17 @@ viewer.close()
 """
 
 
-def test_the_first_model_is_loaded_beside_a_drawing_viewer() -> None:
+FIRST_TORCH = FIRST_THE_DRIVER.replace(
+    "import threading\n",
+    "import threading\nfrom napari_pathsam._napari.torch_import import load_torch\nload_torch()\n",
+)
+
+
+@pytest.mark.parametrize("script", [FIRST_THE_DRIVER, FIRST_TORCH])
+def test_the_first_model_is_loaded_beside_a_drawing_viewer(script: str) -> None:
     """Software OpenGL and triton each bring an LLVM: once this ended the process."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=180, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout.split("pixels")[1]) > 100
-
-
-def test_mesa_is_recognised_by_what_is_mapped(tmp_path: Path) -> None:
-    maps = tmp_path / "maps"
-    maps.write_text("7f00 r-xp 00000000 /usr/lib/x86_64-linux-gnu/libLLVM-15.so.1\n")
-    assert mesa_llvm_is_loaded(maps)
-    maps.write_text("7f00 r-xp 00000000 /usr/lib/libGLX_nvidia.so.0\n")
-    assert not mesa_llvm_is_loaded(maps)
-    assert not mesa_llvm_is_loaded(tmp_path / "none")

@@ -20,7 +20,7 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_pathsam._napari.torch_import import load_torch
+from napari_pathsam._napari.torch_import import keep_triton_out, load_torch
 
 NICENESS = 5
 LONGEST_PAUSE_S = 5.0
@@ -59,6 +59,7 @@ class QtRunner(QObject):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
+        keep_triton_out()
         self._jobs: queue.SimpleQueue[QtJob | None] = queue.SimpleQueue()
         self._running: QtJob | None = None
         self._pending = 0

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from napari_pathsam.core.errors import UnavailableError
+
+
+def keep_triton_out() -> None:
+    """Let nobody import triton into a process that draws, where it is not there already.
+
+    torchvision imports it where it is installed, and it brings an LLVM of its own; so does Mesa's
+    software OpenGL, and whichever comes second ends the process. Nothing here compiles with triton.
+    """
+    if sys.platform == "linux":
+        sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 
 
 def load_torch() -> Any:
@@ -17,23 +26,12 @@ def load_torch() -> Any:
     UnavailableError
         When torch cannot be loaded; it says what to do.
     """
-    if "triton" not in sys.modules and mesa_llvm_is_loaded():
-        # torchvision imports triton where it is installed, and triton brings an LLVM of its own:
-        # beside Mesa's that ends the process. Nothing here compiles with triton.
-        sys.modules["triton"] = None  # type: ignore[assignment]
+    keep_triton_out()
     try:
         import torch
     except (OSError, ImportError) as error:
         raise UnavailableError(torch_error_text(error)) from error
     return torch
-
-
-def mesa_llvm_is_loaded(maps: Path = Path("/proc/self/maps")) -> bool:
-    """Whether a Mesa driver has loaded its LLVM into this process (Linux only)."""
-    try:
-        return "libLLVM" in maps.read_text()
-    except OSError:
-        return False
 
 
 def torch_error_text(error: BaseException) -> str:
