@@ -241,7 +241,7 @@ def test_ctrl_c_is_status_1_and_leaves_no_file(
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prompting, "annotate", interrupted)
+    monkeypatch.setattr(prompting, "clicking", interrupted)
     images, labels = labelled
     out = tmp_path / "r.json"
     status, _, error = pathsam(
