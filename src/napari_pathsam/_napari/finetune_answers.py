@@ -81,6 +81,10 @@ class Answers(QObject):
             visible = dock.view.where.map_box.isChecked()
             self._show_values(UNCERTAINTY, values, region, "magma", visible=visible)
             self._mark([s.region for s in seen.suggestions])
+            if not seen.suggestions:
+                dock.say(
+                    "Nothing unpainted stands out here. Look elsewhere, or in the whole image."
+                )
 
     def _on_shown(self, shown: bool) -> None:
         if (layer := self._layers.get(UNCERTAINTY)) is not None:
@@ -154,19 +158,24 @@ class Answers(QObject):
         from napari.layers import Image
 
         dock = self._dock
-        self.remove(name)
         if dock.image is None or dock.source is None:
             return
         finite = values[np.isfinite(values)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
         ratio = np.array(region.shape_yx) / np.array(values.shape)
         place = own_layer_place(dock.source.plane, dock.image)
+        translate = place["scale"] * (np.array([region.y, region.x]) + (ratio - 1) / 2)
+        if (known := self._layers.get(name)) is not None and known in dock.viewer.layers:
+            known.data, known.contrast_limits = values, (low, max(high, low + 1e-6))
+            known.affine, known.scale = place["affine"], place["scale"] * ratio
+            known.translate, known.visible = translate, visible
+            return
         layer = Image(
             values, name=name, rgb=False, colormap=colors, opacity=0.55, visible=visible,
             contrast_limits=(low, max(high, low + 1e-6)), interpolation2d="linear",
             metadata={OWN: PREVIEW}, affine=place["affine"], units=place["units"],
             scale=place["scale"] * ratio,
-            translate=place["scale"] * (np.array([region.y, region.x]) + (ratio - 1) / 2),
+            translate=translate,
         )  # fmt: skip
         self._insert(name, layer)
 
@@ -195,11 +204,9 @@ class Answers(QObject):
     def _insert(self, name: str, layer: Any) -> None:
         layers, image = self._dock.viewer.layers, self._dock.image
         active = layers.selection.active
-        at = layers.index(image) + 1 if image in layers else len(layers)
-        preview = self._dock.preview.layer
-        if preview is not None and preview in layers:
-            at = layers.index(preview) + 1
-        layers.insert(at, layer)
+        below = (image, self._dock.preview.layer, *self._layers.values())
+        found = [layers.index(x) for x in below if x is not None and x in layers]
+        layers.insert(max(found, default=len(layers) - 1) + 1, layer)
         layers.selection.active = active
         self._layers[name] = layer
 

@@ -102,8 +102,8 @@ class ReliabilityPlot(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.plot = plot("Right, by how sure it is", self, height_px=150)
-        self.plot.setXRange(0, 1, padding=0.02)
-        self.plot.setYRange(0, 1, padding=0.02)
+        self.plot.setXRange(0, 1, padding=0.06)
+        self.plot.setYRange(0, 1, padding=0.06)
         self.plot.plot([0, 1], [0, 1], pen=pyqtgraph.mkPen(INK, style=Qt.DashLine))
         self._line = self.plot.plot(
             pen=pyqtgraph.mkPen(LINE, width=2), symbol="o", symbolBrush=LINE, symbolPen=None

@@ -101,11 +101,12 @@ class PreviewLayer(QObject):
     def _make(self, image: Image, plane: Plane, region: Region, classes: ClassTable) -> None:
         from napari.layers import Labels
 
-        before = self.layer
-        self.layer = None
-        if before is not None and before in self._viewer.layers:
-            self._viewer.layers.remove(before)
         place = own_layer_place(plane, image)
+        if self.layer is not None:  # the same layer elsewhere: napari likes no comings and goings
+            self.layer.data = np.zeros(region.shape_yx, np.uint8)
+            self.layer.scale, self.layer.affine = place["scale"], place["affine"]
+            self.layer.translate = place["scale"] * np.array([region.y, region.x])
+            return
         layer = Labels(
             np.zeros(region.shape_yx, np.uint8), name=NAME, opacity=OPACITY, visible=self._shown,
             metadata={OWN: PREVIEW}, **place,

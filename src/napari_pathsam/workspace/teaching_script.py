@@ -11,10 +11,11 @@ def train_python(run: Path, model: str) -> str:
     """Python that trains a version again, from the file that says what it was trained on."""
     return "\n".join(
         [
-            "from napari_pathsam.training.finetune import Teacher, save_taught",
-            "from napari_pathsam.training.finetune_run import read_run",
+            "from napari_pathsam.training.finetune import Teacher",
+            "from napari_pathsam.training.finetune_file import read_run, save_taught",
             "",
-            f"teacher = Teacher(read_run({str(run)!r}))",
+            f"frozen, _ = read_run({str(run)!r})",
+            "teacher = Teacher(frozen)",
             "for report in teacher.steps():",
             "    if report.scores is not None:",
             "        print(report.epoch, report.scores.mean_dice)",
