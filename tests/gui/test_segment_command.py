@@ -186,7 +186,9 @@ def test_the_copied_code_of_an_annotation_gives_the_same(
     dock.view.copy_button.copy_command()
     words = shlex.split(clipboard())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys.modules["napari_pathsam.cli.prompt"], "load", lambda *_: loaded.base)
+    monkeypatch.setattr(
+        sys.modules["napari_pathsam.cli.prompt"], "load_promptable", lambda *_: loaded.base
+    )
     main_quietly(main, words[1:])
     np.testing.assert_array_equal(read_labels(tmp_path / "a field-object.png") > 0, accepted)
     hands.screenshot("37-annotate-copy")
