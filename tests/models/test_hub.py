@@ -217,7 +217,11 @@ def test_another_file_than_the_published_one_is_thrown_away(published, huggingfa
     assert left_in(cache) == []
 
 
-def test_a_download_that_breaks_off_goes_on_where_it_stopped(published, huggingface, cache):
+def test_a_download_that_breaks_off_goes_on_where_it_stopped(
+    published, huggingface, cache, monkeypatch
+):
+    # How long it waits for what does not come before it asks again.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 1)
     huggingface.breaks = 1
     seen = []
     fetch_encoder(published[0], progress=lambda done, total: seen.append(done))
