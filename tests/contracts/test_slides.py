@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +17,7 @@ import zarr
 
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.io._identity import identity_of_file
 from napari_pathsam.io.slides import ArraySlide, Slide, open_slide
 
 SHAPE_YX = (700, 501)
@@ -159,6 +163,44 @@ def test_levels_and_pixel_size(slide: Slide) -> None:
     assert slide.stored_levels == len(expected)
     np.testing.assert_allclose(slide.level_downsamples, [1, 2, 4][: len(expected)], rtol=0.01)
     assert slide.mpp == pytest.approx(0.5)
+
+
+def test_identity(slide: Slide, tmp_path: Path) -> None:
+    """The same after a move, another one after the least change."""
+    assert slide.identity == slide.identity
+    assert len(slide.identity) == 32
+    if slide.path is None:
+        again = ArraySlide(picture(), mpp=0.25, name="another")
+        changed = picture()
+        changed[300, 300] ^= 1
+        assert ArraySlide(changed).identity != slide.identity
+    else:
+        moved = tmp_path / f"moved{''.join(slide.path.suffixes[-2:])}"
+        copy = shutil.copytree if slide.path.is_dir() else shutil.copy
+        copy(slide.path, moved)
+        again = open_slide(moved)
+    assert again.identity == slide.identity
+    again.close()
+
+
+def test_identities_differ(tmp_path: Path) -> None:
+    found = {make(Path(tempfile.mkdtemp(dir=tmp_path))).identity for make in BACKENDS.values()}
+    # The three zarrs hold the same pixels in the same levels; OpenSlide reads the pyramidal TIFF.
+    assert len(found) == len(BACKENDS) - 3
+
+
+def test_identity_of_a_large_file_is_cheap(tmp_path: Path) -> None:
+    path = tmp_path / "large.bin"
+    with path.open("wb") as file:
+        file.seek(2**33)
+        file.write(b"end")
+    began = time.process_time()
+    first = identity_of_file(path)
+    assert time.process_time() - began < 0.2
+    with path.open("r+b") as file:
+        file.seek(2**33 // 63 + 9)
+        file.write(b"other tissue")
+    assert identity_of_file(path) != first
 
 
 def test_level_0_is_the_picture(slide: Slide) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 
 from napari_pathsam.core.errors import UnavailableError
 from napari_pathsam.io._files import reading
+from napari_pathsam.io._identity import identity_of_levels
 from napari_pathsam.io.images import as_rgb, believable_mpp
 from napari_pathsam.io.slides import RGB, Level, PyramidSlide
+
+MANY_FILES = {".mrxs", ".vms", ".vmu", ".dcm"}
 
 
 def open_openslide(path: Path) -> PyramidSlide:
@@ -27,7 +31,16 @@ def open_openslide(path: Path) -> PyramidSlide:
         slide = openslide.OpenSlide(path)
         levels = [_level(path, slide, index) for index in range(slide.level_count)]
         mpp = _mpp(slide.properties)
-    return PyramidSlide(levels, name=path.name, mpp=mpp, path=path, closer=slide.close)
+    # Of the formats that are one file the file tells more, and the same whoever reads it.
+    many_files = path.suffix.lower() in MANY_FILES
+    return PyramidSlide(
+        levels,
+        name=path.name,
+        mpp=mpp,
+        path=path,
+        identify=partial(identity_of_levels, levels) if many_files else None,
+        closer=slide.close,
+    )
 
 
 def _level(path: Path, slide: Any, index: int) -> Level:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_pathsam.core.errors import BadFileError, UnavailableError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.io._files import existing_file, looks_like_text, starts_as_tiff
+from napari_pathsam.io._identity import identity_of_file, identity_of_levels, identity_of_pixels
 from napari_pathsam.io.images import as_rgb, read_plain
 
 if TYPE_CHECKING:
@@ -41,6 +43,11 @@ class Slide(Protocol):
     """Microns per level-0 pixel, when the file says so."""
     stored_levels: int
     """How many of the levels the file has; coarser ones are averaged when they are read."""
+
+    @property
+    def identity(self) -> str:
+        """A digest of the content: the same after a copy, move or rename, else another."""
+        ...
 
     @property
     def shape_yx(self) -> tuple[int, int]: ...
@@ -102,6 +109,7 @@ class PyramidSlide:
         name: str,
         mpp: float | None = None,
         path: Path | None = None,
+        identify: Callable[[], str] | None = None,
         closer: Callable[[], object] | None = None,
     ) -> None:
         self.name = name
@@ -109,8 +117,18 @@ class PyramidSlide:
         self.mpp = mpp
         self.stored_levels = len(levels)
         self._levels = with_overviews(levels)
+        self._identify = identify
         self._closer = closer
         self._closed = False
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of the content; found when first asked for, in much less than a second."""
+        if self._identify is not None:
+            return self._identify()
+        if self.path is not None and self.path.is_file():
+            return identity_of_file(self.path)
+        return identity_of_levels(self._levels[: self.stored_levels])
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -218,7 +236,8 @@ class ArraySlide(PyramidSlide):
     ) -> None:
         rgb = as_rgb(array, where=name)
         level = Level((rgb.shape[0], rgb.shape[1]), (1024, 1024), lambda ys, xs: rgb[ys, xs])
-        super().__init__([level], name=name, mpp=mpp, path=path)
+        identify = None if path else partial(identity_of_pixels, rgb)
+        super().__init__([level], name=name, mpp=mpp, path=path, identify=identify)
 
 
 def coarsest_fine_enough(downsamples: Sequence[float], wanted: float) -> int:
