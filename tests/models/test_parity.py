@@ -105,7 +105,7 @@ def test_a_mask_alone_is_a_prompt_as_upstream(pair):
     mask = np.zeros(embedding.shape_yx, bool)
     mask[30:90, 50:150] = True
     answer = ours.decode_prompts(embedding, Prompts(mask=mask))
-    given = ours._mask_input(embedding, [Prompts(mask=mask)], None)[0].numpy()
+    given = ours.mask_input(embedding, [Prompts(mask=mask)], None)[0].numpy()
     _, _, low = ask_upstream(predictor, Prompts(), False, given)
     allowed = 1e-3 if weights == "scaled" else 1e-4 * np.ptp(low)
     assert np.abs(np.clip(answer.low_res_logits, -32, 32) - low).max() < allowed
@@ -133,7 +133,7 @@ def plain(model: Sam2, embedding, prompts: Prompts, masks=None) -> torch.Tensor:
         return model.decode_tensors(
             embedding.image_embed,
             embedding.high_res,
-            *model._tokens(embedding, [prompts]),
+            *model.prompt_tokens(embedding, [prompts]),
             masks,
         )[0][0]
 
@@ -226,7 +226,7 @@ def test_medsam2_is_sam_2_on_a_canvas_of_512_pixels(upstream_tiny):
     np.testing.assert_allclose(answer.low_res_logits, wanted, atol=1e-5 * np.ptp(wanted))
     # the same box in units of the canvas: 512 pixels here, 1024 upstream
     corners, _ = ours.sam_prompt_encoder(
-        points=ours._tokens(embedding, [PROMPTS["box"]]), boxes=None, masks=None
+        points=ours.prompt_tokens(embedding, [PROMPTS["box"]]), boxes=None, masks=None
     )
     upstream = upstream_tiny.sam_prompt_encoder
     y0, x0, y1, x1 = BOX

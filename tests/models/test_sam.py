@@ -204,7 +204,7 @@ def test_many_objects_give_what_each_gives_alone(ours):
 def test_the_fast_decoder_says_what_the_differentiable_one_says(ours):
     embedding = ours.encode(tissue((128, 128)))
     for prompts in PROMPTS.values():
-        tensors = ours._tokens(embedding, [prompts])
+        tensors = ours.prompt_tokens(embedding, [prompts])
         with torch.no_grad():
             wanted, _ = ours.decode_tensors(embedding.image_embed, (), *tensors, None)
         answer = ours.decode_prompts(embedding, prompts, multimask=True)

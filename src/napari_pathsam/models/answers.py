@@ -6,6 +6,7 @@ what the prompts of one image share is worked out once, and its masks become ans
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ LOGIT_CLAMP = 32.0  # of masks fed back, as upstream
 CELL = 16  # network pixels per cell of the image embedding
 
 
-class Answers(nn.Module):
+class Answers(nn.Module, ABC):
     """The half of a promptable segmenter that is asked; the other half is the network."""
 
     config: Sam2Config
@@ -41,24 +42,25 @@ class Answers(nn.Module):
         return self.config.name
 
     @property
+    @abstractmethod
     def device(self) -> torch.device:
-        raise NotImplementedError
+        """Where the network is."""
 
+    @abstractmethod
     def dense_positions(
         self, grid_yx: tuple[int, int], offset_yx: tuple[int, int] = (0, 0)
     ) -> Tensor:
         """Position code of each embedding cell ``(1, C, h, w)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encoded_points(self, points_xy: Tensor, signs: Tensor) -> Tensor:
         """Points and box corners ``(B, N, 2)`` → tokens ``(B, n, C)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mask_prompt(
         self, points_xy: Tensor, signs: Tensor, masks: Tensor | None, grid_yx: tuple[int, int]
     ) -> Tensor | None:
         """The logits fed back, and the prompts drawn into them where the model wants that."""
-        raise NotImplementedError
 
     @torch.inference_mode()
     def decode_prompts(
@@ -166,8 +168,8 @@ class Answers(nn.Module):
         """Objects of one kind."""
         encoder, decoder = self.sam_prompt_encoder, self.sam_mask_decoder
         h, w = embedding.image_embed.shape[-2:]
-        points, signs = self._tokens(embedding, prompts)
-        masks = self._mask_input(embedding, prompts, previous)
+        points, signs = self.prompt_tokens(embedding, prompts)
+        masks = self.mask_input(embedding, prompts, previous)
         masks = self.mask_prompt(points, signs, masks, (4 * h, 4 * w))
         if points.shape[1]:
             sparse = self.encoded_points(points, signs)
@@ -202,7 +204,7 @@ class Answers(nn.Module):
             )
         return answers
 
-    def _tokens(
+    def prompt_tokens(
         self, embedding: ImageEmbedding, prompts: Sequence[Prompts]
     ) -> tuple[Tensor, Tensor]:
         """Points and boxes of several objects as SAM takes them, padded with nothing."""
@@ -221,7 +223,7 @@ class Answers(nn.Module):
         scale = torch.tensor([w / width, h / height], device=self.device)
         return table[..., :2] * scale, table[..., 2].int()
 
-    def _mask_input(
+    def mask_input(
         self, embedding: ImageEmbedding, prompts: Sequence[Prompts], previous: PromptedMask | None
     ) -> Tensor | None:
         """Low-resolution logits to start from: the previous answer, or a given mask."""

@@ -7,6 +7,7 @@ its hypernetworks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -87,14 +88,17 @@ class ClassDecoder(nn.Module):
         decoded, image = self.transformer(image, positions.expand(batch, -1, -1, -1), tokens)
         maps = image.transpose(1, 2).reshape(batch, width, h, w)
         n_own = len(self.own_tokens)
-        return head(decoded[:, n_own - 1], decoded[:, n_own:], self._upscaled(maps, high_res))
+        return head(
+            decoded[:, n_own - 1], decoded[:, n_own:], upscaled(self.upscaling, maps, high_res)
+        )
 
-    def _upscaled(self, maps: Tensor, high_res: tuple[Tensor, ...]) -> Tensor:
-        """``(B, C, h, w)`` → ``(B, C/8, 4h, 4w)``; finer levels join on the way, as in SAM 2."""
-        if not high_res:
-            maps = self.upscaling(maps)
-            return maps
-        grow, norm, act, grow_again, act_again = self.upscaling
-        maps = act(norm(grow(maps) + high_res[1]))
-        maps = act_again(grow_again(maps) + high_res[0])
+
+def upscaled(upscaling: Any, maps: Tensor, high_res: Sequence[Tensor]) -> Tensor:
+    """``(B, C, h, w)`` → ``(B, C/8, 4h, 4w)``; finer levels join on the way, as in SAM 2."""
+    if not len(high_res):
+        maps = upscaling(maps)
         return maps
+    grow, norm, act, grow_again, act_again = upscaling
+    maps = act(norm(grow(maps) + high_res[1]))
+    maps = act_again(grow_again(maps) + high_res[0])
+    return maps

@@ -272,18 +272,10 @@ class Sam2(Answers):
         masks, predicted IoU
             ``(B, 4, 4h, 4w)`` logits, ``(B, 4)``; index 0 is the single mask.
         """
-        encoder = self.sam_prompt_encoder
-        batch, _, h, w = image_embed.shape
-        shift = torch.tensor([window_yx[1] * 16.0, window_yx[0] * 16.0], device=self.device)
-        sparse = self.encoded_points(points_xy + shift, signs)
-        masks = self.mask_prompt(points_xy, signs, masks, (4 * h, 4 * w))
-        if self.prompt_skip is not None:
-            drawn = self.prompt_skip(masks)
-            high_res = [level + more for level, more in zip(high_res, drawn, strict=True)]
-        if masks is None:
-            dense = encoder.no_mask_embed.weight[:, :, None, None].expand(batch, -1, h, w)
-        else:
-            dense = encoder.mask_downscaling(masks)
+        h, w = image_embed.shape[-2:]
+        sparse, dense, high_res = self.prompt_embeddings(
+            (h, w), high_res, points_xy, signs, masks, window_yx=window_yx
+        )
         logits, iou, _, _ = self.sam_mask_decoder.predict_masks(
             image_embeddings=image_embed,
             image_pe=self.dense_positions((h, w), window_yx),
@@ -293,6 +285,34 @@ class Sam2(Answers):
             high_res_features=list(high_res),
         )
         return logits, iou
+
+    def prompt_embeddings(
+        self,
+        grid_yx: tuple[int, int],
+        high_res: Sequence[Tensor],
+        points_xy: Tensor,
+        signs: Tensor,
+        masks: Tensor | None,
+        *,
+        window_yx: tuple[int, int] = (0, 0),
+    ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+        """What the decoder is asked, of a grid of cells; arguments as :meth:`decode_tensors`.
+
+        Sparse ``(B, n, C)`` and dense ``(B, C, h, w)`` prompt embeddings, and the finer levels with
+        the drawn prompts where the model has them.
+        """
+        encoder, (h, w) = self.sam_prompt_encoder, grid_yx
+        shift = torch.tensor([window_yx[1] * 16.0, window_yx[0] * 16.0], device=self.device)
+        sparse = self.encoded_points(points_xy + shift, signs)
+        masks = self.mask_prompt(points_xy, signs, masks, (4 * h, 4 * w))
+        if self.prompt_skip is not None:
+            drawn = self.prompt_skip(masks)
+            high_res = [level + more for level, more in zip(high_res, drawn, strict=True)]
+        if masks is None:
+            dense = encoder.no_mask_embed.weight[:, :, None, None].expand(len(sparse), -1, h, w)
+        else:
+            dense = encoder.mask_downscaling(masks)
+        return sparse, dense, high_res
 
     def encoded_points(self, points_xy: Tensor, signs: Tensor) -> Tensor:
         """Points and box corners ``(B, N, 2)``, encoded, with upstream's padding token.
