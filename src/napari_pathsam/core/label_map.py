@@ -115,6 +115,32 @@ def _seed_the_rest(seeds: NDArray[np.int32], components: NDArray[np.integer], n:
         seeds.ravel()[at] = np.arange(len(at)) + seeds.max() + 1
 
 
+def halved(labels: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Half as fine: of every 2 × 2 pixels the id that most have, so that no ids are mixed.
+
+    Of two ids with two pixels each the greater is taken, so that a thin line stays; of four
+    different ones, too.
+
+    Parameters
+    ----------
+    labels
+        ``(H, W)``, both even.
+
+    Returns
+    -------
+    ``(H / 2, W / 2)`` of the same type.
+    """
+    a, b = labels[::2, ::2], labels[::2, 1::2]
+    c, d = labels[1::2, ::2], labels[1::2, 1::2]
+    a, b, c, d = np.minimum(a, b), np.maximum(a, b), np.minimum(c, d), np.maximum(c, d)
+    lowest, a, highest, b = np.minimum(a, c), np.maximum(a, c), np.maximum(b, d), np.minimum(b, d)
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    pair = np.where((lowest == low) & (low != high), lowest, low)
+    alone = (lowest != low) & (low != high)
+    half: NDArray[np.integer] = np.where((high == highest) | alone, highest, pair)
+    return half
+
+
 def outline(labels: NDArray[np.integer], *, width_px: int = 1) -> NDArray[np.bool_]:
     """Pixels of objects within ``width_px`` of another object, background or the image's end.
 

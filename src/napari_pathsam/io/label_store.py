@@ -1,0 +1,354 @@
+"""LabelStore: labels of any size on the disk, a pyramid in a zarr 3 group (NGFF 0.5 labels).
+
+A chunk is a file, written beside its place and then put there: whoever is killed leaves the old
+chunk or the new one. A level is half as fine as the one before it; a pixel of it is what most of
+its four pixels are, never a mixture of ids.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.label_map import halved
+from napari_pathsam.io._files import reading
+from napari_pathsam.io._ngff_container import (
+    OWN,
+    check_container,
+    describe_labels,
+    fresh_container,
+    into_container,
+    make_labels,
+    writing,
+)
+from napari_pathsam.io._ngff_metadata import CHUNK_PX, MICROMETER, classes_of_label
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+
+class LabelStore:
+    """One label map and its coarser levels; reading is safe from any thread and process.
+
+    Made by :meth:`create` and :meth:`open`. A pickled store opens again where it is unpickled, as
+    one writer of several.
+
+    Attributes
+    ----------
+    path, name
+        The container's folder, and which labels of it these are.
+    about
+        What they are of: the slide's identity, the model, settings; plain JSON.
+    classes
+        Names and colours of class ids; None: not known.
+    mpp
+        Microns per level-0 pixel; None: not known.
+    """
+
+    def __init__(self, path: Path, name: str, group: Any, *, writable: bool) -> None:
+        self.path, self.name, self.writable = path, name, writable
+        self._group = group
+        ome, own = dict(group.attrs["ome"]), dict(group.attrs.get(OWN) or {})
+        scale = ome["multiscales"][0]
+        self._levels: list[Any] = [group[d["path"]] for d in scale["datasets"]]
+        if any(a.ndim != 2 or not np.issubdtype(a.dtype, np.integer) for a in self._levels):
+            raise ValueError("labels have rows and columns of whole numbers")
+        shapes = self.level_shapes
+        if writable and any(b != (a[0] // 2, a[1] // 2) for a, b in pairwise(shapes)):
+            raise ValueError("its levels are not each half as large; it can be read only")
+        self.about: dict[str, Any] = dict(own.get("about") or {})
+        self.classes: ClassTable | None = (
+            ClassTable.model_validate(own["classes"])
+            if own.get("classes") is not None
+            else classes_of_label(ome.get("image-label"))
+        )
+        in_um = all(axis.get("unit") == MICROMETER for axis in scale["axes"])
+        transforms = scale["datasets"][0]["coordinateTransformations"]
+        steps = next((t["scale"] for t in transforms if t["type"] == "scale"), None)
+        self.mpp: float | None = float(np.prod(steps) ** 0.5) if in_um and steps else None
+
+    # --- making and opening ---------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        shape_yx: tuple[int, int],
+        *,
+        mpp: float | None = None,
+        classes: ClassTable | None = None,
+        dtype: DTypeLike = np.uint8,
+        name: str = "classes",
+        about: Mapping[str, Any] | None = None,
+        chunk_px: int = CHUNK_PX,
+        objects: bool | None = None,
+        class_of: Mapping[int, int] | None = None,
+    ) -> LabelStore:
+        """Empty labels, in a new container or beside what an OME-Zarr container holds already.
+
+        Parameters
+        ----------
+        path
+            The container, ``NAME.zarr``.
+        dtype
+            Of the ids.
+        objects
+            Whether ids are objects and not classes; None: unless there is room for 255 only.
+        class_of
+            The class of each object, where there are few enough to list them.
+
+        Raises
+        ------
+        BadFileError
+            When there are labels of this name, the container is of another size or no container,
+            or the disk does not let us.
+        """
+        path = Path(path)
+        if name != Path(name).name or name.startswith("."):
+            raise ValueError(f"{name!r} is no name for labels; letters and figures are wanted")
+        if min(shape_yx) < 1 or chunk_px < 16:
+            raise ValueError(f"no labels have {shape_yx} pixels in chunks of {chunk_px}")
+        check_container(path, shape_yx)
+        if (path / "labels" / name).exists():
+            raise BadFileError(
+                f"{path} has labels called {name!r} already; they were left as they are. Choose "
+                "another file, or go on with these."
+            )
+        if objects is None:
+            objects = np.dtype(dtype) != np.uint8
+        with writing(path), fresh_container(path) as fresh:
+            group = make_labels(fresh, name, shape_yx, mpp, np.dtype(dtype), chunk_px)
+            describe_labels(group, classes, class_of, objects=objects, about=about or {})
+            into_container(fresh, path)
+        return cls.open(path, name, writable=True, joining=True)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        name: str = "classes",
+        *,
+        writable: bool = False,
+        about: Mapping[str, Any] | None = None,
+        joining: bool = False,
+    ) -> LabelStore:
+        """Open labels that are there, of any program that writes NGFF 0.5.
+
+        Parameters
+        ----------
+        writable
+            To write; then what a killed writer left half-written is removed first.
+        about
+            What must be true of them: labels of another slide or another run are refused.
+        joining
+            Another process is writing, too: leave its files alone.
+
+        Raises
+        ------
+        BadFileError
+            When there are none of this name, or they are not what ``about`` says.
+        """
+        import zarr
+
+        path = Path(path)
+        folder = path / "labels" / name
+        if not (folder / "zarr.json").is_file():
+            there = sorted(p.parent.name for p in path.glob("labels/*/zarr.json"))
+            raise BadFileError(
+                f"{path} has no labels called {name!r}"
+                + (f"; it has {', '.join(there)}." if there else ", nor any others.")
+            )
+        with reading(path, "labels of an OME-Zarr 0.5"):
+            group = zarr.open_group(folder, mode="r+" if writable else "r", zarr_format=3)
+            store = cls(path, name, group, writable=writable)
+        if about is not None:
+            store.require(about)
+        if writable and not joining:
+            store._tidy()
+        return store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.path, self.name, self.writable)
+
+    def require(self, about: Mapping[str, Any]) -> None:
+        """Raise BadFileError unless :attr:`about` says all this."""
+        for key, wanted in json.loads(json.dumps(dict(about))).items():
+            if self.about.get(key) != wanted:
+                raise BadFileError(
+                    f"{self.path} holds labels of something else: “{key}” is "
+                    f"{_short(self.about.get(key))} there and {_short(wanted)} here. Nothing was "
+                    "changed. Choose another file, or the slide and the settings it was made with."
+                )
+
+    def describe(
+        self, classes: ClassTable | None = None, class_of: Mapping[int, int] | None = None
+    ) -> None:
+        """Other names and colours; the class of each object where there are few."""
+        objects = self.dtype != np.uint8
+        with writing(self.path):
+            describe_labels(self._group, classes, class_of, objects=objects, about=self.about)
+        self.classes = classes
+
+    # --- what it is -----------------------------------------------------------------------------
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        return self.level_shapes[0]
+
+    @property
+    def level_shapes(self) -> tuple[tuple[int, int], ...]:
+        return tuple((int(a.shape[0]), int(a.shape[1])) for a in self._levels)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self._levels[0].dtype)
+
+    @property
+    def chunk_px(self) -> int:
+        """Side of a chunk; labels smaller than that are one chunk."""
+        return int(max(self._levels[0].chunks))
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def read(self, region: Region, level: int = 0) -> NDArray[np.integer]:
+        """The labels over level-0 pixels, at a level's resolution (as ``Slide.read``).
+
+        What lies outside is 0.
+        """
+        (height, width), (h, w) = self.shape_yx, self.level_shapes[level]
+        scales = (h / height, w / width)
+        y, x = (round(at * s) for at, s in zip((region.y, region.x), scales, strict=True))
+        size = [max(1, round(n * s)) for n, s in zip(region.shape_yx, scales, strict=True)]
+        wanted = Region(y, x, *size)
+        inside = wanted.intersection(Region(0, 0, h, w))
+        if inside == wanted:
+            return self._read_level(level, wanted)
+        out = np.zeros(wanted.shape_yx, self.dtype)
+        if inside is not None:
+            at = Region(inside.y - y, inside.x - x, *inside.shape_yx)
+            out[at.slices] = self._read_level(level, inside)
+        return out
+
+    def pyramid(self) -> list[da.Array]:
+        """Every level as a lazy dask array, finest first; they show what is on the disk now."""
+        import dask.array as da
+
+        return [
+            da.from_array(a, chunks=a.chunks, name=False)  # type: ignore[no-untyped-call]
+            for a in self._levels
+        ]
+
+    def _read_level(self, level: int, at: Region) -> NDArray[np.integer]:
+        with reading(self.path, "labels of an OME-Zarr 0.5"):
+            found: NDArray[np.integer] = np.asarray(self._levels[level][at.slices])
+            return found
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def write(self, region: Region, array: NDArray[np.integer]) -> None:
+        """Labels over any level-0 pixels, and the coarser levels over them; one writer only."""
+        self._put(region, array)
+        at = region
+        for level in range(1, len(self._levels)):
+            coarser = _over(at, self.level_shapes[level])
+            if coarser is None:
+                return
+            at = coarser
+            self._halve(level, at)
+
+    def write_base(self, region: Region, array: NDArray[np.integer]) -> None:
+        """Labels over whole chunks of level 0; several processes may write, each its own chunks.
+
+        Afterwards one of them calls :meth:`update_overviews`.
+        """
+        ends = (region.y + region.height, region.x + region.width)
+        for start, end, side, chunk in zip(
+            (region.y, region.x), ends, self.shape_yx, self._levels[0].chunks, strict=True
+        ):
+            if start % chunk or (end % chunk and end != side):
+                raise ValueError(f"{region} is not made of whole chunks of {chunk} pixels")
+        self._put(region, array)
+
+    def update_overviews(self, region: Region | None = None) -> None:
+        """Make the coarser levels over level-0 pixels (None: all) anew; one writer only."""
+        for level in range(1, len(self._levels)):
+            for at in self._chunks_over(level, region):
+                self._halve(level, at)
+
+    def _put(self, region: Region, array: NDArray[np.integer]) -> None:
+        if region.shape_yx != array.shape:
+            raise ValueError(f"labels of the shape {array.shape} for {region}")
+        if region.intersection(Region.of(self.shape_yx)) != region:
+            raise ValueError(f"{region} is not inside labels of {self.shape_yx}")
+        if not np.can_cast(array.dtype, self.dtype) and array.size:
+            room = np.iinfo(self.dtype)
+            if int(array.min()) < room.min or int(array.max()) > room.max:
+                raise ValueError(
+                    f"ids {array.min()} … {array.max()} are too large for {room.dtype}"
+                )
+        self._write_level(0, region, array)
+
+    def _write_level(self, level: int, at: Region, array: NDArray[np.integer]) -> None:
+        with writing(self.path):
+            self._levels[level][at.slices] = array.astype(self.dtype, copy=False)
+
+    def _halve(self, level: int, at: Region) -> None:
+        """Make a region of a level's pixels anew, from the finer level."""
+        finer = self._read_level(level - 1, Region(*(2 * v for v in (at.y, at.x, *at.shape_yx))))
+        self._write_level(level, at, halved(finer))
+
+    def _chunks_over(self, level: int, region: Region | None) -> Iterator[Region]:
+        """The chunks of a coarser level that have or had something in them."""
+        height, width = self.level_shapes[level]
+        ch, cw = (int(c) for c in self._levels[level].chunks)
+        fine_ch, fine_cw = (int(c) for c in self._levels[level - 1].chunks)
+        there = self._stored(level) | {
+            (min(y * fine_ch // 2, height - 1) // ch, min(x * fine_cw // 2, width - 1) // cw)
+            for y, x in self._stored(level - 1)
+        }
+        step = 2**level
+        for y, x in sorted(there):
+            at = Region(y * ch, x * cw, min(ch, height - y * ch), min(cw, width - x * cw))
+            over = Region(at.y * step, at.x * step, at.height * step, at.width * step)
+            if region is None or over.intersection(region) is not None:
+                yield at
+
+    def _stored(self, level: int) -> set[tuple[int, int]]:
+        """The chunks of a level that are files."""
+        folder = self.path / "labels" / self.name / self._levels[level].basename / "c"
+        found = (p.relative_to(folder).parts for p in folder.glob("*/*") if not p.suffix)
+        return {(int(y), int(x)) for y, x in found}
+
+    def _tidy(self) -> None:
+        """Remove what a killed writer left half-written."""
+        for partial in (self.path / "labels" / self.name).rglob("*.partial"):
+            partial.unlink(missing_ok=True)
+        for partial in self.path.glob(".*.part"):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _reopened(path: Path, name: str, writable: bool) -> LabelStore:
+    return LabelStore.open(path, name, writable=writable, joining=True)
+
+
+def _over(fine: Region, shape_yx: tuple[int, int]) -> Region | None:
+    """The pixels of the next coarser level that these pixels are part of."""
+    y, x = fine.y // 2, fine.x // 2
+    bottom, right = -(-(fine.y + fine.height) // 2), -(-(fine.x + fine.width) // 2)
+    return Region(y, x, bottom - y, right - x).intersection(Region.of(shape_yx))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
