@@ -1,5 +1,15 @@
 """Errors a user may see: one readable paragraph that says what came, what would do, what to try."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_pathsam.core.geometry import Region
+
 
 class PathsamError(Exception):
     """Base of every error this package raises on purpose; its text is fit for a dialog."""
@@ -31,3 +41,31 @@ class Cancelled(PathsamError):
 
 class BadLabelsError(PathsamError, ValueError):
     """Labels that nothing can be learned from: empty, off the image, of one class only."""
+
+
+class DamagedTileError(BadFileError):
+    """Places of a slide that cannot be decoded; the rest of what was asked for is in it.
+
+    Attributes
+    ----------
+    regions
+        The damaged tiles, in level-0 pixels.
+    pixels
+        What was asked for, ``(H, W, 3)`` uint8, white where it is damaged.
+    """
+
+    regions: tuple[Region, ...] = ()
+    pixels: NDArray[np.uint8] | None = None
+
+    @classmethod
+    def at(cls, regions: tuple[Region, ...], *, name: str, reason: str) -> DamagedTileError:
+        """The error for a slide of this name."""
+        first = regions[0]
+        others = f", and in {len(regions) - 1} more" if len(regions) > 1 else ""
+        error = cls(
+            f"{name} is damaged: the tile at row {first.y}, column {first.x} "
+            f"({first.height} × {first.width} pixels){others} could not be decoded ({reason}). "
+            "The rest can be read. Copy or export the slide again if you need this place."
+        )
+        error.regions = regions
+        return error

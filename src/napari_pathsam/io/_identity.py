@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_pathsam.io._files import reading
-
-if TYPE_CHECKING:
-    from napari_pathsam.io.slides import Level
+from napari_pathsam.io._levels import Level
 
 WHOLE_BYTES = 32 * 2**20
 """Files up to this size are digested whole; of larger ones the size and samples."""

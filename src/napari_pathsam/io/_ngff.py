@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
-from napari_pathsam.core.errors import BadFileError, BadImageError
+from napari_pathsam.core.errors import BadFileError, BadImageError, UnavailableError
 from napari_pathsam.io._files import reading
+from napari_pathsam.io._identity import identity_of_levels
 from napari_pathsam.io._layout import layout_of
+from napari_pathsam.io._levels import RGB, Level
+from napari_pathsam.io._origin import Origin
+from napari_pathsam.io._pyramid import PyramidSlide
 from napari_pathsam.io.images import as_rgb, believable_mpp, full_scale_of
-from napari_pathsam.io.slides import RGB, Level, PyramidSlide
 
 MICRONS = {
     "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "micron": 1.0, "um": 1.0, "µm": 1.0,
@@ -25,32 +33,83 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs"))
 
 
-def open_ngff(path: Path) -> PyramidSlide:
-    """Open an OME-Zarr image as a slide; of several images in one container, the first."""
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether this is an address on another machine (``https://…``, ``s3://…``), not a path."""
+    return isinstance(path, str) and bool(re.match(r"[a-z][a-z0-9]+://", path))
+
+
+def open_ngff(place: Path | str) -> PyramidSlide:
+    """Open an OME-Zarr image as a slide; of several images in one container, the first.
+
+    Raises
+    ------
+    BadFileError, BadImageError
+        Not OME-Zarr, damaged, out of reach; not grey or RGB.
+    UnavailableError
+        An address needs fsspec with the protocol's own package, and it is not installed.
+    """
+    path = place if isinstance(place, Path) else Path(urlsplit(place).path)
     with reading(path, "an OME-Zarr image"):
-        arrays, axes, image = _arrays(path)
+        arrays, axes, image = _arrays(path, _opened(place))
         scale = _white(path, arrays[-1], axes)
-        levels = [_level(path, array, axes, scale) for array in arrays]
+        there = partial(_still_there, place)
+        always = there if isinstance(place, Path) else None
+        levels = [_level(path, array, axes, scale, always) for array in arrays]
         mpp = _mpp(image, axes) if image is not None else None
-    return PyramidSlide(levels, name=path.name, mpp=mpp, path=path)
+    return PyramidSlide(
+        levels,
+        name=path.name,
+        origin=Origin(partial(identity_of_levels, levels), there),
+        path=place if isinstance(place, Path) else None,
+        mpp=mpp,
+    )
+
+
+def _opened(place: Path | str) -> Any:
+    import zarr
+
+    if isinstance(place, Path):
+        return zarr.open(place, mode="r")
+    try:
+        return zarr.open(place, mode="r")
+    except ImportError as error:
+        raise UnavailableError(
+            f"Reading {place} needs a package that is not installed here ({error}). Install "
+            "fsspec[http] for https://, s3fs for s3://, gcsfs for gs://; or copy the folder here."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BadFileError(
+            f"{place} could not be opened as OME-Zarr ({error or type(error).__name__}). Check the "
+            "address (it ends with the image's own folder, .zarr as a rule), the network, and "
+            "whether it asks for a password."
+        ) from error
+
+
+def _still_there(place: Path | str) -> bool:
+    if isinstance(place, Path):
+        return is_zarr(place)
+    try:
+        _opened(place)
+    except BadFileError:
+        return False
+    return True
 
 
 def is_rgb(path: Path) -> bool:
     """Whether a folder holds an OME-Zarr picture in colours: not grey, not labels, no stack."""
     try:
         with reading(path, "an OME-Zarr image"):
-            arrays, axes, _ = _arrays(path)
+            arrays, axes, _ = _arrays(path, _opened(path))
             layout = layout_of(axes, arrays[0].shape, where=path.name)
     except (BadFileError, BadImageError):
         return False
     return layout.channel is not None
 
 
-def _arrays(path: Path) -> tuple[list[Any], list[str], dict[str, Any] | None]:
+def _arrays(path: Path, node: Any) -> tuple[list[Any], list[str], dict[str, Any] | None]:
     """The arrays of all levels, finest first, their axes, and what is said of them."""
     import zarr
 
-    node: Any = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
         return [node], ["y", "x", "s"][: node.ndim], None
     image = _multiscale(path, node)
@@ -86,7 +145,13 @@ def _axis_name(axis: Any) -> str:
     return str(axis["name"] if isinstance(axis, dict) else axis).lower()
 
 
-def _level(path: Path, array: Any, axes: list[str], full_scale: float | None) -> Level:
+def _level(
+    path: Path,
+    array: Any,
+    axes: list[str],
+    full_scale: float | None,
+    there: Callable[[], bool] | None,
+) -> Level:
     if len(array.shape) < 2 or 0 in array.shape:
         raise BadImageError(f"{path.name} has the shape {array.shape}, and so no pixels.")
     layout = layout_of(axes, array.shape, where=path.name)
@@ -94,6 +159,8 @@ def _level(path: Path, array: Any, axes: list[str], full_scale: float | None) ->
     def fetch(rows: slice, columns: slice) -> RGB:
         with reading(path, "an OME-Zarr image"):
             piece = layout.channels_last(np.asarray(array[layout.index(rows, columns)]))
+        if there is not None and not there():  # zarr reads a missing file as an empty chunk
+            raise BadFileError(f"{path} is gone since it was opened.")
         return as_rgb(piece, where=path.name, full_scale=full_scale)
 
     shape_yx = (int(array.shape[layout.y]), int(array.shape[layout.x]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.io._files import reading
 from napari_pathsam.io._layout import Layout, layout_of
+from napari_pathsam.io._levels import RGB, Level
+from napari_pathsam.io._origin import Origin
+from napari_pathsam.io._pyramid import Extras, PyramidSlide
 from napari_pathsam.io.images import as_rgb, believable_mpp, full_scale_of
-from napari_pathsam.io.slides import RGB, Level, PyramidSlide, Slide
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB_COLORS, PALETTE, YCBCR = 0, 1, 2, 3, 6
 JPEG = (6, 7, 33007, 34892)
@@ -29,7 +32,7 @@ MICRONS = {
 }  # fmt: skip
 
 
-def open_tiff(path: Path) -> Slide:
+def open_tiff(path: Path) -> PyramidSlide:
     """Open a TIFF of any kind as a slide (see :func:`napari_pathsam.io.slides.open_slide`)."""
     import tifffile
 
@@ -38,14 +41,23 @@ def open_tiff(path: Path) -> Slide:
         tif.filehandle.set_lock(True)  # read from any thread
         try:
             main = _main_series(tif)
-            if main.keyframe.compression == APERIO_YCBCR:
+            if main.keyframe.compression == APERIO_YCBCR or tif.is_bif:
                 from napari_pathsam.io._openslide import open_openslide
 
-                tif.close()  # only OpenSlide knows the colours of these
+                tif.close()  # only OpenSlide knows the colours of these, and how tiles overlap
                 return open_openslide(path)
-            levels = [_level(path, stored) for stored in _stored_levels(tif, main)]
+            stored = _stored_levels(tif, main)
+            _check_complete(path, stored)
+            extras = Extras(
+                associated=_associated(path, tif, stored), icc_profile=main.keyframe.iccprofile
+            )
             return PyramidSlide(
-                levels, name=path.name, mpp=mpp_of(tif, main), path=path, closer=tif.close
+                [_level(path, level) for level in stored],
+                name=path.name,
+                origin=Origin.file(path, close=tif.close),
+                path=path,
+                mpp=mpp_of(tif, main),
+                extras=extras,
             )
         except BaseException:
             tif.close()
@@ -84,6 +96,40 @@ def _stored_levels(tif: Any, main: Any) -> list[Any]:
         if _is_coarser(_size_yx(level), _size_yx(chosen[-1]), _size_yx(chosen[0])):
             chosen.append(level)
     return chosen
+
+
+def _check_complete(path: Path, stored: Sequence[Any]) -> None:
+    """Refuse a file that ends before its pixels do."""
+    size = path.stat().st_size
+    ends = [
+        np.add(level.keyframe.dataoffsets, level.keyframe.databytecounts).max(initial=0)
+        for level in stored
+    ]
+    if (wanted := int(max(ends))) > size:
+        raise BadFileError(
+            f"{path.name} was cut off: its pixels reach to byte {wanted:,}, and the file ends at "
+            f"{size:,}. A copy or download was interrupted; copy it again, and compare the sizes."
+        )
+
+
+def _associated(path: Path, tif: Any, stored: Sequence[Any]) -> dict[str, Callable[[], RGB]]:
+    """The small pictures beside the slide, by name: label, macro, thumbnail."""
+    levels = {level.keyframe.offset for level in stored}
+    found: dict[str, Callable[[], RGB]] = {}
+    for index, series in enumerate(tif.series):
+        if series.keyframe.offset in levels or {"Y", "X"} - set(series.axes):
+            continue
+        height, width = _size_yx(series)
+        if 0 < height * width <= WHOLE_PX:
+            name = str(series.name or "").strip().lower() or f"picture {index}"
+            name = f"{name} {index}" if name in found else name
+            found[name] = partial(_whole, path, series)
+    return found
+
+
+def _whole(path: Path, series: Any) -> RGB:
+    level = _level(path, series)
+    return level.fetch(slice(0, level.shape_yx[0]), slice(0, level.shape_yx[1]))
 
 
 def _is_coarser(size: Sequence[int], than: Sequence[int], finest: Sequence[int]) -> bool:

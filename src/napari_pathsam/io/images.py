@@ -157,8 +157,11 @@ def read_rgb(path: str | os.PathLike[str]) -> tuple[RGB, float | None]:
         slide.close()
 
 
-def read_plain(path: Path) -> tuple[RGB, float | None]:
-    """What Pillow reads, first frame; :func:`read_rgb` is for everybody else."""
+def read_plain(path: Path) -> tuple[RGB, float | None, bytes | None]:
+    """What Pillow reads, first frame: RGB, pixel size, colour profile.
+
+    :func:`read_rgb` is for everybody else.
+    """
     from PIL import Image
 
     try:
@@ -166,7 +169,8 @@ def read_plain(path: Path) -> tuple[RGB, float | None]:
             _check_side(path.name, (image.height, image.width))
             # A photograph's turn by EXIF is left undone: its label image is not turned either.
             dpi = image.info.get("dpi")
-            return as_rgb(_pixels(image), where=path.name), _mpp_of_dpi(dpi)
+            rgb = as_rgb(_pixels(image), where=path.name)
+            return rgb, _mpp_of_dpi(dpi), image.info.get("icc_profile")
     except BadFileError as error:
         if isinstance(error.__cause__, Image.DecompressionBombError):
             raise _too_large(path.name, "more than 178 million pixels") from error
