@@ -1,4 +1,8 @@
-"""Tiles: overlapping pieces that cover a part of an image, and how they are blended."""
+"""Tiles: overlapping pieces that cover a part of an image, and how they are blended.
+
+A whole image has one grid of tiles, anchored at its corner (:class:`TileGrid`): a part of it can be
+worked on anywhere, in any order, and the tiles are the same.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +42,65 @@ def _rising(n: int, fade: int) -> NDArray[np.float32]:
     return (t * t * (3 - 2 * t)).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class TileGrid:
+    """The tiles of a whole image: every ``tile_px - overlap_px`` pixels from its corner.
+
+    They lie inside the image: the last one of a row or column is put back to its end. An axis on
+    which the image is shorter than a tile has one tile, of the image's length.
+    """
+
+    shape_yx: tuple[int, int]
+    tile_px: int
+    overlap_px: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap_px < self.tile_px:
+            raise ValueError(
+                f"overlap_px={self.overlap_px} leaves no way on for tiles of {self.tile_px} px; "
+                f"it must be 0 or more and below {self.tile_px}"
+            )
+
+    @property
+    def stride_px(self) -> int:
+        """From the start of a tile to that of the next."""
+        return self.tile_px - self.overlap_px
+
+    def touching(self, region: Region) -> list[Tile]:
+        """The tiles that hold any of a region, row by row."""
+        rows = self._touching(0, region.y, region.y + region.height)
+        columns = self._touching(1, region.x, region.x + region.width)
+        return [self.tile_at(y, x) for y in rows for x in columns]
+
+    def tile_at(self, y: int, x: int) -> Tile:
+        """The tile that begins there, which fades wherever the image goes on."""
+        height, width = (min(self.tile_px, n) for n in self.shape_yx)
+        fade = self.overlap_px
+        return Tile(
+            Region(y, x, height, width),
+            (
+                fade if y > 0 else 0,
+                fade if y + height < self.shape_yx[0] else 0,
+                fade if x > 0 else 0,
+                fade if x + width < self.shape_yx[1] else 0,
+            ),
+        )
+
+    def starts(self, axis: int) -> list[int]:
+        """Where tiles begin along an axis."""
+        return self._touching(axis, 0, self.shape_yx[axis])
+
+    def _touching(self, axis: int, low: int, high: int) -> list[int]:
+        last = max(self.shape_yx[axis] - self.tile_px, 0)
+        count = -(-last // self.stride_px) + 1
+        first = max(0, (low - self.tile_px) // self.stride_px)
+        indices = range(first, min(count, high // self.stride_px + 1))
+        starts = {min(i * self.stride_px, last) for i in indices}
+        if high > last:
+            starts.add(last)
+        return sorted(at for at in starts if at < high and at + self.tile_px > low)
+
+
 def plan_tiles(
     shape_yx: tuple[int, int],
     *,
@@ -48,9 +111,9 @@ def plan_tiles(
 ) -> list[Tile]:
     """Cover a region with tiles of one size that overlap by at least ``overlap_px``.
 
-    Tiles lie inside the image and are spread evenly; what they reach beyond the region is context
-    on all sides of it. An axis on which the image is shorter than a tile has one tile, of the
-    image's length.
+    The whole image is covered by its :class:`TileGrid`. Over a part of it the tiles are spread
+    evenly, with as few of them as will do; what they reach beyond the region is context on all
+    sides of it.
 
     Parameters
     ----------
@@ -66,39 +129,23 @@ def plan_tiles(
         What is looked at: the tiles come in the order of their distance from it. By default row
         by row.
     """
-    if not 0 <= overlap_px < tile_px:
-        raise ValueError(
-            f"overlap_px={overlap_px} leaves no way on for tiles of {tile_px} px; "
-            f"it must be 0 or more and below {tile_px}"
-        )
+    grid = TileGrid(shape_yx, tile_px, overlap_px)
     whole = Region.of(shape_yx)
     region = (region or whole).intersection(whole)
     if region is None:
         return []
-    spans = [
-        _spans(n, start, length, tile_px, overlap_px)
-        for n, start, length in zip(shape_yx, (region.y, region.x), region.shape_yx, strict=True)
-    ]
-    height, width = (min(tile_px, n) for n in shape_yx)
-    fade = overlap_px
-    tiles = [
-        Tile(
-            Region(y, x, height, width),
-            (
-                fade if y > 0 else 0,
-                fade if y + height < shape_yx[0] else 0,
-                fade if x > 0 else 0,
-                fade if x + width < shape_yx[1] else 0,
-            ),
+    rows, columns = (
+        grid.starts(axis) if length == n else _spread(n, start, length, tile_px, overlap_px)
+        for axis, (n, start, length) in enumerate(
+            zip(shape_yx, (region.y, region.x), region.shape_yx, strict=True)
         )
-        for y in spans[0]
-        for x in spans[1]
-    ]
-    return tiles if first is None else sorted(tiles, key=lambda tile: _distance(tile, first))
+    )
+    tiles = [grid.tile_at(y, x) for y in rows for x in columns]
+    return tiles if first is None else sorted(tiles, key=lambda tile: distance(tile.region, first))
 
 
-def _spans(n: int, start: int, length: int, tile: int, overlap: int) -> list[int]:
-    """Where the tiles of one axis begin."""
+def _spread(n: int, start: int, length: int, tile: int, overlap: int) -> list[int]:
+    """Where the tiles of one axis begin that cover a part of it."""
     if n <= tile:
         return [0]
     step = tile - overlap
@@ -108,8 +155,8 @@ def _spans(n: int, start: int, length: int, tile: int, overlap: int) -> list[int
     return [begin + int(at) for at in np.linspace(0, cover - tile, count)]
 
 
-def _distance(tile: Tile, first: Region) -> float:
-    """Of a tile's middle from the middle of a region; what does not touch the region comes last."""
-    middles = [(r.y + r.height / 2, r.x + r.width / 2) for r in (tile.region, first)]
+def distance(one: Region, first: Region) -> float:
+    """Of a piece's middle from that of a region; what does not touch the region comes last."""
+    middles = [(r.y + r.height / 2, r.x + r.width / 2) for r in (one, first)]
     far = float(np.hypot(middles[0][0] - middles[1][0], middles[0][1] - middles[1][1]))
-    return far + (0.0 if tile.region.intersection(first) else 1e9)
+    return far + (0.0 if one.intersection(first) else 1e9)

@@ -12,6 +12,8 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import Tile
 from napari_pathsam.inference.working_grid import WorkingGrid
 
+NOTHING = 32.0
+"""The logit of background where nothing was looked at."""
 BAND_VALUES = 2**23
 """Logits that are held at level-0 resolution at a time."""
 
@@ -30,11 +32,21 @@ class Blend:
         self._weight = torch.zeros(*cover.shape_yx)
 
     def add(self, tile: Tile, logits: Tensor) -> None:
-        """``(K, h, w)`` of a tile; the order of tiles does not matter."""
-        weights = torch.from_numpy(tile.weights())
-        rows, columns = self._index(tile.region)
-        self._sum[:, rows, columns] += logits * weights
+        """``(K, h, w)`` of a tile, as far as it is covered; the order of tiles does not matter."""
+        inside = tile.region.intersection(self._cover)
+        if inside is None:
+            return
+        at = Region(inside.y - tile.region.y, inside.x - tile.region.x, *inside.shape_yx).slices
+        weights = torch.from_numpy(tile.weights()[at])
+        rows, columns = self._index(inside)
+        self._sum[:, rows, columns] += logits[:, *at] * weights
         self._weight[rows, columns] += weights
+
+    def rest_is_background(self) -> None:
+        """What no tile covers is background, and surely."""
+        bare = self._weight == 0
+        self._sum[0, bare] = NOTHING
+        self._weight[bare] = 1
 
     def mean(self, cells: Region) -> Tensor:
         """``(K, h, w)`` logits of cells that tiles have covered."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.core.tiling import Tile, plan_tiles
+from napari_pathsam.core.tiling import Tile, TileGrid, plan_tiles
 
 if TYPE_CHECKING:
     from napari_pathsam.models.class_model import ClassModel
@@ -137,25 +137,27 @@ class WorkingGrid:
         whatever the tile, so a tile's place changes its answer as little as it can. At the image's
         end a tile is cut off.
         """
-        step = self.step
-        rows, columns = (-(-n // step) for n in self.cells_yx)
-        steps = self.tile_cells // step
         planned = plan_tiles(
-            (rows, columns),
-            tile_px=steps,
-            overlap_px=min(max(1, round(overlap * steps)) if overlap else 0, steps - 1),
+            self._steps_yx,
+            tile_px=self._tile_steps,
+            overlap_px=self._overlap_steps(overlap),
             region=self._in_steps(region),
             first=None if first is None else self._in_steps(first),
         )
-        tiles = []
-        for tile in planned:
-            r = tile.region
-            cells = Region(r.y * step, r.x * step, r.height * step, r.width * step)
-            inside = cells.intersection(Region.of(self.cells_yx))
-            assert inside is not None
-            top, bottom, left, right = (n * step for n in tile.fade_px)
-            tiles.append(Tile(inside, (top, bottom, left, right)))
-        return tiles
+        return [self._in_cells(tile) for tile in planned]
+
+    def windows(self, overlap: float, region: Region) -> list[Tile]:
+        """The tiles of the whole image's grid that touch a region of cells, in grid order.
+
+        The grid is anchored at the image's corner, so that a tile is the same whoever asks.
+        """
+        grid = TileGrid(self._steps_yx, self._tile_steps, self._overlap_steps(overlap))
+        return [self._in_cells(tile) for tile in grid.touching(self._in_steps(region))]
+
+    def stride_level0(self, overlap: float) -> float:
+        """Level-0 pixels from the start of a window to that of the next, along the longer step."""
+        steps = self._tile_steps - self._overlap_steps(overlap)
+        return steps * self.step * max(self.cell_level0_yx)
 
     def level0_of(self, cells: Region) -> Region:
         """The level-0 pixels whose centres lie in these cells."""
@@ -196,6 +198,28 @@ class WorkingGrid:
         full = [round(n * self.cell_px) for n in self.encoded_cells(cells)]
         filled = (max(full[0], rows), max(full[1], columns))
         return Region(y, x, height, width), (rows, columns), filled
+
+    @property
+    def _steps_yx(self) -> tuple[int, int]:
+        rows, columns = (-(-n // self.step) for n in self.cells_yx)
+        return (rows, columns)
+
+    @property
+    def _tile_steps(self) -> int:
+        return self.tile_cells // self.step
+
+    def _overlap_steps(self, overlap: float) -> int:
+        wanted = max(1, round(overlap * self._tile_steps)) if overlap else 0
+        return min(wanted, self._tile_steps - 1)
+
+    def _in_cells(self, tile: Tile) -> Tile:
+        """A tile of steps, in cells; at the image's end it is cut off."""
+        r, step = tile.region, self.step
+        cells = Region(r.y * step, r.x * step, r.height * step, r.width * step)
+        inside = cells.intersection(Region.of(self.cells_yx))
+        assert inside is not None
+        top, bottom, left, right = (n * step for n in tile.fade_px)
+        return Tile(inside, (top, bottom, left, right))
 
     def _in_steps(self, cells: Region) -> Region:
         """The steps that hold a region of cells."""

@@ -1,0 +1,66 @@
+"""The tissue of a slide: looked for once on an overview, asked for wherever there is work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.tissue import tissue_mask
+
+if TYPE_CHECKING:
+    from napari_pathsam.inference.class_maps import TileSource
+
+OVERVIEW_UM = 8.0
+LONGEST_PX = 4096
+"""An overview has pixels of 8 µm, or larger ones where it would be longer than this."""
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Where a slide has tissue: ``mask`` over its ``shape_yx`` level-0 pixels, coarse."""
+
+    mask: NDArray[np.bool_]
+    shape_yx: tuple[int, int]
+
+    def touches(self, region: Region) -> bool:
+        """Whether there is tissue in a region of level-0 pixels, or within a pixel of the mask."""
+        spans = []
+        for start, length, n, whole in zip(
+            (region.y, region.x), region.shape_yx, self.mask.shape, self.shape_yx, strict=True
+        ):
+            low = int(start * n / whole) - 1
+            spans.append(slice(max(0, low), -int(-(start + length) * n // whole) + 1))
+        return bool(self.mask[tuple(spans)].any())
+
+    def mm2(self, mpp: float) -> float:
+        """Its area, at this size of a level-0 pixel."""
+        pixels = self.mask.mean() * self.shape_yx[0] * self.shape_yx[1]
+        return float(pixels) * mpp**2 / 1e6
+
+
+def find_tissue(slide: TileSource, mpp: float, region: Region | None = None) -> Tissue:
+    """Look for tissue on a coarse level.
+
+    Raises
+    ------
+    BadImageError
+        There is none in the region (by default the whole slide).
+    """
+    whole = Region.of(slide.shape_yx)
+    step = max(OVERVIEW_UM / mpp, max(slide.shape_yx) / LONGEST_PX, 1.0)
+    height, width = (max(1, round(n / step)) for n in slide.shape_yx)
+    overview = np.asarray(slide.read_resampled(whole, (height, width)))
+    tissue = Tissue(tissue_mask(overview, um_per_px=mpp * step), slide.shape_yx)
+    if not tissue.touches(region or whole):
+        where = "" if region is None else f" in {region}"
+        raise BadImageError(
+            f"No tissue was found on {slide.name}{where}: it looks like empty glass, or like pen "
+            "marks only. If there is tissue, so faint that it was missed, work on everything "
+            "(tissue=False, --everywhere); else choose another slide or region."
+        )
+    return tissue
