@@ -49,6 +49,10 @@ class TrainConfig(BaseModel):
         and nothing is kept.
     scale
         Between which factors patches are enlarged.
+    balance
+        How much more often images of rare classes are shown
+        (:func:`~napari_pathsam.training.class_order.shares_of`): 0 all equally often, 1 all
+        classes equally often.
     mosaic
         Share of patches put together from four images.
     stride
@@ -76,6 +80,7 @@ class TrainConfig(BaseModel):
     patch_px: Annotated[int, Field(ge=32)] = 224
     variants: Annotated[int, Field(ge=1)] | None = 8
     scale: tuple[float, float] = (0.8, 1.25)
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.0
     mosaic: Annotated[float, Field(ge=0, le=1)] = 0.0
     stride: Literal[1, 2, 4] = 2
     augment: AugmentConfig = AugmentConfig()

@@ -31,6 +31,7 @@ from napari_pathsam.training.class_config import TrainConfig
 from napari_pathsam.training.class_data import Arrays, logits_at_stride, thinned
 from napari_pathsam.training.class_features import Features
 from napari_pathsam.training.class_images import TrainingImage
+from napari_pathsam.training.class_order import epoch_items, shares_of
 from napari_pathsam.training.class_report import Validation
 from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
 from napari_pathsam.training.processes import ALONE, Processes
@@ -85,6 +86,9 @@ class ClassTrainer:
         processes.copy_from_first(p.data for p in self.trained.values())
         self.moving = self._moving()
         self.optimizer = optimizer_of(self.trained, config)
+        self._shares = np.ones(len(images))
+        if config.balance:
+            self._shares = shares_of([image.channels for image in images], config.balance)
         self.average = {n: t.detach().clone() for n, t in self.moving.items()}
         self.best: dict[str, Tensor] | None = None
         self.best_score, self.since_best = -math.inf, 0
@@ -199,17 +203,10 @@ class ClassTrainer:
     # --- one epoch ----------------------------------------------------------------------------
 
     def train_epoch(self) -> Iterator[float]:
-        """Every image once, in one of its variants; yields each step's loss."""
+        """As many images as there are, each in one of its variants; yields each step's loss."""
         config = self.config
-        rng = np.random.default_rng([config.seed, 3, self.epoch])
-        order = rng.permutation(len(self.maker))
-        # Each image walks through its variants in an order of its own.
-        first = np.random.default_rng([config.seed, 5]).integers(1 << 16, size=len(self.maker))
-        n = config.variants
         self.model.train()
-        items = [
-            (int(i), self.epoch if n is None else int(first[i] + self.epoch) % n) for i in order
-        ]
+        items = epoch_items(self._shares, self.epoch, config.variants, config.seed)
         batches = [items[at : at + config.batch] for at in range(0, len(items), config.batch)]
         for batch in batches if self._ahead is None else self._made_ahead(batches, self._ahead):
             yield self.train_step(batch)
@@ -356,6 +353,7 @@ def count_images(
                     embedding: ImageEmbedding = features.whole(one.image[piece])
                     logits = features.reads.logits(model, embedding)[0][0].float()
                 channels = logits_at(logits, target.shape).argmax(dim=0).cpu().numpy()
+                target = np.where(target == n, 0, target)  # gaps are background
                 known = target >= 0
                 counts += confusion(target[known], channels[known], n)
     return counts
