@@ -34,9 +34,9 @@ def tissue_mask(image: NDArray[np.uint8], *, um_per_px: float | None = None) -> 
     um_per_px = min(max(um_per_px or 8.0, 2.0), 40.0)
     density = optical_density(image)
     ink = ndimage.binary_dilation(ink_mask(density), iterations=max(1, round(8 / um_per_px)))
-    stained = density.max(2) - 0.8 * density.min(2)  # shadows and dust are grey
-    stained[ink] = 0
-    stained = ndimage.gaussian_filter(stained, 12 / um_per_px)
+    density[ink] = 0
+    smooth = ndimage.gaussian_filter(density, (12 / um_per_px, 12 / um_per_px, 0))
+    stained = smooth.max(2) - 0.8 * smooth.min(2)  # shadows and dust are grey
     low, high = float(np.quantile(stained, 0.01)), float(np.quantile(stained, 0.99))
     otsu = float(threshold_otsu(np.clip(stained, 0, 0.4))) if high - low > 0.02 else SUREST
     clear = (stained > min(max(0.6 * otsu, FAINTEST), SUREST)) & ~ink
