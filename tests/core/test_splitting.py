@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from napari_pathsam.core.label_map import split_touching
-from napari_pathsam.core.splitting import merge_wide_necks
+from napari_pathsam.core.splitting import gaps_between, merge_wide_necks, split_by_seeds
 
 
 def discs(*at: tuple[int, int, int], shape: tuple[int, int] = (60, 90)) -> np.ndarray:
@@ -52,3 +52,37 @@ def test_nothing_is_lost_and_the_limits_mean_what_they_say(rng: np.random.Genera
     assert (np.unique(joined) == np.arange(joined.max() + 1)).all()
     assert merge_wide_necks(parts, 0.0).max() == ndimage.label(mask, np.ones((3, 3)))[1]
     assert merge_wide_necks(parts, 1.1).max() == parts.max()
+
+
+def test_objects_grow_from_where_a_model_is_sure() -> None:
+    """A bar is sure at both ends and unsure in the middle; beside it lies one that never is."""
+    mask = np.zeros((30, 60), bool)
+    mask[5:15, 5:55] = mask[20:28, 5:55] = True
+    likely = np.where(mask, 0.6, 0.1)
+    likely[6:14, 6:25] = likely[6:14, 34:54] = 0.95
+    likely[10, 29] = 0.95  # too small to be a seed
+    parts = split_by_seeds(mask, likely, 0.9, smallest_px=4)
+    assert ((parts != 0) == mask).all()
+    assert sorted(np.unique(parts)) == [0, 1, 2, 3]
+    assert parts[10, 8] != parts[10, 50]
+    assert len(np.unique(parts[20:28, 5:55])) == 1
+    assert split_by_seeds(mask, likely, 0.9).max() == 4
+    assert split_by_seeds(mask, likely, 0.5).max() == 2
+    assert split_by_seeds(np.zeros((4, 4), bool), np.ones((4, 4)), 0.5).max() == 0
+
+
+def test_gaps_lie_between_objects_that_are_close() -> None:
+    labels = np.zeros((20, 60), np.int32)
+    labels[4:16, 2:20], labels[4:16, 24:40], labels[4:16, 50:58] = 7, 2, 9
+    gaps = gaps_between(labels, 6)
+    assert gaps[10, 20:24].all()
+    assert not gaps[:, 41:50].any()
+    assert not gaps[0].any()
+    assert not gaps[labels > 0].any()
+    touching = np.where(labels == 2, 7, labels)
+    touching[4:16, 20:24] = 2
+    found = gaps_between(touching, 3)
+    assert found[10, 19:21].all()
+    assert found[10, 23:25].all()
+    assert not found[10, 21:23].any()
+    assert not gaps_between(np.zeros((4, 4), np.int32), 5).any()

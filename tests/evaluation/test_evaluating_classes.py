@@ -167,6 +167,16 @@ def test_objects_are_told_apart_and_outlined_anew_on_request(tiny_pathsam, sampl
     joined = measured(tiny_pathsam, [glands], ClassSettings(mapping={"*": "object"}, split=False))
     assert joined["objects"]["predicted"] == 1
     assert joined["object_dice"] == joined["boundary_f1"] == 1
+    # Sure of the two centres only: the objects grow from there, however they are shaped.
+    sure = np.full(SHAPE, 0.6, np.float32)
+    sure[30:50, 30:50] = sure[35:45, 66:76] = 0.9
+    odds = np.stack([1 - sure, sure, np.zeros(SHAPE, np.float32)])
+    told = SureMap(discs.astype(np.uint8), odds, Region.of(SHAPE), (1, 1))
+    monkeypatch.setattr(answers, "segment_surely", lambda *_, **__: told)
+    for seed, n in ((0.8, 2), (0.5, 1)):
+        grown = ClassSettings(mapping={"*": "object"}, seed=seed)
+        assert measured(tiny_pathsam, [glands], grown)["objects"]["predicted"] == n
+    monkeypatch.setattr(answers, "segment_surely", lambda *_, **__: flat)
     larger = np.ones((20, 30), bool)
 
     def sharpening(model, slide, labels, *, mpp):

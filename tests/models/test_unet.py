@@ -75,6 +75,19 @@ def test_a_trunk_starts_from_timms_weights_and_from_no_others(tmp_path):
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
     with pytest.raises(UnavailableError, match="no file"):
         start_from_imagenet(model, tmp_path / "gone.safetensors")
+    frozen = TaskModel(
+        find_task_recipe("unet-timm+mobilenetv2_035").config(
+            mpp=0.5,
+            network={"decoder_widths": SMALL, "padding": "same", "frozen_norm": True},
+        ),
+        GLAND,
+    ).train()
+    norms = {n for n, m in frozen.network.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    assert not any(frozen.network.get_submodule(n).training for n in norms if "trunk" in n)
+    assert all(frozen.network.get_submodule(n).training for n in norms if "trunk" not in n)
+    convolutions = [type(m).__name__ for m in frozen.network.trunk.modules()]
+    assert "Conv2dSame" in convolutions
+    assert all(type(m).__name__ != "Conv2dSame" for m in model.network.modules())
     plain = TaskModel(find_task_recipe("unet").config(network={"width": 4}), GLAND)
     with pytest.raises(BadWeightsError, match="unet-timm has"):
         start_from_imagenet(plain, path)

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.datasets import folder_samples
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.task_model import TaskModel
@@ -20,6 +22,7 @@ from napari_pathsam.models.task_recipes import TASK_RECIPES, find_task_recipe
 from napari_pathsam.training.class_config import ClassLossConfig, TrainConfig
 from napari_pathsam.training.class_data import TrainingImage
 from napari_pathsam.training.class_fit import fit_classes, fit_steps
+from napari_pathsam.training.class_images import load_images
 from napari_pathsam.training.class_recipe import ClassRecipe, prepare
 from napari_pathsam.training.losses import class_loss, class_sums
 from napari_pathsam.training.task_augment import AS_IT_IS, MAKERS, SWAYING
@@ -257,9 +260,42 @@ def test_presence_is_learned_from_images_with_nothing_in_them(discs: Discs) -> N
     assert there == [1, 0, 0, 0]
 
 
-def test_parts_a_network_does_not_have_are_refused(tmp_path: Path, discs: Discs) -> None:
-    from PIL import Image
+def test_gaps_between_objects_are_learned_apart_and_are_background(tmp_path: Path) -> None:
+    """Two squares of ids 1 and 2, three pixels apart, on tissue as pale as the gap."""
+    ids = np.zeros((64, 64), np.uint8)
+    ids[16:48, 8:30], ids[16:48, 33:56] = 1, 2
+    pixels = np.where(ids[..., None] > 0, [110, 50, 150], [232, 228, 233]).astype(np.uint8)
+    for folder, content in (("images", pixels), ("labels", ids)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(content).save(tmp_path / folder / "a.png")
+    samples = folder_samples(tmp_path / "images", tmp_path / "labels", label_kind="instances")
+    gland = ClassTable.of("gland")
+    images = load_images(samples, gland, mpp=0.5, gap_um=2.0)
+    assert np.array_equal(np.unique(images[0].target[16:48, 30:33]), [2])
+    assert (images[0].target == 1).sum() == (ids > 0).sum()
+    assert images[0].objects is None
+    torch.manual_seed(0)
+    config = find_task_recipe("unet").config(
+        mpp=0.5, tile_px=64, gap_um=2.0, network={"width": 4, "levels": 3}
+    )
+    model = TaskModel(config, gland)
+    still = {"augment": AS_IT_IS, "scale": (1.0, 1.0)}
+    trained = quick(epochs=60, batch=2, lr=2e-2, validate_every=60, ema=None, mosaic=0.3, **still)
+    report = list(fit_classes(model, images * 4, images, trained))[-1]
+    assert report.validation.dice > 0.97
+    embedding = model.encode(pixels)
+    channels = model.outputs(embedding)[0][0][0].argmax(0)
+    assert (channels[20:44, 30:33] == 2).float().mean() > 0.8
+    found = model.decode_classes(embedding)
+    assert found.logits.shape == (2, 64, 64)
+    assert not found.class_map()[20:44, 31].any()
+    raw = model.outputs(embedding)[0][0][0].softmax(0)
+    torch.testing.assert_close(found.logits.softmax(0)[0], raw[0] + raw[2])
+    with pytest.raises(ValueError, match="gap_um is for class maps"):
+        find_task_recipe("mask-rcnn").config(gap_um=2.0)
 
+
+def test_parts_a_network_does_not_have_are_refused(tmp_path: Path, discs: Discs) -> None:
     for name in ("i", "l"):
         (tmp_path / name).mkdir()
     for n, one in enumerate(discs(2)):

@@ -115,6 +115,15 @@ def evaluate(
     split_objects: Annotated[
         bool, typer.Option("--split-objects/--join-objects", help="Tell touching objects apart.")
     ] = True,
+    seed_at: Annotated[
+        float,
+        typer.Option(
+            "--seed-at",
+            min=0,
+            max=1,
+            help="Objects grow from where their class is so likely. [split by shape]",
+        ),
+    ] = 0.0,
     sharpen: Annotated[
         bool, typer.Option("--sharpen", help="Outline each object anew with the prompt decoder.")
     ] = False,
@@ -205,6 +214,7 @@ def evaluate(
             smallest_px=smallest,
             fill_holes_px=holes,
             split=split_objects,
+            seed=seed_at,
             sharpen=sharpen,
             as_published=as_published,
         )

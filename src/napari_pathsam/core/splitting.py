@@ -1,10 +1,13 @@
-"""Objects cut apart too often, put together again."""
+"""Objects that touch: apart by their shape or where a model is unsure; gaps between them."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.label_map import EIGHT, regions, relabel
 
 
 def merge_wide_necks(parts: NDArray[np.int32], neck: float) -> NDArray[np.int32]:
@@ -77,3 +80,60 @@ def _borders(
             pair = (min(i, j), max(i, j))
             found[pair] = max(width, found.get(pair, 0.0))
     return found
+
+
+def split_by_seeds(
+    mask: NDArray[np.bool_], likely: NDArray[np.floating], seed: float, smallest_px: int = 1
+) -> NDArray[np.int32]:
+    """Objects that touch where a model is less sure, apart.
+
+    Each grows from a 4-connected area that is at least ``seed`` likely and has ``smallest_px``
+    pixels, by a watershed on the probability; what has no such area stays in one piece.
+
+    Parameters
+    ----------
+    mask
+        ``(H, W)``, True in objects.
+    likely
+        ``(H, W)``, their probability.
+
+    Returns
+    -------
+    ``(H, W)`` ids from 1, non-zero exactly where ``mask`` is.
+    """
+    from skimage.segmentation import watershed
+
+    cores, n = ndimage.label(mask & (likely >= seed))
+    small = np.bincount(cores.ravel(), minlength=n + 1) < smallest_px
+    cores = np.where(small[cores], 0, cores)
+    components, _ = ndimage.label(mask, structure=EIGHT)
+    seeded = np.zeros(int(components.max(initial=0)) + 1, bool)
+    seeded[components[cores > 0]] = True
+    bare = mask & ~seeded[components]
+    seeds = np.where(bare, components + n, cores)
+    return relabel(watershed(-likely, seeds, mask=mask, connectivity=EIGHT))
+
+
+def gaps_between(labels: NDArray[np.integer], widest_px: float) -> NDArray[np.bool_]:
+    """Background between two objects that are at most ``widest_px`` apart.
+
+    A pixel belongs to a gap where its distances to the nearest and to the second nearest object
+    add up to no more. Of objects that touch, the pixels next to the other object belong to it, too.
+
+    Source of the distances: Ronneberger et al., MICCAI 2015 (U-Net), eq. 2, which weights by them.
+    """
+    nearest = np.full((2, *labels.shape), np.inf, np.float32)
+    reach = int(np.ceil(widest_px)) + 1
+    whole = Region.of(labels.shape)
+    for label, box in regions(labels).items():
+        around = Region(
+            box.y - reach, box.x - reach, box.height + 2 * reach, box.width + 2 * reach
+        ).intersection(whole)
+        assert around is not None
+        here = ndimage.distance_transform_edt(labels[around.slices] != label).astype(np.float32)
+        first, second = nearest[(slice(None), *around.slices)]
+        np.minimum(second, np.maximum(first, here), out=second)
+        np.minimum(first, here, out=first)
+    allowed = np.where(labels == 0, widest_px, np.sqrt(2))
+    gaps: NDArray[np.bool_] = nearest.sum(axis=0) <= allowed
+    return gaps

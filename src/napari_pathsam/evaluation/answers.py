@@ -42,6 +42,8 @@ class ClassSettings(BaseModel):
     split
         Whether predicted objects that touch are told apart (:func:`instances`). A model that finds
         objects one by one has them apart; of what is above only ``smallest_px`` concerns it.
+    seed
+        Touching objects are told apart by where the model is at least so sure of them; 0: by shape.
     sharpen
         Whether the prompt decoder outlines each object anew; classes follow the objects then.
     boundary_px
@@ -60,6 +62,7 @@ class ClassSettings(BaseModel):
     smallest_px: int = Field(0, ge=0)
     fill_holes_px: int = Field(0, ge=0)
     split: bool = True
+    seed: float = Field(0.0, ge=0, le=1)
     sharpen: bool = False
     boundary_px: float = Field(3.0, ge=0)
     as_published: bool = False
@@ -113,6 +116,7 @@ def answer(
     target, known = _target(sample, labels, match, settings)
     started = perf_counter()
     told = _told(model, mpp, settings)
+    of_channel = match.of_model[[0, *(info.id for info in model.classes)]]
     predicted = sure = None
     if knows_objects(model):
         predicted, found = _known_objects(model, image, told, match, settings)
@@ -126,12 +130,10 @@ def answer(
         sure = segment_surely(model, image, told, wanted)
         found = match.of_model[sure.class_map]
         if sample.label_kind == "instances" or settings.sharpen:
-            predicted, found = _objects(model, image, found, told, settings)
+            likely = sure.probability_of(found, of_channel) if settings.seed > 0 else None
+            predicted, found = _objects(model, image, found, likely, told, settings)
     seconds = perf_counter() - started
-    confidence = None
-    if sure is not None:
-        channels = np.array([0, *(info.id for info in model.classes)])
-        confidence = sure.probability_of(found, match.of_model[channels])
+    confidence = None if sure is None else sure.probability_of(found, of_channel)
     if predicted is not None:
         predicted[~known] = 0
     found[~known] = 0
@@ -152,11 +154,16 @@ def _objects(
     model: ClassModel,
     image: NDArray[np.uint8],
     found: NDArray[np.uint8],
+    likely: NDArray[np.float32] | None,
     mpp: float,
     settings: ClassSettings,
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
     """The objects of positions ``(H, W)`` among the classes, and the positions they leave."""
-    objects = instances(found, split=settings.split)
+    objects = instances(
+        found, split=settings.split, smallest_px=settings.smallest_px, likely=likely,
+        seed=settings.seed,
+    )  # fmt: skip
+    found = np.where(objects > 0, found, 0).astype(np.uint8)
     if not settings.sharpen:
         return objects, found
     class_of = np.zeros(int(objects.max(initial=0)) + 1, np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from napari_pathsam.core.errors import BadImageError, UnavailableError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.label_map import regions, relabel, split_touching
 from napari_pathsam.core.prompts import Prompts, innermost_point
-from napari_pathsam.core.splitting import merge_wide_necks
+from napari_pathsam.core.splitting import merge_wide_necks, split_by_seeds
 from napari_pathsam.core.tiling import Tile
 from napari_pathsam.inference.class_maps import (
     SegmentSettings,
@@ -37,6 +37,7 @@ SAME_OBJECT = 0.6
 """A sharpened outline that overlaps its proposal less (IoU) is another object, and is refused."""
 AT_ONCE = 32
 """Objects decoded in one call."""
+Slices = tuple[slice, slice]
 
 
 def instances(
@@ -46,12 +47,16 @@ def instances(
     smallest_px: int = 0,
     least_seed_px: float = 2.0,
     neck: float = 0.7,
+    likely: NDArray[np.floating] | None = None,
+    seed: float = 0.0,
 ) -> NDArray[np.int32]:
     """The objects of a class map: connected areas of one class, touching ones apart.
 
     Each class is split by a watershed on the distance to its border
     (:func:`~napari_pathsam.core.label_map.split_touching`), then parts that hang together by more
-    than a neck are put together again, so a long or ragged object stays one.
+    than a neck are put together again, so a long or ragged object stays one. Or, with ``seed``,
+    each object grows from where the model is so sure of it
+    (:func:`~napari_pathsam.core.splitting.split_by_seeds`).
 
     Parameters
     ----------
@@ -65,6 +70,9 @@ def instances(
         Least distance of two seeds.
     neck
         Two parts are two objects where their border is narrower than this part of the slimmer one.
+    likely, seed
+        ``(H, W)`` probability of what ``class_map`` says, and how likely a seed is; such areas of
+        at least ``smallest_px / 4`` pixels are seeds. 0: by shape.
 
     Returns
     -------
@@ -74,15 +82,23 @@ def instances(
 
     clean = np.where(class_map == UNSURE, 0, class_map)
     found = np.asarray(label(clean, connectivity=2, background=0), np.int32)
-    if split:
-        found = _split(found, least_seed_px, neck)
+    if split and likely is not None and seed > 0:
+        found = _split(found, lambda mask, where: split_by_seeds(
+            mask, likely[where], seed, max(1, smallest_px // 4)
+        ))  # fmt: skip
+    elif split:
+        found = _split(
+            found, lambda mask, _: merge_wide_necks(split_touching(mask, least_seed_px), neck)
+        )
     if smallest_px > 1:
         small = np.bincount(found.ravel()) < smallest_px
         found = np.where(small[found], 0, found)
     return relabel(found)
 
 
-def _split(areas: NDArray[np.int32], least_seed_px: float, neck: float) -> NDArray[np.int32]:
+def _split(
+    areas: NDArray[np.int32], split: Callable[[NDArray[np.bool_], Slices], NDArray[np.int32]]
+) -> NDArray[np.int32]:
     """Each area split by itself: neighbours of another class do not make it look narrower."""
     out = np.zeros_like(areas)
     n = 0
@@ -91,7 +107,7 @@ def _split(areas: NDArray[np.int32], least_seed_px: float, neck: float) -> NDArr
         rim = Region(region.y - 1, region.x - 1, region.height + 2, region.width + 2)
         region = rim.intersection(Region.of(areas.shape[:2])) or region
         mask = areas[region.slices] == area
-        parts = merge_wide_necks(split_touching(mask, least_seed_px), neck)
+        parts = split(mask, region.slices)
         window = out[region.slices]
         window[mask] = parts[mask] + n
         n += int(parts.max())

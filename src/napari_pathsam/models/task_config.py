@@ -31,7 +31,17 @@ class UNetConfig(BaseModel):
 
 
 class TimmUNetConfig(BaseModel):
-    """segmentation_models_pytorch's U-Net on a timm trunk, features at strides 2 to 32."""
+    """segmentation_models_pytorch's U-Net on a timm trunk, features at strides 2 to 32.
+
+    Attributes
+    ----------
+    padding
+        Of the trunk's convolutions: timm's usual, or as TensorFlow pads (``same``), for weights
+        that come from there.
+    frozen_norm
+        Whether the trunk's batch norm keeps its statistics in training, as it must where they were
+        folded into the weights.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,6 +49,8 @@ class TimmUNetConfig(BaseModel):
     # A plain name: timm would also take "hf-hub:…" and ask the network.
     trunk: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "mobilenetv2_100"
     decoder_widths: tuple[Width, Width, Width, Width, Width] = (256, 128, 64, 32, 16)
+    padding: Literal["usual", "same"] = "usual"
+    frozen_norm: bool = False
 
 
 class FusionConfig(BaseModel):
@@ -164,6 +176,10 @@ class TaskConfig(BaseModel):
     outputs
         ``foreground``: one logit a class, against a background of 0 (of one class: a sigmoid);
         ``all``: one for the background, too.
+    gap_um
+        Background between two objects that are no further apart is a channel of its own in
+        training, the last one, and background in answers: so what nearly touches comes apart.
+        None: it is background like any other.
     views
         Test-time augmentation: answers to so many of a tile's eight flips and turns are averaged.
     pixel_mean, pixel_std
@@ -183,6 +199,7 @@ class TaskConfig(BaseModel):
     profile: Profile = "recommended"
     guide: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")] | None = None
     outputs: Literal["foreground", "all"] = "all"
+    gap_um: Annotated[float, Field(gt=0, le=1000)] | None = None
     views: Literal[1, 2, 4, 8] = 1
     pixel_mean: Colour = IMAGENET_MEAN
     pixel_std: Colour = IMAGENET_STD
@@ -206,11 +223,13 @@ class TaskConfig(BaseModel):
                 raise ValueError("Mask R-CNN finds objects: its outputs are the foreground")
             if self.views != 1:
                 raise ValueError("the objects of several views cannot be averaged: views is 1")
+            if self.gap_um is not None:
+                raise ValueError("Mask R-CNN has objects apart already: gap_um is for class maps")
         return self
 
     def channels(self, n_classes: int) -> int:
         """Logits per pixel."""
-        return n_classes if self.outputs == "foreground" else n_classes + 1
+        return n_classes + (self.outputs == "all") + (self.gap_um is not None)
 
 
 def with_network(config: TaskConfig, **fields: Any) -> TaskConfig:

@@ -198,7 +198,7 @@ class TaskModel(nn.Module):
     # --- classes ------------------------------------------------------------------------------
 
     def outputs(self, embedding: ImageEmbedding) -> tuple[list[Tensor], Tensor | None]:
-        """Class logits ``(B, K + 1, h, w)``; differentiable.
+        """Class logits ``(B, K + 1, h, w)``, and a channel of gaps if it has one; differentiable.
 
         In training with deep supervision there are several, finest first. Beside them the
         ``(B, 2)`` logits of the classification-guided module, where the network has one.
@@ -219,6 +219,13 @@ class TaskModel(nn.Module):
             return logits
         return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
 
+    def without_gaps(self, logits: Tensor) -> Tensor:
+        """``(B, K + 1, h, w)`` of :meth:`outputs`: gaps between objects are background."""
+        if self.config.gap_um is None:
+            return logits
+        background = torch.logaddexp(logits[:, 0], logits[:, -1])
+        return torch.cat([background[:, None], logits[:, 1:-1]], dim=1)
+
     @torch.inference_mode()
     def decode_classes(self, embedding: ImageEmbedding) -> ClassLogits:
         """One mask per class from an embedding of this model; over ``config.views`` of it."""
@@ -226,7 +233,7 @@ class TaskModel(nn.Module):
         answers = []
         for turn, mirrored in VIEWS[self.config.views]:
             seen = _changed(embedding, partial(_viewed, turn=turn, mirrored=mirrored))
-            finest = self.outputs(seen)[0][0][0].float()
+            finest = self.without_gaps(self.outputs(seen)[0][0])[0].float()
             answers.append(_unviewed(finest, turn=turn, mirrored=mirrored))
         height, width = embedding.shape_yx
         logits = torch.stack(answers).mean(0)[:, :height, :width]

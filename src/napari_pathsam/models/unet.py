@@ -80,6 +80,7 @@ class TimmUNet(nn.Module):
                 encoder_weights=None,
                 decoder_channels=config.decoder_widths,
                 classes=channels,
+                **({"pad_type": "same"} if config.padding == "same" else {}),
             )
         except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
             raise UnavailableError(
@@ -90,6 +91,17 @@ class TimmUNet(nn.Module):
         self.trunk = unet.encoder
         self.decoder = unet.decoder
         self.head = unet.segmentation_head
+        self._frozen_norm = config.frozen_norm
+
+    def train(self, mode: bool = True) -> TimmUNet:
+        """With ``frozen_norm`` the trunk's batch norm keeps its statistics."""
+        super().train(mode)
+        if self._frozen_norm:
+            for module in self.trunk.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        x = x.contiguous(memory_format=torch.channels_last)  # a quarter faster on CPUs
         return [self.head(self.decoder(self.trunk(x)))]

@@ -92,7 +92,7 @@ class TaskReads:
     ) -> tuple[Tensor, Tensor]:
         """Class logits of the image's own pixels; a network does not guess its IoU."""
         height, width = embedding.shape_yx
-        found = model.outputs(embedding)[0][0][..., :height, :width]
+        found = model.without_gaps(model.outputs(embedding)[0][0])[..., :height, :width]
         return found, found.new_zeros(found.shape[:2])
 
 

@@ -9,10 +9,12 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.measure import label
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.splitting import gaps_between
 from napari_pathsam.datasets.ahead import Ahead
 from napari_pathsam.datasets.base import Sample
 from napari_pathsam.io.slides import ArraySlide
@@ -32,7 +34,8 @@ class TrainingImage:
     image
         ``(H, W, 3)`` uint8.
     target
-        ``(H, W)`` int16: channel numbers, 0 background, :data:`IGNORE` where nobody labelled.
+        ``(H, W)`` int16: channel numbers, 0 background, :data:`IGNORE` where nobody labelled. Gaps
+        between objects, where they are wanted, have the number after the last class.
     group
         Patient, slide or case.
     objects
@@ -142,7 +145,8 @@ class Reading:
     """How a sample becomes a training image; a value that travels to worker processes.
 
     ``mpp`` is the model's; ``assumed_mpp`` that of samples that do not say theirs. With ``objects``
-    the ids of instances are kept beside their class.
+    the ids of instances are kept beside their class. With ``gap_um`` background between two objects
+    that are no further apart is marked.
     """
 
     classes: ClassTable
@@ -150,10 +154,11 @@ class Reading:
     assumed_mpp: float | None = None
     sparse: bool = False
     objects: bool = False
+    gap_um: float | None = None
 
     def __call__(self, sample: Sample) -> TrainingImage:
         image, labels = sample.load()
-        ids = labels if self.objects and sample.label_kind == "instances" else None
+        ids = labels if sample.label_kind == "instances" else None
         if sample.label_kind in ("instances", "binary") and sample.class_id is None:
             labels = (labels != 0).astype(np.uint8) * next(iter(self.classes)).id
         try:
@@ -163,7 +168,23 @@ class Reading:
         own = sample.mpp or self.assumed_mpp or self.mpp
         pixels, target = at_mpp(image, target, own, self.mpp)
         found = None if ids is None else nearest(ids, target.shape).astype(np.int32)
-        return TrainingImage(pixels, target, sample.name, sample.group, found)
+        if self.gap_um is not None:
+            target = with_gaps(target, found, self.gap_um / self.mpp, len(self.classes) + 1)
+        kept = found if self.objects else None
+        return TrainingImage(pixels, target, sample.name, sample.group, kept)
+
+
+def with_gaps(
+    target: NDArray[np.int16], ids: NDArray[np.int32] | None, widest_px: float, channel: int
+) -> NDArray[np.int16]:
+    """``(H, W)`` channel numbers with gaps between objects as a channel of their own.
+
+    Without ids each connected area of a class is an object. What nobody labelled stays so.
+    """
+    if ids is None:
+        ids = np.asarray(label(np.maximum(target, 0), connectivity=2), np.int32)
+    gaps = gaps_between(ids, widest_px) & (target >= 0)
+    return np.where(gaps, channel, target).astype(np.int16)
 
 
 def channels_of(
@@ -224,6 +245,7 @@ def load_images(
     assumed_mpp: float | None = None,
     sparse: bool = False,
     objects: bool = False,
+    gap_um: float | None = None,
     store: ImageStore | None = None,
     workers: int = 0,
 ) -> list[TrainingImage]:
@@ -242,6 +264,8 @@ def load_images(
         Whether background is only what is labelled so by another id.
     objects
         Whether ids of instances are kept, too.
+    gap_um
+        Gaps between objects up to this width are marked as a channel of their own.
     store
         Keeps the pixels; by default up to :data:`KEPT_BYTES` of them.
     workers
@@ -252,7 +276,7 @@ def load_images(
     BadFileError, BadImageError
         A file is damaged, or a label has an id that is no class.
     """
-    read = Reading(classes, mpp, assumed_mpp, sparse, objects)
+    read = Reading(classes, mpp, assumed_mpp, sparse, objects, gap_um)
     store = ImageStore() if store is None else store
     listed = list(samples)
     found: list[TrainingImage] = []

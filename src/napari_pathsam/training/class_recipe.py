@@ -255,6 +255,7 @@ def prepare(
     load = partial(
         _load, recipe=recipe, roots=roots, mpp=model.config.mpp, workers=workers,
         store=ImageStore() if store is None else store, objects=wants_objects(model),
+        gap_um=model.config.gap_um if isinstance(model, TaskModel) else None,
     )  # fmt: skip
     images = load(recipe.sources)
     images += blank_glass(recipe.glass, model.config.mpp)
@@ -313,6 +314,7 @@ def _load(
     store: ImageStore,
     workers: int,
     objects: bool,
+    gap_um: float | None,
 ) -> list[TrainingImage]:
     found = []
     for source in sources:
@@ -325,6 +327,7 @@ def _load(
             assumed_mpp=assumed,
             sparse=recipe.sparse,
             objects=objects,
+            gap_um=gap_um,
             store=store,
             workers=workers,
         )

@@ -49,7 +49,8 @@ class TaskTrainer(ClassTrainer):
         model, loss, stride = self.model, self.config.loss, self.config.stride
         nothing = torch.zeros((), device=model.device)
         if not items:  # fewer patches than processes
-            return ClassSums.of_nothing(len(model.classes) + 1, model.device), nothing
+            channels = len(model.classes) + 1 + (model.config.gap_um is not None)
+            return ClassSums.of_nothing(channels, model.device), nothing
         embedding, target = self.features.batch(items)
         outputs, there = model.outputs(embedding)
         logits = thinned(torch.cat(outputs).float(), stride)
