@@ -19,6 +19,8 @@ from npe2 import PluginManifest  # noqa: E402
 from npe2 import write as npe2_write  # noqa: E402
 
 from napari_pathsam._napari import writer  # noqa: E402
+from napari_pathsam._napari.layer_source import source_of  # noqa: E402
+from napari_pathsam._napari.pixel_sizes import keep_typed_mpp  # noqa: E402
 from napari_pathsam._napari.reader import get_reader, read_annotations  # noqa: E402
 from napari_pathsam.core.classes import ClassTable  # noqa: E402
 from napari_pathsam.core.errors import BadFileError, BadImageError  # noqa: E402
@@ -324,3 +326,60 @@ def test_stacks_are_refused(labels: np.ndarray, tmp_path: Path) -> None:
         with pytest.raises(BadImageError, match="one plane"):
             write(str(tmp_path / "x.geojson"), *layer.as_layer_data_tuple()[:2])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pixel_size_told_once_is_known_when_the_slide_is_opened_again(
+    viewer: ViewerModel, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    pyramid(tmp_path / "p.tif", rng, mpp=None)
+    told: list[str] = []
+    layer = opened(viewer, tmp_path / "p.tif")
+    assert source_of(layer, viewer).mpp is None
+    keep_typed_mpp(layer, 0.25, say=told.append)
+    assert source_of(layer, viewer).mpp == 0.25  # another dock, the same layer
+    (tmp_path / "p.tif").rename(tmp_path / "moved.tif")
+    again = opened(viewer, tmp_path / "moved.tif")
+    assert tuple(again.scale) == (0.25, 0.25)
+    assert [str(unit) for unit in again.units] == ["micrometer", "micrometer"]
+    keep_typed_mpp(again, 0.5, say=told.append)  # corrected
+    assert tuple(opened(viewer, tmp_path / "moved.tif").scale) == (0.5, 0.5)
+    assert told == []
+    keep_typed_mpp(again, 900.0, say=told.append)
+    assert "no pixel size" in told.pop()
+    keep_typed_mpp(again, None, say=told.append)
+    assert tuple(opened(viewer, tmp_path / "moved.tif").scale) == (1.0, 1.0)
+
+
+def test_what_a_file_says_of_itself_is_not_overruled(
+    viewer: ViewerModel, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    pyramid(tmp_path / "p.tif", rng)
+    layer = opened(viewer, tmp_path / "p.tif")
+    keep_typed_mpp(layer, 0.25, say=pytest.fail)
+    keep_typed_mpp(viewer.add_image(np.zeros((9, 9))), 0.25, say=pytest.fail)  # no file at all
+    assert tuple(opened(viewer, tmp_path / "p.tif").scale) == (0.5, 0.5)
+
+
+def test_a_damaged_tile_is_shown_grey_and_said_once(
+    viewer: ViewerModel, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    pixels = pyramid(tmp_path / "p.tif", rng)
+    with tifffile.TiffFile(tmp_path / "p.tif") as tif:
+        at, size = tif.pages[0].dataoffsets[5], tif.pages[0].databytecounts[5]
+    with (tmp_path / "p.tif").open("r+b") as file:
+        file.seek(at)
+        file.write(bytes(size))
+    layer = opened(viewer, tmp_path / "p.tif")
+    with pytest.warns(UserWarning, match=r"row 256, column 256 .* shown grey"):
+        shown = np.asarray(layer.data[0])
+    expected = pixels.copy()
+    expected[256:512, 256:512] = 128
+    np.testing.assert_array_equal(shown, expected)
+    np.testing.assert_array_equal(
+        np.asarray(layer.data[0][200:300, 500:600]), expected[200:300, 500:600]
+    )
+
+
+def test_dicom_that_is_no_slide_is_left_to_others(tmp_path: Path) -> None:
+    (tmp_path / "ct.dcm").write_bytes(bytes(128) + b"DICM")
+    assert get_reader(str(tmp_path / "ct.dcm")) is None

@@ -25,6 +25,7 @@ from napari_pathsam._napari.export import Labels, write
 from napari_pathsam._napari.keys import TOOL_IDS, KeyBinder, Keys
 from napari_pathsam._napari.model_panel import ModelPanel
 from napari_pathsam._napari.object_menu import object_menu
+from napari_pathsam._napari.pixel_sizes import keep_typed_mpp
 from napari_pathsam._napari.plane import canvas_to_data
 from napari_pathsam._napari.runner import QtRunner, ViewerModels
 from napari_pathsam._napari.session import Session
@@ -59,8 +60,7 @@ class AnnotateDock(Dock):
         keys: Keys | None = None,
     ) -> None:
         super().__init__()
-        viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self.viewer = viewer
+        self.viewer = viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.runner = QtRunner(self)
         self._files = QtRunner(self)  # exports and downloads, beside the model's work
         loader = model_loader or ViewerModels(self.runner)
@@ -249,6 +249,7 @@ class AnnotateDock(Dock):
 
     def _on_pixel_size(self, mpp: float | None) -> None:
         self.workspace.set_mpp(mpp)
+        keep_typed_mpp(self.session.image, mpp, say=self.view.error_bar.say)
         self._show_counts()
 
     def _on_prompt_layer(self, layer: Any) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pathsam._napari.pixel_sizes import kept_mpp_of
 from napari_pathsam._napari.plane import Plane, level_0, microns_per_pixel, plane_index, plane_of
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
@@ -216,7 +217,7 @@ def source_of(layer: Image, viewer: Viewer, known: LayerSource | None = None) ->
         name=layer.name,
         channels=channels,
         plane=plane,
-        mpp=microns_per_pixel(layer, plane),
+        mpp=microns_per_pixel(layer, plane) or kept_mpp_of(layer),
         index=index,
     )
 

@@ -1,8 +1,9 @@
 """Open with napari: slides as lazy pyramids in µm, and QuPath's GeoJSON as labels layers.
 
 Only what napari itself does not open well is taken: pyramidal TIFF and OME-TIFF, RGB OME-TIFF
-with a pixel size, Aperio SVS and the formats of OpenSlide, RGB OME-Zarr, and anything RGB with
-more than 16,384 pixels a side. Plain TIFFs stay napari's own: for them the answer is None.
+with a pixel size, Aperio SVS and the formats of OpenSlide, RGB OME-Zarr (a folder, or an address
+that was asked for), and anything RGB with more than 16,384 pixels a side. Plain TIFFs stay
+napari's own: for them the answer is None.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ GEOJSON_SUFFIXES = (".geojson", ".geojson.gz")
 
 def get_reader(path: str | Sequence[str]) -> Reader | None:
     """The function that reads this path, or None when it is better left to another reader."""
-    from napari_pathsam.io._ngff import is_rgb, is_zarr
+    from napari_pathsam.io._ngff import is_address, is_rgb, is_zarr
 
     if not isinstance(path, str):
         if len(path) != 1:
             return None
         path = path[0]
+    if is_address(path):
+        return read_slide
     name = Path(path).name.lower()
     if name.endswith(GEOJSON_SUFFIXES):
         return read_annotations
@@ -45,7 +48,18 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
         return read_slide if is_zarr(Path(path)) and is_rgb(Path(path)) else None
     if name.endswith(TIFF_SUFFIXES):
         return read_slide if _better_here(Path(path)) else None
+    if name.endswith(".dcm"):
+        return read_slide if _is_openslides(Path(path)) else None
     return read_slide
+
+
+def _is_openslides(path: Path) -> bool:
+    """Whether OpenSlide knows a file as a slide; most DICOM is something else."""
+    try:
+        import openslide
+    except (ImportError, OSError):
+        return False
+    return openslide.OpenSlide.detect_format(path) is not None
 
 
 def _better_here(path: Path) -> bool:
@@ -72,12 +86,13 @@ def read_slide(path: str | Sequence[str]) -> list[LayerData]:
     path = path if isinstance(path, str) else path[0]
     slide = open_slide(path)
     pyramid = slide.pyramid()
+    where = path if slide.path is None else str(slide.path.resolve())
     options: dict[str, Any] = {
         "name": slide.name,
         "rgb": True,
         "multiscale": len(pyramid) > 1,
         "contrast_limits": (0, 255),
-        "metadata": {"path": str(Path(path).resolve()), "mpp": slide.mpp},
+        "metadata": {"path": where, "mpp": slide.mpp},
         **_frame_of_mpp(slide.mpp),
     }
     return [(pyramid if len(pyramid) > 1 else pyramid[0], options, "image")]

@@ -42,7 +42,7 @@ def kept_mpp(identity: str) -> float | None:
 
 
 def any_kept() -> bool:
-    """Whether anything was ever kept; to look a slide up takes its identity, and that takes time."""
+    """Whether anything was ever kept; to look a slide up takes its identity, which takes time."""
     folder = _folder()
     return folder.is_dir() and any(folder.iterdir())
 
