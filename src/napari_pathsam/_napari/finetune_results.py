@@ -6,23 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QHeaderView,
-    QLabel,
-    QProgressBar,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
 
-from napari_pathsam._napari.class_table import swatch_icon
 from napari_pathsam._napari.finetune_parts import Section, quiet, row
 from napari_pathsam._napari.finetune_plots import Curves, ReliabilityPlot
 from napari_pathsam._napari.segment_table import grouped
 from napari_pathsam._napari.segment_view import duration
+from napari_pathsam._napari.tables import PlainTable, cell, swatch
 from napari_pathsam._napari.widgets import button
 
 if TYPE_CHECKING:
@@ -40,7 +30,7 @@ TIPS = (
     "Recall: of what is this class, the part the model finds",
     "Held-out pixels of this class",
 )
-ROW_PX = 24
+WIDTHS = {COLOR: 24, DICE: 42, IOU: 42, PRECISION: 46, RECALL: 48, PX: 56}
 WAITING = "Nothing is scored yet."
 HINT = "Train, and the score on what was held out is shown here: pixels the model never saw."
 
@@ -100,7 +90,7 @@ class Results(QWidget):
         self.headline.setStyleSheet("font-size: 13px; font-weight: bold;")
         self.sentence = quiet()
         self.curves = Curves(self)
-        self._table = self._make_table()
+        self._table = PlainTable(HEADERS, TIPS, WIDTHS, row_px=24, chosen=False)
         self.reliability = ReliabilityPlot(self)
         self._reliability_text = quiet(
             "Points on the dashed line: when it says 80 % sure, it is right in 80 of 100 pixels. "
@@ -132,8 +122,7 @@ class Results(QWidget):
 
     def text(self, table_row: int, column: int) -> str:
         """What a cell says."""
-        item = self._table.item(table_row, column)
-        return "" if item is None else item.text()
+        return self._table.text(table_row, column)
 
     def show_scores(self, scores: Scores | None, colors: Mapping[str, str], what: str = "") -> None:
         """Scores on what was held out; ``colors`` by class name, ``what`` they are of."""
@@ -141,7 +130,7 @@ class Results(QWidget):
         self._table.setRowCount(len(rows))
         for n, each in enumerate(rows):
             self._fill(n, each, colors.get(each.name, ""))
-        self._table.setFixedHeight(ROW_PX * (min(max(len(rows), 1), 9) + 1) + 4)
+        self._table.fit_rows(1, 9)
         self._table.setVisible(bool(rows))
         self.curves.setVisible(bool(self.curves.losses or rows))
         self.reliability_section.setVisible(bool(rows))
@@ -157,35 +146,9 @@ class Results(QWidget):
         self.headline.setText(f"{of} mean Dice {figure}  ·  {grouped(scores.n_px)} px")
         self.reliability.set_value(scores.reliability)
 
-    def _make_table(self) -> QTableWidget:
-        table = QTableWidget(0, len(HEADERS), self)
-        table.setHorizontalHeaderLabels(HEADERS)
-        for column, tip in enumerate(TIPS):
-            table.horizontalHeaderItem(column).setToolTip(tip)
-        table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(ROW_PX)
-        table.setSelectionMode(QAbstractItemView.NoSelection)
-        table.setEditTriggers(QAbstractItemView.NoEditTriggers)
-        table.setFocusPolicy(Qt.NoFocus)
-        table.setIconSize(QSize(14, 14))
-        table.setShowGrid(False)
-        table.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        header = table.horizontalHeader()
-        header.setMinimumSectionSize(22)
-        header.setSectionResizeMode(QHeaderView.Fixed)
-        header.setSectionResizeMode(NAME, QHeaderView.Stretch)
-        for column, width in ((COLOR, 24), (DICE, 42), (IOU, 42), (PRECISION, 46), (RECALL, 48),
-                              (PX, 56)):  # fmt: skip
-            table.setColumnWidth(column, width)
-        return table
-
     def _fill(self, n: int, each: Any, color: str) -> None:
-        self._table.setItem(
-            n, COLOR, QTableWidgetItem(swatch_icon(color), "") if color else QTableWidgetItem("")
-        )
-        name = QTableWidgetItem(each.name)
-        name.setToolTip(each.name)
-        self._table.setItem(n, NAME, name)
+        self._table.setItem(n, COLOR, swatch(color))
+        self._table.setItem(n, NAME, cell(each.name, each.name))
         texts = [f"{v:.2f}" if math.isfinite(v) else "–"
                  for v in (each.dice, each.iou, each.precision, each.recall)]  # fmt: skip
         for column, text in zip((DICE, IOU, PRECISION, RECALL), texts, strict=True):
@@ -196,7 +159,4 @@ class Results(QWidget):
             self._table.item(n, PX).setToolTip(f"{TIPS[PX]}, in {regions} separate regions")
 
     def _put(self, n: int, column: int, text: str) -> None:
-        item = QTableWidgetItem(text)
-        item.setTextAlignment(Qt.AlignRight | Qt.AlignVCenter)
-        item.setToolTip(TIPS[column])
-        self._table.setItem(n, column, item)
+        self._table.setItem(n, column, cell(text, TIPS[column], right=True))

@@ -6,18 +6,11 @@ from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor, QFont
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QFileDialog,
-    QHeaderView,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_pathsam._napari.finetune_parts import quiet, row
 from napari_pathsam._napari.segment_view import duration
+from napari_pathsam._napari.tables import GREY, PlainTable
 from napari_pathsam._napari.widgets import button
 from napari_pathsam.workspace.teaching_lesson import Lesson, Version
 
@@ -29,7 +22,6 @@ TIPS = (
     "Held-out mean Dice: compare versions only where the same was held out",
     "Double-click to write a note",
 )
-ROW_PX = 24
 HINT = "Each training is kept as a version. Double-click a name or a note to change it."
 
 
@@ -49,7 +41,9 @@ class Versions(QWidget):
         self._versions: tuple[Version, ...] = ()
         self._current: int | None = None
         self._filling = False
-        self._table = self._make_table()
+        self._table = PlainTable(HEADERS, TIPS, {NUMBER: 26, DICE: 46}, row_px=24)
+        self._table.itemSelectionChanged.connect(self._on_select)
+        self._table.itemChanged.connect(self._on_item)
         self.hint = quiet(HINT)
         self.revert_button = button(
             "Go back to it", "Use the selected version again: its classes are shown",
@@ -77,8 +71,8 @@ class Versions(QWidget):
 
     def value(self) -> int | None:
         """The selected version."""
-        rows = self._table.selectionModel().selectedRows()
-        return self._versions[rows[0].row()].number if rows and self._versions else None
+        row = self._table.chosen_row()
+        return None if row is None or not self._versions else self._versions[row].number
 
     def set_value(self, lesson: Lesson | None) -> None:
         """Show these versions, the newest on top; the one in use is selected where it changed."""
@@ -89,7 +83,7 @@ class Versions(QWidget):
         self._table.setRowCount(len(self._versions))
         for n, version in enumerate(self._versions):
             self._fill(n, version)
-        self._table.setFixedHeight(ROW_PX * (min(max(len(self._versions), 1), 6) + 1) + 4)
+        self._table.fit_rows(1, 6)
         self._filling = False
         self.select(self._current if self._current != before else kept)
         self._table.setVisible(bool(self._versions))
@@ -139,27 +133,6 @@ class Versions(QWidget):
             path = Path(chosen)
         self.load_wanted.emit(path)
 
-    def _make_table(self) -> QTableWidget:
-        table = QTableWidget(0, len(HEADERS), self)
-        table.setHorizontalHeaderLabels(HEADERS)
-        for column, tip in enumerate(TIPS):
-            table.horizontalHeaderItem(column).setToolTip(tip)
-        table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(ROW_PX)
-        table.setSelectionBehavior(QAbstractItemView.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SingleSelection)
-        table.setShowGrid(False)
-        table.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        header = table.horizontalHeader()
-        header.setMinimumSectionSize(22)
-        header.setSectionResizeMode(QHeaderView.Stretch)
-        for column, width in ((NUMBER, 26), (DICE, 46)):
-            header.setSectionResizeMode(column, QHeaderView.Fixed)
-            table.setColumnWidth(column, width)
-        table.itemSelectionChanged.connect(self._on_select)
-        table.itemChanged.connect(self._on_item)
-        return table
-
     def _fill(self, n: int, version: Version) -> None:
         dice = "" if version.mean_dice is None else f"{version.mean_dice:.2f}"
         bold = QFont()
@@ -172,7 +145,7 @@ class Versions(QWidget):
             if column in (NUMBER, DICE):
                 item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsSelectable)
             if column == NUMBER:
-                item.setForeground(QColor("#9aa0a6"))
+                item.setForeground(QColor(GREY))
             if column == DICE:
                 item.setTextAlignment(Qt.AlignRight | Qt.AlignVCenter)
             self._table.setItem(n, column, item)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
+from napari_pathsam._napari.column import Column
 from napari_pathsam._napari.copy_as import CopyButton
 from napari_pathsam._napari.finetune_classes import PaintedClasses
 from napari_pathsam._napari.finetune_explain import ExplainPanel
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 
-class FineTuneView(QWidget):
+class FineTuneView(Column):
     """The dock's parts in one column, at most 380 pixels wide; none of them knows another."""
 
     def __init__(self, viewer: Viewer) -> None:
@@ -60,22 +60,8 @@ class FineTuneView(QWidget):
         self.copy_button.setToolTip("The training of the selected version, as code")
         self._lay_out()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """As wide as the parts need that are shown now, in the viewer's style."""
-        if event.type() in (QEvent.Show, QEvent.LayoutRequest, QEvent.StyleChange):
-            bar = self._scroll.verticalScrollBar().sizeHint().width()
-            self.setMinimumWidth(self._inside.minimumSizeHint().width() + bar)
-        return bool(super().eventFilter(watched, event))
-
-    def show_widget(self, widget: QWidget) -> None:
-        """Scroll to a part."""
-        self._scroll.ensureWidgetVisible(widget, 0, 8)
-
     def _lay_out(self) -> None:
-        inside = QWidget()
-        column = QVBoxLayout(inside)
-        column.setContentsMargins(8, 6, 8, 6)
-        column.setSpacing(6)
+        column = self.column
         labels = QWidget(self)
         line = QHBoxLayout(labels)
         line.setContentsMargins(0, 0, 0, 0)
@@ -113,14 +99,3 @@ class FineTuneView(QWidget):
             column.addWidget(section)
         column.addWidget(self.copy_button)
         column.addStretch(1)
-        scroll = QScrollArea(self)
-        scroll.setWidget(inside)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-        self._scroll, self._inside = scroll, inside
-        inside.installEventFilter(self)
-        self.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Expanding)

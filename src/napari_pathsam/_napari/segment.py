@@ -6,19 +6,17 @@ Everything it does is a call of :class:`Segmenting`; everything it shows comes f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout
 
 from napari_pathsam._napari.copy_as import origin_of
-from napari_pathsam._napari.docking import Dock
 from napari_pathsam._napari.embeddings import shared_cache
-from napari_pathsam._napari.layer_source import LayerSource, source_of
-from napari_pathsam._napari.layer_watch import LayerWatch
+from napari_pathsam._napari.image_dock import ImageDock
+from napari_pathsam._napari.layer_source import LayerSource
 from napari_pathsam._napari.plane import view_of
-from napari_pathsam._napari.runner import QtRunner, ViewerModels
+from napari_pathsam._napari.runner import ViewerModels
 from napari_pathsam._napari.segment_advice import encoding_text, pixel_size_text
 from napari_pathsam._napari.segment_extent import SHAPES, VIEW, parts_in_shapes
 from napari_pathsam._napari.segment_heads import HeadChoice, OwnHeads
@@ -27,7 +25,7 @@ from napari_pathsam._napari.segment_models import HeadSupply
 from napari_pathsam._napari.segment_results import ShownResults
 from napari_pathsam._napari.segment_search import SimilarSearch
 from napari_pathsam._napari.segment_view import SegmentView
-from napari_pathsam.core.errors import PathsamError, UnavailableError
+from napari_pathsam.core.errors import UnavailableError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.scripting import ImageOrigin, segment_command, segment_python
 from napari_pathsam.workspace.segment_request import Part, Progress, SegmentRequest
@@ -41,12 +39,11 @@ if TYPE_CHECKING:
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
 
 FINE_TUNE = "PathSAM: Fine-tune"
-PAN_PAUSE_S = 0.2
 MODELS_KEPT = 6
 """Heads are small beside their base; going back to one must not load it again."""
 
 
-class SegmentDock(Dock):
+class SegmentDock(ImageDock):
     """Choose what to find; press the button; watch it appear.
 
     ``model_loader(name, device)``, ``heads`` and ``own_heads`` are for tests.
@@ -60,24 +57,17 @@ class SegmentDock(Dock):
         heads: Sequence[HeadChoice] = (),
         own_heads: OwnHeads | None = None,
     ) -> None:
-        super().__init__()
-        self.viewer: Viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self.runner = QtRunner(self)
-        self._files = QtRunner(self)
-        self.image: Image | None = None
-        self.source: LayerSource | None = None
-        self._mpp: dict[str, float | None] = {}  # as typed, by image
+        super().__init__(napari_viewer)
         self._chosen: dict[str, str] = {}  # the head last used, by image
         self.load = model_loader or ViewerModels(self.runner, keep=MODELS_KEPT)
         self.segmenting = Segmenting(self.load, self.runner, self.embedding_cache)
         self.results = ShownResults(self.viewer, self.segmenting, self)
         self.view = SegmentView(self.viewer)
-        self.supply = HeadSupply(self.view, self.runner, self._files, own_heads or OwnHeads(), self)
+        self.supply = HeadSupply(self.view, self.runner, self.files, own_heads or OwnHeads(), self)
         self.similar = SimilarSearch(self)
         self._take_button = self.view.mpp_bar.add(
             "", "Use the pixel size the model works at for this image", self._take_mpp
         )
-        self._watch = LayerWatch(self.viewer, self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view, 1)
@@ -87,13 +77,12 @@ class SegmentDock(Dock):
         self.runner.submit(warm_up)
         if model_loader is None:
             QTimer.singleShot(0, self._read_heads)
-        self._choose_first_image()
+        self.choose_first_image()
 
     # --- wiring ---
 
     def _connect(self) -> None:
         view = self.view
-        view.images.value_changed.connect(self.open_image)
         view.pixel_size.value_changed.connect(self._on_pixel_size)
         view.heads.value_changed.connect(self._on_head)
         view.heads.teach_wanted.connect(self._teach)
@@ -106,22 +95,18 @@ class SegmentDock(Dock):
         view.copy_button.python = lambda: self._copied(segment_python)
         view.copy_button.command = lambda: self._copied(segment_command)
         self.supply.changed.connect(self._on_head)
-        self.supply.failed.connect(self._on_failed)
+        self.supply.failed.connect(self.say_error)
         self.results.changed.connect(self._on_results)
         self.results.said.connect(self._say)
-        self._watch.changed.connect(self._on_look)
-        for signal, slot in self._signals():
-            signal.connect(slot)
+        self.begin(view.images)
 
-    def _signals(self) -> tuple[tuple[Any, Callable], ...]:
-        s, v = self.segmenting, self.viewer
+    def signals(self) -> tuple[tuple[Any, Callable], ...]:
+        s = self.segmenting
         return (
+            *super().signals(),
             (s.progress_changed, self.show_progress),
             (s.status, self._say),
-            (s.failed, self._on_failed),
-            (v.layers.events.inserted, self._on_inserted),
-            (v.layers.events.removed, self._on_removed),
-            (v.scene.camera.events, self._on_camera),
+            (s.failed, self.say_error),
         )
 
     def embedding_cache(self) -> EmbeddingCache:
@@ -135,19 +120,19 @@ class SegmentDock(Dock):
         self.view.error_bar.say("")
         head = self.view.heads.value()
         if self.source is None or self.image is None:
-            self._on_failed("There is no image yet. Open one, or choose an image layer above.")
+            self.say_error("There is no image yet. Open one, or choose an image layer above.")
             return
         if head is None:
-            self._on_failed(
+            self.say_error(
                 "Choose what to find first: each model says which tissue and stain it was made "
                 "for, and none of them suits every image."
             )
             self.view.heads.setFocus()
             return
         if not head.ready:
-            self._on_failed(f"The weights of {head.title} are not here yet: download them first.")
+            self.say_error(f"The weights of {head.title} are not here yet: download them first.")
             return
-        self._look()
+        self.look_again()
         assert self.source is not None
         kind, _ = self.view.extent.value()
         parts = self.parts()
@@ -171,28 +156,10 @@ class SegmentDock(Dock):
         self.similar.cancel()
         self.segmenting.cancel()
 
-    @property
-    def mpp(self) -> float | None:
-        """Microns per pixel of the image: as typed, else as the layer says."""
-        if self.source is None:
-            return None
-        return self._mpp.get(self.source.key) or self.source.mpp
-
     def open_image(self, image: Image | None) -> None:
-        """Work on another image layer; None: on none."""
         if image != self.image:
             self.cancel()
-        self._watch.stop()
-        self.image, self.source = image, None
-        if image is not None:
-            try:
-                self.source = source_of(image, self.viewer)
-            except PathsamError as error:
-                self.image = None
-                self._on_failed(str(error))
-            else:
-                self._watch.watch(image)
-        self._on_image()
+        super().open_image(image)
 
     def parts(self) -> tuple[Part, ...]:
         """The parts of the image that are chosen."""
@@ -257,9 +224,8 @@ class SegmentDock(Dock):
             self._on_pixel_size(head.mpp)
 
     def _on_pixel_size(self, mpp: float | None) -> None:
-        if self.source is not None:
-            self._mpp[self.source.key] = mpp
-            self._advise()
+        self.type_mpp(mpp)
+        self._advise()
 
     def _show_table(self) -> None:
         head = self.view.heads.value()
@@ -290,7 +256,7 @@ class SegmentDock(Dock):
     def _say(self, text: str) -> None:
         self.view.status.setText(text)
 
-    def _on_failed(self, text: str) -> None:
+    def say_error(self, text: str) -> None:
         self.view.error_bar.say(text)
 
     # --- from the run ---
@@ -302,7 +268,7 @@ class SegmentDock(Dock):
 
     # --- from the viewer ---
 
-    def _on_image(self) -> None:
+    def image_opened(self) -> None:
         there = self.source is not None
         self.view.images.set_value(self.image)
         for widget in (self.view.extent, self.view.options, self.view.similar,
@@ -319,47 +285,18 @@ class SegmentDock(Dock):
             self._say("")
         self._on_head()
 
-    def _choose_first_image(self) -> None:
-        found = self.view.images.candidates()
-        active = self.viewer.layers.selection.active
-        layer = active if active in found else next(iter(found), None)
-        self.open_image(layer)
+    def leave(self, image: Image) -> None:
+        self.cancel()
+        self.results.release(image)
 
-    def _on_inserted(self, event: Any) -> None:
-        if self.image is None and event.value in self.view.images.candidates():
-            QTimer.singleShot(0, self._choose_if_none)
+    def image_replaced(self) -> None:
+        assert self.source is not None
+        self.results.layers.show_only(self.image, self.source.key)
+        self.image_opened()
 
-    def _choose_if_none(self) -> None:
-        if not self._closed and self.image is None:
-            self._choose_first_image()
-
-    def _on_removed(self, event: Any) -> None:
-        if self.image is not None and event.value == self.image:
-            self.cancel()
-            self.results.release(self.image)
-            self.open_image(None)
-
-    def _on_camera(self, *_: Any) -> None:
-        self.runner.yield_for(PAN_PAUSE_S)
-
-    def _on_look(self, replaced: bool) -> None:
-        """The image is shown in another way, lies elsewhere, or is another one now."""
-        self._look(replaced=replaced)
-
-    def _look(self, *, replaced: bool = False) -> None:
-        if self.image is None:
-            return
-        old = self.source
-        try:
-            new = source_of(self.image, self.viewer, None if replaced else old)
-        except PathsamError as error:
-            self._on_failed(str(error))
-            return
-        self.source = new
-        if old is None or new.key != old.key or new.shape_yx != old.shape_yx:
-            self.results.layers.show_only(self.image, new.key)
-            self._on_image()
-            return
+    def look_changed(self, old: LayerSource) -> None:
+        new = self.source
+        assert new is not None
         if not new.looks_like(old):
             self.segmenting.forget_encodings(new.key)
             self._advise()
@@ -370,25 +307,18 @@ class SegmentDock(Dock):
 
     # --- the end ---
 
-    def finish_threads(self) -> None:
-        self.runner.close(wait_s=2)
-        self._files.close(wait_s=2)
-
     def stop(self) -> None:
         """Stop all work and leave the viewer as it is; results stay, as ordinary layers."""
         self.segmenting.close()
         self.similar.close()
         self.supply.close()
-        self._watch.stop()
-        for signal, slot in self._signals():
-            with suppress(ValueError, TypeError, RuntimeError):
-                signal.disconnect(slot)
+        self.end()
         view = self.view
         for chooser in (view.images, view.extent.shapes, view.similar.layers):
             chooser.disconnect_viewer()
         self.results.close()
         self.runner.close()
-        self._files.close()
+        self.files.close()
 
 
 def _is_registered(title: str) -> bool:

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QFileDialog,
-    QHeaderView,
-    QTableWidget,
-    QTableWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_pathsam._napari.class_table import ROW_PX, swatch_icon
 from napari_pathsam._napari.segment_layers import UNSURE, UNSURE_COLOR
+from napari_pathsam._napari.tables import PlainTable, cell, swatch
 from napari_pathsam.core.areas import AreaTable, to_csv
 from napari_pathsam.core.classes import ClassTable
 
@@ -25,6 +21,7 @@ SMALLEST_PX = 336
 """Narrower, the names of the classes would be cut."""
 
 COLOR, NAME, PX, MM2, COUNT, SIZE = range(6)
+WIDTHS = {COLOR: 26, PX: 66, MM2: 58, COUNT: 34, SIZE: 60}
 HEADERS = ("", "Class", "px", "mm²", "n", "px each")
 TIPS = (
     "Colour in the labels layer",
@@ -43,26 +40,8 @@ class AreaTableWidget(QWidget):
         super().__init__(parent)
         self._areas: AreaTable | None = None
         self._classes = ClassTable()
-        table = self._table = QTableWidget(0, len(HEADERS), self)
-        table.setHorizontalHeaderLabels(HEADERS)
-        for column, tip in enumerate(TIPS):
-            table.horizontalHeaderItem(column).setToolTip(tip)
-        table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(ROW_PX)
-        table.setShowGrid(False)
-        table.setIconSize(QSize(16, 16))
-        table.setSelectionMode(QAbstractItemView.NoSelection)
-        table.setFocusPolicy(Qt.NoFocus)
-        table.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        table.setEditTriggers(QAbstractItemView.NoEditTriggers)
-        header = table.horizontalHeader()
-        header.setMinimumSectionSize(24)
-        header.setFixedHeight(ROW_PX)
-        header.setDefaultAlignment(Qt.AlignLeft | Qt.AlignVCenter)
-        header.setSectionResizeMode(QHeaderView.Fixed)
-        header.setSectionResizeMode(NAME, QHeaderView.Stretch)
-        for column, width in ((COLOR, 26), (PX, 66), (MM2, 58), (COUNT, 34), (SIZE, 60)):
-            table.setColumnWidth(column, width)
+        table = self._table = PlainTable(HEADERS, TIPS, WIDTHS, chosen=False)
+        table.horizontalHeader().setDefaultAlignment(Qt.AlignLeft | Qt.AlignVCenter)
         table.setMinimumWidth(SMALLEST_PX)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -83,13 +62,12 @@ class AreaTableWidget(QWidget):
         self._table.setRowCount(len(rows))
         for row, (class_id, name, color) in enumerate(rows):
             self._fill(row, class_id, name, color)
-        self._table.setFixedHeight(ROW_PX * (min(max(len(rows), 2), 11) + 1) + 4)
+        self._table.fit_rows(2, 11)
         self.setVisible(bool(rows))
 
     def text(self, row: int, column: int) -> str:
         """What a cell says."""
-        item = self._table.item(row, column)
-        return "" if item is None else item.text()
+        return self._table.text(row, column)
 
     def save_csv(self, path: Path | None = None, *, say: Callable[[str], None]) -> None:
         """Write the areas; ``say`` is told what became of it."""
@@ -110,17 +88,12 @@ class AreaTableWidget(QWidget):
             say(f"Written: {path}")
 
     def _fill(self, row: int, class_id: int, name: str, color: str) -> None:
-        swatch = QTableWidgetItem(swatch_icon(color), "") if color else QTableWidgetItem("")
-        self._table.setItem(row, COLOR, swatch)
-        title = QTableWidgetItem(name)
-        title.setToolTip(name)
-        self._table.setItem(row, NAME, title)
+        self._table.setItem(row, COLOR, swatch(color))
+        self._table.setItem(row, NAME, cell(name, name))
         texts = self._numbers(class_id)
         for column, text in zip((PX, MM2, COUNT, SIZE), texts, strict=True):
-            item = QTableWidgetItem(text)
-            item.setTextAlignment(Qt.AlignRight | Qt.AlignVCenter)
-            item.setToolTip(f"{TIPS[column]}: {text}" if text else TIPS[column])
-            self._table.setItem(row, column, item)
+            tip = f"{TIPS[column]}: {text}" if text else TIPS[column]
+            self._table.setItem(row, column, cell(text, tip, right=True))
 
     def _numbers(self, class_id: int) -> tuple[str, str, str, str]:
         found = self._areas.rows if self._areas is not None else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
@@ -12,13 +12,12 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QProgressBar,
-    QScrollArea,
-    QSizePolicy,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_pathsam._napari.column import Column
 from napari_pathsam._napari.copy_as import CopyButton
 from napari_pathsam._napari.image_chooser import LayerChooser
 from napari_pathsam._napari.segment_extent import ExtentChooser
@@ -169,7 +168,7 @@ class ProgressPanel(QWidget):
         self._text.setText(" · ".join(parts))
 
 
-class SegmentView(QWidget):
+class SegmentView(Column):
     """The dock's parts in one column; none of them knows another."""
 
     def __init__(self, viewer: Viewer) -> None:
@@ -205,18 +204,8 @@ class SegmentView(QWidget):
         self.status.setWordWrap(True)
         self._lay_out()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """As wide as the parts need that are shown now, in the viewer's style."""
-        if event.type() in (QEvent.Show, QEvent.LayoutRequest, QEvent.StyleChange):
-            bar = self._scroll.verticalScrollBar().sizeHint().width()
-            self.setMinimumWidth(self._inside.minimumSizeHint().width() + bar)
-        return bool(super().eventFilter(watched, event))
-
     def _lay_out(self) -> None:
-        inside = QWidget()
-        column = QVBoxLayout(inside)
-        column.setContentsMargins(8, 6, 8, 6)
-        column.setSpacing(6)
+        column = self.column
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
         form.setSpacing(4)
@@ -240,17 +229,6 @@ class SegmentView(QWidget):
         column.addWidget(heading("Look into it"))
         column.addLayout(_buttons(self.components_button))
         column.addStretch(1)
-        scroll = QScrollArea(self)
-        scroll.setWidget(inside)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-        self._scroll, self._inside = scroll, inside
-        inside.installEventFilter(self)
-        self.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Expanding)
 
 
 LABEL_PX = 88

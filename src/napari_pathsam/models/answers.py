@@ -87,8 +87,8 @@ class Answers(nn.Module, ABC):
         """
         self._check(embedding, [prompts])
         levels = (embedding, *embedding.coarser)
-        answers = [self._decode(e, [prompts], previous, multimask)[0] for e in levels]
-        return self._answer(answers, prompts)
+        answers = self._decode(levels, [prompts], previous, multimask)
+        return self._answer([of_one for (of_one,) in answers], prompts)
 
     @torch.inference_mode()
     def decode_many(
@@ -102,27 +102,22 @@ class Answers(nn.Module, ABC):
         :meth:`decode_prompts` does.
         """
         self._check(embedding, prompts)
-        levels = [self._decode_level(e, prompts, whole) for e in (embedding, *embedding.coarser)]
-        return [self._answer(a, one) for *a, one in zip(*levels, prompts, strict=True)]
-
-    def _answer(self, answers: Sequence[PromptedMask], prompts: Prompts) -> PromptedMask:
-        """What the magnifications say, as one."""
-        answer = merged(answers)
-        return in_one_piece(answer, prompts) if self.config.one_piece else answer
-
-    def _decode_level(
-        self, embedding: ImageEmbedding, prompts: Sequence[Prompts], whole: bool
-    ) -> list[PromptedMask]:
+        levels = (embedding, *embedding.coarser)
         answers: dict[int, PromptedMask] = {}
         # Equal numbers of tokens go together: padding would be seen by the attention.
         kinds = [self._kind(p) for p in prompts]
         for kind in sorted(set(kinds)):
             some = [i for i, k in enumerate(kinds) if k == kind]
             chosen = [prompts[i] for i in some]
-            windows = None if whole else [_window(embedding, p) for p in chosen]
-            found = self._decode(embedding, chosen, None, None, windows)
-            answers.update(zip(some, found, strict=True))
+            found = self._decode(levels, chosen, None, None, around=not whole)
+            for i, *at_levels in zip(some, *found, strict=True):
+                answers[i] = self._answer(at_levels, prompts[i])
         return [answers[i] for i in range(len(prompts))]
+
+    def _answer(self, answers: Sequence[PromptedMask], prompts: Prompts) -> PromptedMask:
+        """What the magnifications say, as one."""
+        answer = merged(answers)
+        return in_one_piece(answer, prompts) if self.config.one_piece else answer
 
     def _kind(self, prompts: Prompts) -> tuple[int, bool, bool]:
         """What must be alike for objects to share a decoder call."""
@@ -138,71 +133,108 @@ class Answers(nn.Module, ABC):
         for one in prompts:
             one.check(embedding.shape_yx)
 
-    def _prepared(self, embedding: ImageEmbedding) -> fast_decode.Prepared:
-        """What all prompts share; kept with the embedding until the weights change."""
+    def _stamp(self) -> tuple[object, ...]:
+        """What changes with the weights that :func:`fast_decode.prepare` reads."""
         decoder, encoder = self.sam_mask_decoder, self.sam_prompt_encoder
-        weights = (*decoder.transformer.layers[0].parameters(), *encoder.parameters())
-        weights = (*weights, *encoder.buffers(), *decoder.output_upscaling.parameters())
-        stamp = tuple((w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights)
+        read = [decoder.transformer.layers[0], encoder, decoder.output_upscaling]
+        read += [] if self.prompt_skip is None else [self.prompt_skip]
+        weights = [w for module in read for w in (*module.parameters(), *module.buffers())]
+        return tuple((w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights)
+
+    def _prepared(
+        self, embedding: ImageEmbedding, stamp: tuple[object, ...]
+    ) -> fast_decode.Prepared:
+        """What all prompts share; kept with the embedding until the weights change."""
         found: tuple[object, fast_decode.Prepared] | None = embedding.prepared.get("decoder")
         if found is None or found[0] != stamp:
             h, w = embedding.image_embed.shape[-2:]
+            encoder = self.sam_prompt_encoder
             shared = fast_decode.prepare(
-                decoder,
+                self.sam_mask_decoder,
                 embedding.image_embed,
                 embedding.high_res,
                 self.dense_positions((h, w)),
                 encoder.no_mask_embed.weight,
+                encoder.mask_downscaling,
+                self.prompt_skip,
             )
             found = embedding.prepared["decoder"] = (stamp, shared)
         return found[1]
 
     def _decode(
         self,
-        embedding: ImageEmbedding,
+        levels: Sequence[ImageEmbedding],
         prompts: Sequence[Prompts],
         previous: PromptedMask | None,
         multimask: bool | None,
-        windows: Sequence[fast_decode.Window | None] | None = None,
-    ) -> list[PromptedMask]:
-        """Objects of one kind."""
-        encoder, decoder = self.sam_prompt_encoder, self.sam_mask_decoder
+        *,
+        around: bool = False,
+    ) -> list[list[PromptedMask]]:
+        """Objects of one kind, for each level; ``around``: only round those with a box."""
+        stamp = self._stamp()
+        asked = [self._asked(e, stamp, prompts, previous, around) for e in levels]
+        found = fast_decode.predict_masks(self.sam_mask_decoder, asked)
+        three = [_three(p, previous, multimask) for p in prompts]
+        return [
+            [
+                self._placed(embedding, *of_one)
+                for of_one in zip(
+                    masks, ious, level.windows or [None] * len(prompts), three, strict=True
+                )
+            ]
+            for embedding, level, (masks, ious) in zip(levels, asked, found, strict=True)
+        ]
+
+    def _asked(
+        self,
+        embedding: ImageEmbedding,
+        stamp: tuple[object, ...],
+        prompts: Sequence[Prompts],
+        previous: PromptedMask | None,
+        around: bool,
+    ) -> fast_decode.Asked:
+        """Prompts as the decoder takes them."""
         h, w = embedding.image_embed.shape[-2:]
         points, signs = self.prompt_tokens(embedding, prompts)
         masks = self.mask_input(embedding, prompts, previous)
-        masks = self.mask_prompt(points, signs, masks, (4 * h, 4 * w))
         if points.shape[1]:
             sparse = self.encoded_points(points, signs)
         else:  # a mask alone: upstream adds no padding token then
             sparse = points.new_zeros(len(prompts), 0, self.config.width)
-        dense = None if masks is None else encoder.mask_downscaling(masks)
-        skip = self.prompt_skip
-        drawn = None if skip is None or masks is None else skip.by_cell(masks)
-        logits, iou = fast_decode.predict_masks(
-            decoder, self._prepared(embedding), sparse, dense, windows, drawn
+        return fast_decode.Asked(
+            self._prepared(embedding, stamp),
+            sparse,
+            self.mask_prompt(points, signs, masks, (4 * h, 4 * w)),
+            [_window(embedding, p) for p in prompts] if around else None,
         )
-        answers, (rows, cols) = [], _mask_yx(embedding)
-        places = windows or [None] * len(prompts)
-        for one, all_masks, all_scores, window in zip(prompts, logits, iou, places, strict=True):
-            three = _is_ambiguous(one, previous) if multimask is None else multimask
-            if three:
-                shown, scores = all_masks[1:], all_scores[1:]
-            elif decoder.dynamic_multimask_via_stability:
-                single = decoder._dynamic_multimask_via_stability(all_masks[None], all_scores[None])
-                shown, scores = single[0][0], single[1][0]
-            else:
-                shown, scores = all_masks[:1], all_scores[:1]
-            found = _placed(shown.float().cpu().numpy(), window, (4 * h, 4 * w))
-            answers.append(
-                PromptedMask(
-                    low_res_logits=found[:, :rows, :cols],
-                    predicted_iou=scores.float().cpu().numpy(),
-                    best=int(scores.argmax()),
-                    shape_yx=embedding.shape_yx,
-                    decoded=window and (_times_4(window[0], rows), _times_4(window[1], cols)),
-                )
-            )
-        return answers
+
+    def _placed(
+        self,
+        embedding: ImageEmbedding,
+        masks: Tensor,
+        ious: Tensor,
+        window: fast_decode.Window | None,
+        three: bool,
+    ) -> PromptedMask:
+        """An answer of the masks ``(4, …)`` of one object: three of them, or one."""
+        decoder = self.sam_mask_decoder
+        if three:
+            shown, scores = masks[1:], ious[1:]
+        elif decoder.dynamic_multimask_via_stability:
+            single = decoder._dynamic_multimask_via_stability(masks[None], ious[None])
+            shown, scores = single[0][0], single[1][0]
+        else:
+            shown, scores = masks[:1], ious[:1]
+        h, w = embedding.image_embed.shape[-2:]
+        rows, cols = _mask_yx(embedding)
+        found = _in_whole(shown.float().cpu().numpy(), window, (4 * h, 4 * w))
+        return PromptedMask(
+            low_res_logits=found[:, :rows, :cols],
+            predicted_iou=scores.float().cpu().numpy(),
+            best=int(scores.argmax()),
+            shape_yx=embedding.shape_yx,
+            decoded=window and (_times_4(window[0], rows), _times_4(window[1], cols)),
+        )
 
     def prompt_tokens(
         self, embedding: ImageEmbedding, prompts: Sequence[Prompts]
@@ -266,7 +298,7 @@ def _times_4(cells: slice, end: int | None = None) -> slice:
     return slice(4 * cells.start, stop if end is None else min(stop, end))
 
 
-def _placed(
+def _in_whole(
     masks: NDArray[np.float32], window: fast_decode.Window | None, shape_yx: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Masks ``(k, …)`` of a window of cells in an image of nothing."""
@@ -296,7 +328,9 @@ def _window(embedding: ImageEmbedding, prompts: Prompts) -> fast_decode.Window |
     return (edges[0], edges[1])
 
 
-def _is_ambiguous(prompts: Prompts, previous: PromptedMask | None) -> bool:
+def _three(prompts: Prompts, previous: PromptedMask | None, multimask: bool | None) -> bool:
     """A lone click may mean the part or the whole; anything more says which."""
+    if multimask is not None:
+        return multimask
     alone = len(prompts.points_yx) == 1 and prompts.box is None and prompts.mask is None
     return alone and previous is None

@@ -1,0 +1,109 @@
+"""Tables in our docks: narrow, plain, a tooltip on every column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
+
+GREY = "#9aa0a6"
+
+
+class PlainTable(QTableWidget):
+    """As high as its rows.
+
+    Parameters
+    ----------
+    headers, tips
+        Of the columns.
+    widths
+        Of the columns that have a fixed one, in pixels; the others share what is left.
+    row_px
+        Height of a row.
+    chosen
+        Whether rows can be selected, one at a time, and cells edited; else it only shows.
+    """
+
+    def __init__(
+        self,
+        headers: Sequence[str],
+        tips: Sequence[str],
+        widths: Mapping[int, int],
+        *,
+        row_px: int = 26,
+        chosen: bool = True,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(0, len(headers), parent)
+        self._row_px = row_px
+        self.setHorizontalHeaderLabels(headers)
+        for column, tip in enumerate(tips):
+            self.horizontalHeaderItem(column).setToolTip(tip)
+        self.verticalHeader().hide()
+        self.verticalHeader().setDefaultSectionSize(row_px)
+        self.setShowGrid(False)
+        self.setIconSize(QSize(16, 16))
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        if chosen:
+            self.setSelectionBehavior(QAbstractItemView.SelectRows)
+            self.setSelectionMode(QAbstractItemView.SingleSelection)
+        else:
+            self.setSelectionMode(QAbstractItemView.NoSelection)
+            self.setEditTriggers(QAbstractItemView.NoEditTriggers)
+            self.setFocusPolicy(Qt.NoFocus)
+        header = self.horizontalHeader()
+        header.setMinimumSectionSize(22)
+        header.setFixedHeight(row_px)
+        header.setSectionResizeMode(QHeaderView.Stretch)
+        for column, width in widths.items():
+            header.setSectionResizeMode(column, QHeaderView.Fixed)
+            self.setColumnWidth(column, width)
+
+    def fit_rows(self, least: int, most: int) -> None:
+        """Be as high as the rows, or as so many; more of them scroll."""
+        self.setFixedHeight(self._row_px * (min(max(self.rowCount(), least), most) + 1) + 4)
+
+    def chosen_row(self) -> int | None:
+        """The selected row."""
+        rows = self.selectionModel().selectedRows()
+        return rows[0].row() if rows else None
+
+    def text(self, row: int, column: int) -> str:
+        """What a cell says."""
+        item = self.item(row, column)
+        return "" if item is None else item.text()
+
+
+def cell(text: str, tip: str = "", *, right: bool = False) -> QTableWidgetItem:
+    """A cell that is not edited."""
+    item = QTableWidgetItem(text)
+    item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsSelectable)
+    item.setToolTip(tip)
+    if right:
+        item.setTextAlignment(Qt.AlignRight | Qt.AlignVCenter)
+    return item
+
+
+def swatch(color: str, tip: str = "") -> QTableWidgetItem:
+    """A cell with a colour; empty where there is none."""
+    item = cell("", tip)
+    if color:
+        item.setIcon(swatch_icon(color))
+    return item
+
+
+def swatch_icon(color: str) -> QIcon:
+    """A filled square with rounded corners."""
+    pixmap = QPixmap(32, 32)
+    pixmap.fill(Qt.transparent)
+    painter = QPainter(pixmap)
+    painter.setRenderHint(QPainter.Antialiasing)
+    painter.setBrush(QColor(color))
+    painter.setPen(Qt.NoPen)
+    painter.drawRoundedRect(2, 2, 28, 28, 7, 7)
+    painter.end()
+    icon = QIcon(pixmap)
+    icon.addPixmap(pixmap, QIcon.Selected)  # as it is, not tinted
+    return icon
