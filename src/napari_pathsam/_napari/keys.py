@@ -52,6 +52,9 @@ ACTIONS = (
     Action("swipe", "Fine-tune: before, and back", "W"),
     Action("next_place", "Fine-tune: next uncertain place", "J"),
     Action("previous_place", "Fine-tune: the place before", "K"),
+    Action("next_image", "Browse: next image", "PageDown"),
+    Action("previous_image", "Browse: the image before", "PageUp"),
+    Action("worst_image", "Browse: the worst image", "Shift-PageUp"),
     *(Action(f"class{n}", f"Class {n}", f"Alt-{n}") for n in range(1, 10)),
 )
 LAYER_KEYS = ("sign", "cancel", "undo", "redo")

@@ -1,19 +1,30 @@
-"""Where the Segment dock's models come from: the catalogue, the person's files, downloads."""
+"""Where the models with classes come from: the catalogue, the person's files, downloads."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_pathsam._napari.model_chooser import Catalogue, Fetch
 from napari_pathsam._napari.runner import QtRunner
-from napari_pathsam._napari.segment_heads import HeadChoice, OwnHeads, head_in_file, read_heads
+from napari_pathsam._napari.segment_heads import (
+    HeadChoice,
+    HeadChooser,
+    OwnHeads,
+    head_in_file,
+    read_heads,
+)
+from napari_pathsam._napari.widgets import MessageBar
 
-if TYPE_CHECKING:
-    from napari_pathsam._napari.segment_view import SegmentView
+
+class HasHeads(Protocol):
+    """A dock's view with a chooser of models, and a bar for what must be downloaded."""
+
+    heads: HeadChooser
+    fetch_bar: MessageBar
 
 
 class HeadSupply(QObject):
@@ -24,7 +35,7 @@ class HeadSupply(QObject):
     failed = Signal(str)
 
     def __init__(
-        self, view: SegmentView, runner: QtRunner, files: QtRunner, own: OwnHeads, parent: QObject
+        self, view: HasHeads, runner: QtRunner, files: QtRunner, own: OwnHeads, parent: QObject
     ) -> None:
         super().__init__(parent)
         self._heads, self._bar, self._runner, self._own = view.heads, view.fetch_bar, runner, own

@@ -246,7 +246,7 @@ class DataSet:
         if not found:
             raise BadFileError(
                 f"{root} holds no image of {self.title}. Its layout is: {self.layout}. "
-                "Give the folder that holds it with --root."
+                "Give the folder that holds it."
             )
         refuse_duplicates(found)
         if not self.official_split:
