@@ -103,7 +103,7 @@ def test_scores_are_those_of_evaluate_and_the_worst_comes_first(opened, one_clas
 
 
 def test_another_pixel_size_or_model_begins_anew(opened):
-    browsing, heard = opened
+    browsing, _ = opened
     assert browsing.image.mpp is None
     browsing.use_model("made")
     assert list(browsing.scores) == [0]

@@ -115,7 +115,7 @@ class Browsing:
     def open(
         self, name: str | None, root: Path, split: str | None = None, target: str | None = None
     ) -> None:
-        """Open a data set's folder and show its first image; ``name`` None: tell it by its files."""
+        """Open a data set and show its first image; ``name`` None: tell it by its files."""
         self._opening.start(
             "open", opened, name, root, split, target,
             then=self._on_opened, failed=self._on_failed,
@@ -247,10 +247,8 @@ class Browsing:
             self._add_up()
             return
         done = len(self.scores)
-        each = (
-            (time.monotonic() - self._began) / (done - self._first) if done > self._first else None
-        )
-        left = None if each is None else each * (self.n - done)
+        new, took = done - self._first, time.monotonic() - self._began
+        left = took / new * (self.n - done) if new else None
         self.progress_changed.emit(Progress("Scoring", done, self.n, left))
         self._all.start(
             missing, self._answered, missing, self._model, self.opened, self.mpp,
