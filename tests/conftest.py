@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -49,6 +51,42 @@ def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _own_data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Journals of a test stay in its own folder."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture
+def pathsam(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command; gives exit status, stdout, and stderr in one line."""
+    from napari_pathsam.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main([str(a) for a in arguments])
+        said = capsys.readouterr()
+        status = int(left.value.code or 0)
+        assert "Traceback" not in said.err
+        if status == 1:
+            assert said.err.strip(), "work that fails says why"
+            assert "\n\n" not in said.err.strip(), "in one paragraph"
+        return status, said.out, " ".join(said.err.split())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def layouts() -> ModuleType:
+    """Small copies of the data sets' official layouts: ``datasets/layouts.py``."""
+    path = Path(__file__).parent / "datasets" / "layouts.py"
+    spec = spec_from_file_location("dataset_layouts", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path: Path, layouts: ModuleType) -> Any:
+    return layouts.Folder(tmp_path)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_pathsam.cli import main
 from napari_pathsam.io.annotations import read_geojson
 from napari_pathsam.io.images import read_labels
 
@@ -31,24 +30,6 @@ def image(tmp_path, rng):
     coarse = rng.integers(0, 256, (9, 12, 3)).astype(np.uint8)
     Image.fromarray(coarse).resize((120, 90)).save(path)
     return str(path)
-
-
-@pytest.fixture
-def pathsam(capsys):
-    """Run the command; gives exit status, stdout, stderr."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main([str(a) for a in arguments])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return left.value.code or 0, said.out, said.err
-
-    return run
-
-
-def one_paragraph(text):
-    return text.strip() and "\n\n" not in text.strip()
 
 
 def test_help_needs_neither_torch_nor_napari():
@@ -133,7 +114,6 @@ def test_work_that_fails_is_status_1_and_one_paragraph(pathsam, image, model_fil
         status, _, error = pathsam("prompt", *arguments)
         assert status == 1
         assert expected in error
-        assert one_paragraph(error)
         assert not (tmp_path / "m.png").exists()
 
 
@@ -145,7 +125,6 @@ def test_an_output_that_cannot_be_written_is_told(pathsam, image, model_file, tm
     )
     assert status == 1
     assert "file" in error
-    assert one_paragraph(error)
 
 
 # --- evaluate ------------------------------------------------------------------------------------
@@ -229,7 +208,6 @@ def test_evaluate_names_the_file_that_is_wrong(pathsam, labelled, model_file, tm
     )
     assert status == 1
     assert "b.png" in error
-    assert one_paragraph(error)
     assert not out.exists()
 
 
@@ -276,7 +254,6 @@ def test_models(pathsam, model_file, tmp_path):
     broken.write_bytes(b"\x80\x04nothing")
     status, _, error = pathsam("models", "import", broken)
     assert status == 1
-    assert one_paragraph(error)
     assert pathsam("models", "info", "sam3")[0] == 1
 
 
@@ -321,7 +298,6 @@ def test_encoders_heads_and_recipes_are_models_too(pathsam, tmp_path):
     description.write_text('{"name": "x", "timm": "hf-hub:a/b"}')
     status, _, error = pathsam("models", "import", checkpoint, "--spec", description)
     assert status == 1
-    assert one_paragraph(error)
 
 
 def test_datasets(pathsam, labelled, tmp_path):

@@ -8,23 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_pathsam.cli import main
 from napari_pathsam.models import catalogue
 
 
-@pytest.fixture
-def pathsam(capsys, monkeypatch, tiny_pathsam):
-    """Run the command with a model that knows gland and stroma; exit status, stdout, stderr."""
+@pytest.fixture(autouse=True)
+def _model(monkeypatch, tiny_pathsam):
+    """Every name loads a model that knows gland and stroma."""
     monkeypatch.setattr(catalogue, "load_model", lambda name, device: tiny_pathsam)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main([str(a) for a in arguments])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return left.value.code or 0, said.out, " ".join(said.err.split())
-
-    return run
 
 
 @pytest.fixture
