@@ -139,3 +139,23 @@ def test_prompts_are_still_asked_for(pathsam, labelled, tmp_path, tiny_model, mo
 @pytest.mark.parametrize("wrong", [("--map", "gland"), ("--target", "lesions"), ("--task", "x")])
 def test_called_wrongly(pathsam, labelled, wrong):
     assert pathsam(*labelled, *wrong)[0] == 2
+
+
+def test_stains_views_and_post_processing_are_said(pathsam, labelled, tmp_path):
+    out = tmp_path / "r.json"
+    plain = pathsam(*labelled, "--mpp", 0.5, "--json", out)[1]
+    before = json.loads(out.read_text())
+    assert "no post-processing" in plain
+    assert before["settings"]["post_processing"] == "none"
+    assert "stain_norm" not in before["settings"]
+    status, said, _ = pathsam(
+        *labelled, "--mpp", 0.5, "--stain-norm", "macenko", "--smallest", 9, "--json", out
+    )
+    after = json.loads(out.read_text())
+    assert status == 0
+    assert "under 9 px removed" in said
+    assert after["settings"]["stain_norm"] == "macenko"
+    assert after["metrics"]["confusion"] != before["metrics"]["confusion"]
+    status, _, error = pathsam(*labelled, "--views", 8)
+    assert (status, "one view only" in error) == (1, True)
+    assert pathsam(*labelled, "--views", 3)[0] == 2

@@ -68,7 +68,9 @@ def test_lizard_paints_the_kind_of_each_nucleus(folder, layouts):
     assert set(labels[layouts.OBJECTS == 1]) == {6}
     assert set(labels[layouts.OBJECTS == 2]) == {2}
     assert not labels[layouts.OBJECTS == 0].any()
+    np.testing.assert_array_equal(sample.objects(sample)[1], layouts.OBJECTS)
     (whole, *_) = open_dataset("lizard", folder.root, "fold1")
+    assert whole.objects is None
     np.testing.assert_array_equal(whole.load()[1], layouts.OBJECTS)
     folder.image("lizard_images1/Lizard_Images1/stray_1.png")
     with pytest.raises(BadFileError, match=r"stray_1\.png is not listed in"):

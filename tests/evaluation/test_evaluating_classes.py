@@ -13,9 +13,11 @@ from napari_pathsam.core import metrics
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.instance_metrics import InstanceCounts
 from napari_pathsam.datasets.base import Sample
-from napari_pathsam.evaluation import answers
+from napari_pathsam.evaluation import answers, classes
 from napari_pathsam.evaluation.class_figures import class_metrics
+from napari_pathsam.evaluation.class_names import match_classes
 from napari_pathsam.evaluation.class_scores import ClassScore
 from napari_pathsam.evaluation.classes import ClassSettings, evaluate_classes, majority
 from napari_pathsam.evaluation.confidence import SureMap
@@ -162,9 +164,9 @@ def test_objects_are_told_apart_and_outlined_anew_on_request(tiny_pathsam, sampl
     )
     monkeypatch.setattr(answers, "segment_surely", lambda *_, **__: flat)
     glands = with_labels(sample, discs.astype(np.uint8), label_kind="instances")
-    apart = measured(tiny_pathsam, [glands], ClassSettings(mapping={"*": "object"}))
+    apart = measured(tiny_pathsam, [glands], ClassSettings(mapping={"*": "object"}, split=True))
     assert apart["objects"]["predicted"] == 2
-    joined = measured(tiny_pathsam, [glands], ClassSettings(mapping={"*": "object"}, split=False))
+    joined = measured(tiny_pathsam, [glands], ClassSettings(mapping={"*": "object"}))
     assert joined["objects"]["predicted"] == 1
     assert joined["object_dice"] == joined["boundary_f1"] == 1
     # Sure of the two centres only: the objects grow from there, however they are shaped.
@@ -338,3 +340,38 @@ def test_figures_of_objects(always, sample):
     assert scores[0].sizes == ((4800, pytest.approx(2 * 4800 / 12800)),
                                (1200, pytest.approx(2 * 1200 / 9200)))  # fmt: skip
     assert found["as_published"]["dtu_f1_is_pixel_f1"] == pytest.approx(found["dice"], abs=0.01)
+
+
+def test_post_processing_is_off_and_said_when_it_is_on():
+    assert ClassSettings().post_processing == "none"
+    every = ClassSettings(
+        threshold=0.6, smallest_px=400, fill_holes_px=40, split=True, sharpen=True
+    ).post_processing
+    for word in ("0.6", "under 400 px removed", "40 px filled", "by their shape", "redrawn"):
+        assert word in every
+    assert "0.8 sure" in ClassSettings(seed=0.8, split=True).post_processing
+    assert "shape" not in ClassSettings(seed=0.8, split=True).post_processing
+
+
+def test_objects_of_several_classes_give_mpq(always, sample):
+    """Of two objects the gland is found in full, the other one is called a gland, too."""
+    objects = np.zeros(SHAPE, np.int32)
+    objects[5:25, 5:25], objects[40:70, 40:70] = 3, 9
+    labels = np.where(objects == 3, 1, np.where(objects == 9, 2, 0)).astype(np.uint8)
+    kinds = replace(with_labels(sample, labels), objects=lambda s: (s.load()[0], objects))
+    model = always(1)
+    found = answers.answer(model, kinds, match_classes(model.classes, model.classes),
+                           ClassSettings())  # fmt: skip
+    shown = replace(found, found=(objects > 0).astype(np.uint8), objects=objects.copy())
+    scored = classes.score(shown, kinds, match_classes(model.classes, model.classes),
+                           ClassSettings())  # fmt: skip
+    figures = class_metrics([scored])
+    assert figures["per_class"]["gland"]["pq"] == pytest.approx(2 / 3)  # one right, one too many
+    assert figures["per_class"]["stroma"]["pq"] == 0
+    assert figures["mpq"] == pytest.approx(1 / 3)
+    assert figures["per_image"]["mpq"] == pytest.approx(1 / 3)
+    absent = replace(scored, by_class=(scored.by_class[0], InstanceCounts()))
+    assert class_metrics([absent])["mpq"] == pytest.approx(2 / 3)  # in neither map: left out
+    again = ClassScore.of_values(json.loads(json.dumps(scored.to_values())))
+    assert again.by_class == scored.by_class
+    assert "mpq" not in measured(model, [with_labels(sample, labels)])

@@ -2,7 +2,9 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from napari_pathsam.core.classes import ClassTable
@@ -19,7 +21,7 @@ from napari_pathsam.models.checkpoints import import_checkpoint
 from napari_pathsam.models.model_file import CARD_KEY, load_model_file, read_card, save_model
 from napari_pathsam.models.task_config import TaskConfig
 from napari_pathsam.models.task_file import load_task, save_task
-from napari_pathsam.models.task_model import TaskModel
+from napari_pathsam.models.task_model import TaskModel, looking_from
 from napari_pathsam.models.task_recipes import TASK_RECIPES, find_task_recipe, is_task
 
 GLAND = ClassTable.of("gland")
@@ -114,3 +116,30 @@ def test_a_guided_model_loads_with_exactly_the_sam_it_was_trained_with(
     save_task(path, model, {"licence": "none", "base": [base | {"sha256": weights_sha256("tiny")}]})
     assert isinstance(load_model(path, "cpu"), TaskModel)
     assert isinstance(load_model(import_checkpoint(path), "cpu"), TaskModel)
+
+
+def test_views_are_averaged_and_turn_with_the_image(rng):
+    """An answer over all eight views does not depend on how the image lies; one view's does."""
+    torch.manual_seed(0)
+    model = TaskModel(small(), GLAND).eval()
+    image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+    def answer(pixels):
+        return model.decode_classes(model.encode(pixels)).logits.numpy()
+
+    plain, turned = answer(image), answer(np.rot90(image).copy())
+    assert np.abs(np.rot90(plain, axes=(1, 2)) - turned).max() > 1e-3
+    each = [
+        np.rot90(answer(np.rot90(image, k).copy()), -k, (1, 2)) for k in range(4)
+    ] + [
+        np.rot90(answer(np.rot90(image[:, ::-1], k).copy()), -k, (1, 2))[..., ::-1]
+        for k in range(4)
+    ]  # fmt: skip
+    looking_from(model, 8)
+    together = answer(image)
+    np.testing.assert_allclose(together, np.mean(each, 0), atol=1e-4)
+    np.testing.assert_allclose(
+        answer(np.rot90(image).copy()), np.rot90(together, axes=(1, 2)), atol=1e-4
+    )
+    with pytest.raises(UnavailableError, match="one view only"):
+        looking_from(object(), 2)

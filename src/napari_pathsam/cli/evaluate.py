@@ -10,9 +10,11 @@ import typer
 
 from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, use_own_cores
 from napari_pathsam.cli.evaluate_data import ids_are_classes, labelled_images
+from napari_pathsam.cli.train import StainNormName
 
 if TYPE_CHECKING:
     from napari_pathsam.datasets import LabelKind
+    from napari_pathsam.datasets.base import StainNorm
     from napari_pathsam.evaluation.evaluate import Settings
 
 
@@ -22,6 +24,12 @@ class Task(StrEnum):
     classes = "classes"
     prompts = "prompts"
     everything = "everything"
+
+
+class Views(StrEnum):
+    """How often a task-specific network looks at each tile, turned and mirrored."""
+
+    one, two, four, eight = "1", "2", "4", "8"
 
 
 class Kind(StrEnum):
@@ -113,8 +121,13 @@ def evaluate(
         int, typer.Option("--fill-holes", min=0, help="Holes of fewer pixels are filled.")
     ] = 0,
     split_objects: Annotated[
-        bool, typer.Option("--split-objects/--join-objects", help="Tell touching objects apart.")
-    ] = True,
+        bool,
+        typer.Option(
+            "--split-objects/--join-objects",
+            help="Tell touching objects apart by their shape; else areas that hang together are "
+            "objects.",
+        ),
+    ] = False,
     seed_at: Annotated[
         float,
         typer.Option(
@@ -135,6 +148,16 @@ def evaluate(
             max=1,
             help="Prompts, everything: masks over this share of the image are dropped; 0.5 is the "
             "papers' post-processing.",
+        ),
+    ] = None,
+    stain_norm: Annotated[
+        StainNormName | None,
+        typer.Option("--stain-norm", help="Bring all stains to a common look."),
+    ] = None,
+    views: Annotated[
+        Views | None,
+        typer.Option(
+            "--views", help="U-Nets: average over so many turned and mirrored views. [the model's]"
         ),
     ] = None,
     limit: Annotated[
@@ -198,10 +221,14 @@ def evaluate(
     from napari_pathsam.evaluation.runs import Run
     from napari_pathsam.models.catalogue import load_model
     from napari_pathsam.models.class_model import ClassModel
+    from napari_pathsam.models.task_model import looking_from
 
-    samples = overriding(samples[:limit], mpp=mpp, label_kind=kind)
+    look: StainNorm | None = None if stain_norm is None else stain_norm.value
+    samples = overriding(samples[:limit], mpp=mpp, label_kind=kind, stain_norm=look)
     use_own_cores()
     loaded = load_model(model, device)
+    if views is not None:
+        loaded = looking_from(loaded, int(views))
     task = task or (Task.classes if isinstance(loaded, ClassModel) else Task.prompts)
     settings: Settings
     if task is Task.classes:
@@ -226,7 +253,8 @@ def evaluate(
         )
     else:
         settings = EverythingScoring(at_mpp=at_mpp, largest_share=largest_share)
-    told: dict[str, Any] = {"mpp": mpp} | ({"target": target} if target else {})
+    given = {"target": target, "stain_norm": look, "views": views and int(views)}
+    told: dict[str, Any] = {"mpp": mpp} | {k: v for k, v in given.items() if v}
     card = card_of(loaded, model, samples, settings, data, told)
     run_folder = None if out is None else Run.begin(out, card, resume=resume)
     scores = measure(loaded, samples, settings, classes=named,

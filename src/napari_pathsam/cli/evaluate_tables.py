@@ -133,6 +133,13 @@ def _remarks(report: Report) -> list[str]:
             f"{metrics['aji']:.3f}, mSA {metrics['msa']:.3f}; {metrics['count_error']:.1f} objects "
             "too many or too few an image"
         )
+    if "mpq" in metrics:
+        remarks.append(
+            f"mPQ {metrics['mpq']:.3f} over the data set, "
+            f"{metrics['per_image']['mpq']:.3f} as a mean over images"
+        )
+    done = report.settings.get("post_processing", "none")
+    remarks.append("no post-processing" if done == "none" else f"post-processing: {done}")
     if "ece" in metrics:
         remarks.append(f"expected calibration error: {metrics['ece']:.3f}")
     remarks += _of_intervals(report)

@@ -81,6 +81,8 @@ class Sample:
         How the files become pixels; a value that travels to worker processes.
     stain_norm
         How the image's stains are brought to a common look, if at all.
+    objects
+        Where labels are classes: how their objects' ids are read, if anybody drew them.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Sample:
     nominal_mpp: float | None = None
     reader: Callable[[Sample], Pixels] = read_files
     stain_norm: StainNorm | None = None
+    objects: Callable[[Sample], Pixels] | None = None
 
     @property
     def homogeneous(self) -> bool:

@@ -61,6 +61,7 @@ def find(root: Path, target: Target = "nuclei") -> list[Sample]:
             mpp=MPP,
             label_kind=LABEL_KIND[target],
             reader=ConicPatch(index, target),
+            objects=ConicPatch(index, "nuclei") if target == "kinds" else None,
         )
         for index, name in enumerate(names)
     ]

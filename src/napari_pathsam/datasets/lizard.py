@@ -82,6 +82,7 @@ def find(root: Path, target: Target = "nuclei") -> list[Sample]:
                     mpp=MPP,
                     label_kind=LABEL_KIND[target],
                     reader=LizardImage(target),
+                    objects=LizardImage("nuclei") if target == "kinds" else None,
                 )
             )
     return found

@@ -84,6 +84,7 @@ def find(root: Path, target: Target = "nuclei") -> list[Sample]:
                     mpp=MPP,
                     label_kind=LABEL_KIND[target],
                     reader=PanNukePatch(index, target),
+                    objects=PanNukePatch(index, "nuclei") if target == "kinds" else None,
                 )
                 for index, tissue in enumerate(tissues)
             ]

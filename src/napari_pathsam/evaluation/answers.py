@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.datasets.base import UNKNOWN_ID, Sample
@@ -40,10 +40,12 @@ class ClassSettings(BaseModel):
     threshold, smallest_px, fill_holes_px
         As for :func:`segment_classes`; what is unsure counts as background.
     split
-        Whether predicted objects that touch are told apart (:func:`instances`). A model that finds
-        objects one by one has them apart; of what is above only ``smallest_px`` concerns it.
+        Whether predicted objects that touch are told apart (:func:`instances`); by default the
+        8-connected areas of a class are its objects. A model that finds objects one by one has
+        them apart; of what is above only ``smallest_px`` concerns it.
     seed
-        Touching objects are told apart by where the model is at least so sure of them; 0: by shape.
+        Touching objects are told apart by where the model is at least so sure of them; 0: by their
+        shape, where ``split`` asks for it.
     sharpen
         Whether the prompt decoder outlines each object anew; classes follow the objects then.
     boundary_px
@@ -61,11 +63,25 @@ class ClassSettings(BaseModel):
     threshold: float = Field(0.0, ge=0, le=1)
     smallest_px: int = Field(0, ge=0)
     fill_holes_px: int = Field(0, ge=0)
-    split: bool = True
+    split: bool = False
     seed: float = Field(0.0, ge=0, le=1)
     sharpen: bool = False
     boundary_px: float = Field(3.0, ge=0)
     as_published: bool = False
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def post_processing(self) -> str:
+        """What is done to the model's answer before it is measured, for the report."""
+        done = {
+            f"pixels less likely than {self.threshold:g} are background": self.threshold > 0,
+            f"areas under {self.smallest_px} px removed": self.smallest_px > 1,
+            f"holes under {self.fill_holes_px} px filled": self.fill_holes_px > 0,
+            f"touching objects told apart by where it is {self.seed:g} sure": self.seed > 0,
+            "touching objects told apart by their shape": self.split and not self.seed,
+            "outlines redrawn by the prompt decoder": self.sharpen,
+        }
+        return ", ".join(what for what, on in done.items() if on) or "none"
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,9 @@ class Answer:
     known
         Where anybody looked.
     objects
-        Predicted object ids, where labels are instances or objects were outlined anew.
+        Predicted object ids, where labels have objects or these were outlined anew.
+    target_objects
+        Ids of the objects whose classes the labels are, where anybody drew them.
     confidence
         The probability the model gave to what stands in ``found``; None of models that find
         objects one by one.
@@ -99,6 +117,7 @@ class Answer:
     mpp: float
     pixel_size: PixelSize
     seconds: float
+    target_objects: NDArray | None = None
 
 
 def answer(
@@ -129,17 +148,19 @@ def answer(
         )
         sure = segment_surely(model, image, told, wanted)
         found = match.of_model[sure.class_map]
-        if sample.label_kind == "instances" or settings.sharpen:
+        if sample.label_kind == "instances" or sample.objects or settings.sharpen:
             likely = sure.probability_of(found, of_channel) if settings.seed > 0 else None
             predicted, found = _objects(model, image, found, likely, told, settings)
     seconds = perf_counter() - started
     confidence = None if sure is None else sure.probability_of(found, of_channel)
     if predicted is not None:
         predicted[~known] = 0
+    drawn = None if sample.objects is None else np.where(known, sample.objects(sample)[1], 0)
     found[~known] = 0
     return Answer(
-        image, labels, target, known, found, predicted, confidence, mpp, pixel_size, seconds
-    )
+        image, labels, target, known, found, predicted, confidence, mpp, pixel_size, seconds,
+        target_objects=drawn,
+    )  # fmt: skip
 
 
 def _told(model: ClassModel, mpp: float, settings: ClassSettings) -> float:
@@ -160,9 +181,12 @@ def _objects(
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
     """The objects of positions ``(H, W)`` among the classes, and the positions they leave."""
     objects = instances(
-        found, split=settings.split, smallest_px=settings.smallest_px, likely=likely,
+        found,
+        split=settings.split or settings.seed > 0,
+        smallest_px=settings.smallest_px,
+        likely=likely,
         seed=settings.seed,
-    )  # fmt: skip
+    )
     found = np.where(objects > 0, found, 0).astype(np.uint8)
     if not settings.sharpen:
         return objects, found

@@ -87,6 +87,8 @@ def class_metrics(scores: Sequence[ClassScore], *, seed: int = 0) -> dict[str, A
         "as_published": as_published(scores),
         "intervals": intervals(headlines, [s.group for s in scores], seed=seed),
     }
+    for name, counts_of_class in zip(names[1:], _of_classes(scores), strict=False):
+        per_class[name]["pq"] = instance_metrics.panoptic_quality(counts_of_class)
     found |= _of_objects(scores) | _of_confidence(scores)
     tiles = [s.tile for s in scores if s.tile is not None]
     if tiles:
@@ -123,7 +125,8 @@ def class_headlines(scores: Sequence[ClassScore]) -> dict[str, Headline]:
             found[f"{name}: {key}"] = pixels(f"{title} of {name}", partial(_of_class, divide, i))
         one_each = [(_foreground(divide, s.counts),) for s in scores]
         found[f"{key}_per_image"] = mean_headline(title, OVER_IMAGES, one_each)
-    return found | _boundary_headlines(scores) | _object_headlines(scores) | _ece(scores)
+    found |= _boundary_headlines(scores) | _object_headlines(scores) | _ece(scores)
+    return found | _class_object_headlines(scores)
 
 
 def as_published(scores: Sequence[ClassScore]) -> dict[str, float]:
@@ -185,6 +188,11 @@ def _of_instances(figure: Callable[[InstanceCounts], float], row: NDArray) -> fl
     return figure(InstanceCounts.of_array(row))
 
 
+def _mean_pq(n: int, row: NDArray) -> float:
+    counts = (InstanceCounts.of_array(part) for part in row.reshape(n, -1))
+    return instance_metrics.mean_panoptic_quality(counts)[0]
+
+
 # --- parts ----------------------------------------------------------------------------------------
 
 
@@ -225,6 +233,24 @@ def _object_headlines(scores: Sequence[ClassScore]) -> dict[str, Headline]:
     for key, (title, one, larger) in INSTANCES.items():
         found[key] = Headline(title, POOLED, of_image, partial(_of_instances, one), larger)
     return found
+
+
+def _class_object_headlines(scores: Sequence[ClassScore]) -> dict[str, Headline]:
+    """MPQ over the data set (CoNIC's mPQ+), and its mean over images (PanNuke's)."""
+    n = max((len(s.by_class) for s in scores), default=0)
+    if not n:
+        return {}
+    none = (InstanceCounts(),) * n
+    rows = np.array([np.hstack([c.array() for c in s.by_class or none]) for s in scores])
+    mpq = Headline("mPQ", POOLED, rows, partial(_mean_pq, n))
+    one_each = [(value,) for value in mpq.per_image()]
+    return {"mpq": mpq, "mpq_per_image": mean_headline("mPQ", OVER_IMAGES, one_each)}
+
+
+def _of_classes(scores: Sequence[ClassScore]) -> list[InstanceCounts]:
+    """The counts of each class's objects, added; none where labels have none."""
+    known = [s.by_class for s in scores if s.by_class]
+    return [sum(of_class, InstanceCounts()) for of_class in zip(*known, strict=True)]
 
 
 def _ece(scores: Sequence[ClassScore]) -> dict[str, Headline]:

@@ -48,6 +48,8 @@ class ClassScore:
     confidence
         Counts of :func:`~napari_pathsam.core.calibration.count_confidence`, of models that give
         probabilities.
+    by_class
+        Counts of the objects of each class, of labels that have objects and their classes.
     dtu
         Figures as that report computed them, where they were asked for.
     """
@@ -68,6 +70,7 @@ class ClassScore:
     sizes: tuple[tuple[int, float], ...] = ()
     confidence: NDArray[np.float64] | None = None
     dtu: DtuFigures | None = None
+    by_class: tuple[InstanceCounts, ...] = ()
 
     def to_values(self) -> dict[str, Any]:
         """Plain values for a line of JSON."""
@@ -84,16 +87,20 @@ class ClassScore:
             for name, part in _PARTS.items()
         }
         if parts["instances"] is not None:
-            found = values["instances"] | {"n_found": tuple(values["instances"]["n_found"])}
-            parts["instances"] = InstanceCounts(**found)
+            parts["instances"] = _counts(values["instances"])
         confidence = values["confidence"]
         arrays = {
             "names": tuple(values["names"]),
             "counts": np.array(values["counts"], np.int64),
             "sizes": tuple((int(a), float(d)) for a, d in values["sizes"]),
+            "by_class": tuple(_counts(one) for one in values["by_class"]),
             "confidence": None if confidence is None else np.array(confidence, float),
         }
         return cls(**(values | parts | arrays))
+
+
+def _counts(values: dict[str, Any]) -> InstanceCounts:
+    return InstanceCounts(**(values | {"n_found": tuple(values["n_found"])}))
 
 
 _PARTS: dict[str, Any] = {

@@ -16,7 +16,11 @@ from napari_pathsam.core import metrics
 from napari_pathsam.core.boundary_metrics import count_boundary
 from napari_pathsam.core.calibration import count_confidence
 from napari_pathsam.core.classes import ClassTable
-from napari_pathsam.core.instance_metrics import counts_of
+from napari_pathsam.core.instance_metrics import (
+    InstanceCounts,
+    count_instances_by_class,
+    counts_of,
+)
 from napari_pathsam.core.object_metrics import count_objects
 from napari_pathsam.core.overlaps import Overlaps
 from napari_pathsam.core.published_metrics import dtu_figures
@@ -24,6 +28,7 @@ from napari_pathsam.datasets.base import Sample
 from napari_pathsam.evaluation.answers import Answer, ClassSettings, answer, holds_classes
 from napari_pathsam.evaluation.class_names import ClassMatch, match_classes
 from napari_pathsam.evaluation.class_scores import ClassScore, TileAnswer
+from napari_pathsam.inference.objects import classes_of
 
 if TYPE_CHECKING:
     from napari_pathsam.models.class_model import ClassModel
@@ -111,7 +116,19 @@ def score(
         sizes=sizes,
         confidence=confidence,
         dtu=dtu,
+        by_class=_by_class(found, len(match.names)),
     )
+
+
+def _by_class(found: Answer, n: int) -> tuple[InstanceCounts, ...]:
+    """Of each class the counts of its objects, where the labels have objects of several classes."""
+    if found.target_objects is None or found.objects is None:
+        return ()
+    counts = count_instances_by_class(
+        found.target_objects, classes_of(found.target_objects, found.target.astype(np.uint8)),
+        found.objects, classes_of(found.objects, found.found), range(1, n),
+    )  # fmt: skip
+    return tuple(counts.values())
 
 
 def sizes_of(overlaps: Overlaps) -> tuple[tuple[int, float], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_pathsam.core.classes import ClassTable
-from napari_pathsam.core.errors import BadWeightsError
+from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.pathsam import ClassLogits, part_of
 from napari_pathsam.models.pathsam_config import Part
@@ -32,6 +32,7 @@ from napari_pathsam.models.unet3plus import UNet3Plus
 if TYPE_CHECKING:
     from napari_pathsam.models.mask_rcnn import FoundObjects
 
+M = TypeVar("M")
 STRIDE = 32
 """Images are filled up to multiples of it."""
 VIEWS: dict[int, tuple[tuple[int, bool], ...]] = {
@@ -255,6 +256,23 @@ class TaskModel(nn.Module):
                 f"This embedding was made by {embedding.model}; {self.name} reads those of "
                 f"{self.embedding_name}. Encode the image with the model that decodes it."
             )
+
+
+def looking_from(model: M, views: int) -> M:
+    """The model, averaging its answer over so many turned and mirrored views of each tile.
+
+    Raises
+    ------
+    UnavailableError
+        It is no task-specific network, or one whose objects cannot be averaged.
+    """
+    if not isinstance(model, TaskModel) or isinstance(model.config.network, MaskRcnnConfig):
+        raise UnavailableError(
+            f"{getattr(model, 'name', 'This model')} answers from one view only; turned and "
+            "mirrored views are averaged for U-Nets and their kin. Leave --views out."
+        )
+    model.config = TaskConfig.model_validate(model.config.model_dump() | {"views": views})
+    return model
 
 
 def _embedded(guide: Sam2, pixels: Tensor) -> Tensor:

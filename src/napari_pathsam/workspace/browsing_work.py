@@ -1,4 +1,4 @@
-"""What browsing a data set does in a worker: opening it, reading an image, scoring a model on it."""
+"""What browsing a data set does in a worker: opening, reading an image, scoring a model on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FIGURES = (
     "object_dice", "mean_dice", "dice", "iou", "precision", "recall", "object_f1",
-    "object_hausdorff", "pq", "boundary_f1",
+    "object_hausdorff", "pq", "mpq", "boundary_f1",
 )  # fmt: skip
 """Figures that are shown; the first that there is orders the images."""
 OF_TILES = ("pixel_accuracy",)
