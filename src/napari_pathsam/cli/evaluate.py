@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -223,7 +223,7 @@ def evaluate(
     from napari_pathsam.models.class_model import ClassModel
     from napari_pathsam.models.task_model import looking_from
 
-    look: StainNorm | None = None if stain_norm is None else stain_norm.value
+    look = cast("StainNorm | None", stain_norm and stain_norm.value)
     samples = overriding(samples[:limit], mpp=mpp, label_kind=kind, stain_norm=look)
     use_own_cores()
     loaded = load_model(model, device)
