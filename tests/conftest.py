@@ -16,6 +16,9 @@ import pytest
 
 from napari_pathsam.core.classes import ClassTable
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each worker, before torch counts them
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 if TYPE_CHECKING:
     from napari_pathsam.models.pathsam import PathSam
     from napari_pathsam.models.sam2 import Sam2
@@ -34,6 +37,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             "and pytest-xvfb, or leave them out with: pytest -m 'not gui'",
             returncode=4,
         )
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """``-m alone`` may find nothing where some tests were asked for by name."""
+    none = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
+    if none and session.config.option.markexpr == "alone":
+        session.exitstatus = pytest.ExitCode.OK
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,8 +85,19 @@ def pathsam(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
 @pytest.fixture(scope="session")
 def layouts() -> ModuleType:
     """Small copies of the data sets' official layouts: ``datasets/layouts.py``."""
-    path = Path(__file__).parent / "datasets" / "layouts.py"
-    spec = spec_from_file_location("dataset_layouts", path)
+    return _helpers("datasets/layouts.py")
+
+
+@pytest.fixture(scope="session")
+def slide_files() -> ModuleType:
+    """Writers of one small slide in every format: ``contracts/slide_files.py``."""
+    return _helpers("contracts/slide_files.py")
+
+
+def _helpers(file: str) -> ModuleType:
+    """A module beside the tests, which no test can import by name."""
+    path = Path(__file__).parent / file
+    spec = spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)

@@ -3,190 +3,303 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import pytest
-import tifffile
-import zarr
 
-from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.core.errors import BadFileError, BadPromptError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.io._identity import identity_of_file
 from napari_pathsam.io.slides import ArraySlide, Slide, open_slide
 
 SHAPE_YX = (700, 501)
-TILE = {"tile": (128, 128), "compression": "zlib", "photometric": "rgb"}
+TILED, STRIPES = (768, 512), (704, 512)
+"""Formats that know whole tiles, or stripes of JPEG, fill them up with glass."""
 
 
-def picture() -> np.ndarray:
-    """Smooth, so that coarse levels resemble it; each corner another colour."""
-    y, x = np.mgrid[0 : SHAPE_YX[0], 0 : SHAPE_YX[1]]
-    return np.stack([y * 255 // 699, x * 255 // 500, (x + y) * 255 // 1199], -1).astype(np.uint8)
+@dataclass(frozen=True)
+class Backend:
+    """How a slide is made and opened, and what must come of it."""
+
+    make: Callable[[ModuleType, Path], Path]
+    """Writes the file, or files, and says which one to open."""
+    shape_yx: tuple[int, int] = SHAPE_YX
+    at_yx: tuple[int, int] = (0, 0)
+    """Where on the glass the picture lies."""
+    downsamples: tuple[float, ...] = (1, 2, 4)
+    lossy: bool = False
+    associated: frozenset[str] = frozenset()
+    has_profile: bool = False
+    needs: str | None = None
+    """The package without which it is skipped."""
+    by_openslide: bool = False
+    """OpenSlide opens it although tifffile would."""
 
 
-def levels() -> list[np.ndarray]:
-    finest = picture()
-    return [finest, finest[: 2 * 350 : 2, : 2 * 250 : 2], finest[: 4 * 175 : 4, : 4 * 125 : 4]]
-
-
-def pyramidal_tiff(folder: Path) -> Path:
-    path = folder / "pyramid.tif"
-    with tifffile.TiffWriter(path) as tif:
-        for i, level in enumerate(levels()):
-            resolution = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
-            tif.write(level, subfiletype=int(i > 0), metadata=None, **resolution, **TILE)
-    return path
-
-
-def ome_tiff_subifds(folder: Path) -> Path:
-    path = folder / "subifds.ome.tif"
-    size = {f"PhysicalSize{a}": 500 for a in "XY"} | {f"PhysicalSize{a}Unit": "nm" for a in "XY"}
-    finest, *coarser = levels()
-    with tifffile.TiffWriter(path, bigtiff=True) as tif:
-        tif.write(finest, subifds=2, metadata={"axes": "YXS", **size}, **TILE)
-        for level in coarser:
-            tif.write(level, subfiletype=1, **TILE)
-    return path
-
-
-def ome_tiff_images(folder: Path) -> Path:
-    path = folder / "images.ome.tif"
-    with tifffile.TiffWriter(path, ome=True) as tif:
-        for level in levels():
-            tif.write(
-                level, metadata={"axes": "YXS", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}, **TILE
-            )
-    return path
-
-
-def ome_tiff_channels(folder: Path) -> Path:
-    path = folder / "channels.ome.tif"
-    metadata = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
-    finest, *coarser = [np.moveaxis(level, -1, 0) for level in levels()]
-    options = {"tile": (128, 128), "photometric": "minisblack"}
-    with tifffile.TiffWriter(path) as tif:
-        tif.write(finest, subifds=2, metadata=metadata, **options)
-        for level in coarser:
-            tif.write(level, subfiletype=1, **options)
-    return path
-
-
-def aperio(folder: Path) -> Path:
-    path = folder / "aperio.svs"
-    said = "Aperio Image Library v11.2.1 \r\n501x700 (128x128) |AppMag = 20|MPP = 0.5000"
-    finest, *coarser = levels()
-    with tifffile.TiffWriter(path) as tif:
-        tif.write(finest, description=said, metadata=None, **TILE)
-        tif.write(finest[::5, ::5], metadata=None, photometric="rgb", description="thumbnail")
-        for level in coarser:
-            tif.write(level, metadata=None, description="Aperio", **TILE)
-    return path
-
-
-def ngff(folder: Path, version: str, *, channels_last: bool = False) -> Path:
-    path = folder / f"image-{version}-{channels_last}.ome.zarr"
-    group = zarr.open_group(path, mode="w", zarr_format=2 if version == "0.4" else 3)
-    for i, level in enumerate(levels()):
-        data = level if channels_last else np.moveaxis(level, -1, 0)[None]
-        chunks = (128, 128, 3) if channels_last else (1, 1, 128, 128)
-        group.create_array(str(i), shape=data.shape, chunks=chunks, dtype=data.dtype)[...] = data
-    space = [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"]
-    channel = {"name": "c", "type": "channel"}
-    axes = [*space, channel] if channels_last else [{"name": "t", "type": "time"}, channel, *space]
-
-    def scale(i: int) -> list[float]:
-        step = 0.25 * 2**i
-        return [step, step, 1.0] if channels_last else [1.0, 1.0, step, step]
-
-    multiscale: dict[str, Any] = {
-        "axes": axes,
-        "datasets": [
-            {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": scale(i)}]}
-            for i in range(3)
-        ],
-        # On top of each level's own: 0.25 · 2 = 0.5 µm.
-        "coordinateTransformations": [
-            {"type": "scale", "scale": [2.0, 2.0, 1.0] if channels_last else [1.0, 1.0, 2.0, 2.0]}
-        ],
-    }
-    if version == "0.4":
-        group.attrs["multiscales"] = [{"version": "0.4", **multiscale}]
-    else:
-        group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
-    return path
-
-
-def by_openslide(folder: Path) -> Slide:
-    pytest.importorskip("openslide", reason="OpenSlide is not installed")
-    from napari_pathsam.io._openslide import open_openslide
-
-    return open_openslide(pyramidal_tiff(folder))
-
-
-BACKENDS: dict[str, Callable[[Path], Slide]] = {
-    "array": lambda folder: ArraySlide(picture(), mpp=0.5),
-    "pyramidal tiff": lambda folder: open_slide(pyramidal_tiff(folder)),
-    "ome-tiff, sub-images": lambda folder: open_slide(ome_tiff_subifds(folder)),
-    "ome-tiff, images": lambda folder: open_slide(ome_tiff_images(folder)),
-    "ome-tiff, channels": lambda folder: open_slide(ome_tiff_channels(folder)),
-    "aperio": lambda folder: open_slide(aperio(folder)),
-    "ome-zarr 0.4": lambda folder: open_slide(ngff(folder, "0.4")),
-    "ome-zarr 0.5": lambda folder: open_slide(ngff(folder, "0.5")),
-    "ome-zarr 0.5, channels last": lambda f: open_slide(ngff(f, "0.5", channels_last=True)),
-    "openslide": by_openslide,
+JPEG = {"lossy": True, "needs": "openslide"}
+BACKENDS = {
+    "pyramidal tiff": Backend(lambda files, to: files.pyramidal_tiff(to)),
+    "ome-tiff, sub-images": Backend(lambda files, to: files.ome_tiff_subifds(to)),
+    "ome-tiff, images": Backend(lambda files, to: files.ome_tiff_images(to)),
+    "ome-tiff, channels": Backend(lambda files, to: files.ome_tiff_channels(to)),
+    "aperio": Backend(
+        lambda files, to: files.aperio(to), has_profile=True,
+        associated=frozenset({"thumbnail", "label", "macro"}),
+    ),
+    "philips": Backend(lambda files, to: files.philips(to), TILED),
+    "ome-zarr 0.4": Backend(lambda files, to: files.ngff(to, "0.4")),
+    "ome-zarr 0.5": Backend(lambda files, to: files.ngff(to, "0.5")),
+    "ome-zarr 0.5, channels last": Backend(
+        lambda files, to: files.ngff(to, "0.5", channels_last=True)
+    ),
+    "openslide, pyramidal tiff": Backend(
+        lambda files, to: files.pyramidal_tiff(to), needs="openslide", by_openslide=True
+    ),
+    "openslide, aperio": Backend(
+        lambda files, to: files.aperio(to), needs="openslide", by_openslide=True, has_profile=True,
+        associated=frozenset({"thumbnail", "label", "macro"}),
+    ),
+    "openslide, philips": Backend(
+        lambda files, to: files.philips(to), TILED, needs="openslide", by_openslide=True
+    ),
+    "leica": Backend(
+        lambda files, to: files.leica(to), (780, 541), (40, 20), (1, 4), needs="openslide",
+        associated=frozenset({"macro"}),
+    ),
+    "ventana": Backend(
+        lambda files, to: files.ventana(to), TILED, needs="openslide",
+        associated=frozenset({"macro"}),
+    ),
+    "hamamatsu ndpi": Backend(
+        lambda files, to: files.hamamatsu_ndpi(to), STRIPES, downsamples=(1, 2, 4, 8, 16, 32),
+        associated=frozenset({"macro"}), **JPEG,
+    ),
+    "hamamatsu vms": Backend(
+        lambda files, to: files.hamamatsu_vms(to), STRIPES, downsamples=(1, 2, 4, 8, 16, 32),
+        associated=frozenset({"macro"}), **JPEG,
+    ),
+    "mirax": Backend(lambda files, to: files.mirax(to), TILED, **JPEG),
+    "dicom": Backend(
+        lambda files, to: files.dicom(to), downsamples=(1, 4), has_profile=True, **JPEG
+    ),
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def slide(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Slide]:
-    opened = BACKENDS[request.param](tmp_path_factory.mktemp("slide"))
-    yield opened
-    opened.close()
+@dataclass(frozen=True)
+class Case:
+    """An open slide, and the glass with the picture on it."""
+
+    slide: Slide
+    backend: Backend
+    whole: np.ndarray
+
+    def assert_shows(self, pixels: np.ndarray, region: Region) -> None:
+        """That pixels of level 0 are those of a region inside the slide."""
+        expected = self.whole[region.slices]
+        assert pixels.shape == expected.shape
+        if self.backend.lossy:
+            assert np.abs(pixels.astype(int) - expected).mean() < 1.5
+        else:
+            np.testing.assert_array_equal(pixels, expected)
 
 
-def test_levels_and_pixel_size(slide: Slide) -> None:
-    assert slide.shape_yx == SHAPE_YX
-    expected = [level.shape[:2] for level in levels()]
-    if slide.name == "image":
-        expected = expected[:1]
-    elif slide.level_shapes[-1] != expected[-1]:  # OpenSlide takes no other
-        expected = expected[: len(slide.level_shapes)]
-    assert list(slide.level_shapes) == expected
-    assert slide.stored_levels == len(expected)
-    np.testing.assert_allclose(slide.level_downsamples, [1, 2, 4][: len(expected)], rtol=0.01)
-    assert slide.mpp == pytest.approx(0.5)
+def opened(backend: Backend, path: Path, *, icc: bool = False) -> Slide:
+    if not backend.by_openslide:
+        return open_slide(path, icc=icc)
+    from napari_pathsam.io._openslide import open_openslide
+
+    slide = open_openslide(path)
+    return slide.in_srgb() if icc else slide
 
 
-def test_identity(slide: Slide, tmp_path: Path) -> None:
+def made(backend: Backend, files: ModuleType, folder: Path) -> Path:
+    if backend.needs is not None:
+        pytest.importorskip(backend.needs, reason=f"{backend.needs} is not installed")
+    if backend is BACKENDS["dicom"]:
+        pytest.importorskip("pydicom", reason="pydicom, which writes the DICOM, is not installed")
+    return backend.make(files, folder)
+
+
+@pytest.fixture(scope="module", params=["array", *BACKENDS])
+def case(
+    request: pytest.FixtureRequest,
+    slide_files: ModuleType,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Case]:
+    if request.param == "array":
+        picture = slide_files.picture()
+        backend = Backend(lambda files, to: to, downsamples=(1,))
+        yield Case(ArraySlide(picture, mpp=0.5), backend, picture)
+        return
+    backend = BACKENDS[request.param]
+    path = made(backend, slide_files, tmp_path_factory.mktemp("slide"))
+    whole = slide_files.canvas(backend.shape_yx, backend.at_yx)
+    with opened(backend, path) as slide:
+        yield Case(slide, backend, whole)
+
+
+def test_levels_and_pixel_size(case: Case) -> None:
+    slide, wanted = case.slide, case.backend.downsamples
+    assert slide.shape_yx == slide.level_shapes[0] == case.whole.shape[:2]
+    assert slide.stored_levels == len(slide.level_shapes) == len(wanted)
+    # A coarser level of an odd picture is rounded, one of a scanner to whole tiles.
+    np.testing.assert_allclose(slide.level_downsamples, wanted, rtol=0.02)
+    for shape, downsample in zip(slide.level_shapes, wanted, strict=True):
+        for n, size in zip(case.whole.shape, shape, strict=False):
+            assert n / downsample - 1 < size < (n + 16) / downsample + 1
+    assert slide.mpp == pytest.approx(0.5, rel=0.01)
+
+
+def test_bounds_hold_the_picture(case: Case) -> None:
+    bounds, at = case.slide.bounds, case.backend.at_yx
+    if at == (0, 0):
+        assert bounds == Region.of(case.slide.shape_yx)
+    else:
+        assert bounds == Region(*at, *SHAPE_YX)
+
+
+def test_identity(case: Case, tmp_path: Path) -> None:
     """The same after a move, another one after the least change."""
+    slide = case.slide
     assert slide.identity == slide.identity
     assert len(slide.identity) == 32
     if slide.path is None:
-        again = ArraySlide(picture(), mpp=0.25, name="another")
-        changed = picture()
+        again: Slide = ArraySlide(case.whole, mpp=0.25, name="another")
+        changed = case.whole.copy()
         changed[300, 300] ^= 1
         assert ArraySlide(changed).identity != slide.identity
     else:
-        moved = tmp_path / f"moved{''.join(slide.path.suffixes[-2:])}"
-        copy = shutil.copytree if slide.path.is_dir() else shutil.copy
-        copy(slide.path, moved)
-        again = open_slide(moved)
+        shutil.copytree(slide.path.parent, tmp_path / "elsewhere")
+        again = opened(case.backend, tmp_path / "elsewhere" / slide.path.name)
     assert again.identity == slide.identity
     again.close()
 
 
-def test_identities_differ(tmp_path: Path) -> None:
-    found = {make(Path(tempfile.mkdtemp(dir=tmp_path))).identity for make in BACKENDS.values()}
-    # The three zarrs hold the same pixels in the same levels; OpenSlide reads the pyramidal TIFF.
-    assert len(found) == len(BACKENDS) - 3
+def test_level_0_is_the_picture(case: Case) -> None:
+    region = Region(101, 57, 333, 290)
+    case.assert_shows(case.slide.read(region), region)
+    everything = Region.of(case.slide.shape_yx)
+    case.assert_shows(case.slide.read(everything), everything)
+
+
+def test_outside_is_white(case: Case) -> None:
+    slide, (height, width) = case.slide, case.slide.shape_yx
+    corner = slide.read(Region(-20, width - 11, 50, 40))
+    assert corner.shape == (50, 40, 3)
+    case.assert_shows(corner[20:, :11], Region(0, width - 11, 30, 11))
+    assert (corner[:20] == 255).all()
+    assert (corner[:, 11:] == 255).all()
+    corner = slide.read(Region(height - 5, -7, 30, 20))
+    case.assert_shows(corner[:5, 7:], Region(height - 5, 0, 5, 13))
+    assert (corner[5:] == 255).all()
+    for far in (Region(5000, 5000, 3, 4), Region(-(10**9), 10**12, 3, 4)):
+        assert (slide.read(far) == 255).all()
+        assert (slide.read_resampled(far, (2, 2)) == 255).all()
+
+
+def test_coarse_levels_show_the_same_place(case: Case) -> None:
+    y, x = case.backend.at_yx
+    region = Region(192 + y // 4 * 4, 128 + x // 4 * 4, 256, 192)
+    here = case.whole[region.slices].reshape(-1, 3).mean(axis=0)
+    for level, downsample in enumerate(case.slide.level_downsamples[:3]):
+        pixels = case.slide.read(region, level=level)
+        assert pixels.shape == (round(256 / downsample), round(192 / downsample), 3)
+        np.testing.assert_allclose(pixels.reshape(-1, 3).mean(axis=0), here, atol=3)
+
+
+def test_resampled(case: Case) -> None:
+    slide, region = case.slide, Region(100, 100, 300, 200)
+    for shape_yx in ((300, 200), (77, 51), (30, 20), (450, 300)):
+        pixels = slide.read_resampled(region, shape_yx)
+        assert pixels.shape == (*shape_yx, 3)
+        here = case.whole[region.slices].reshape(-1, 3).mean(axis=0)
+        np.testing.assert_allclose(pixels.reshape(-1, 3).mean(axis=0), here, atol=3)
+    np.testing.assert_array_equal(slide.read_resampled(region, (300, 200)), slide.read(region))
+
+
+def test_the_pyramid_is_lazy_and_the_same(case: Case) -> None:
+    slide = case.slide
+    pyramid = slide.pyramid()
+    assert [level.shape for level in pyramid] == [(*shape, 3) for shape in slide.level_shapes]
+    assert all(level.dtype == np.uint8 for level in pyramid)
+    for i, level in enumerate(pyramid[:3]):
+        whole = level.compute()
+        np.testing.assert_array_equal(level[20:90:3, 60, ::-1].compute(), whole[20:90:3, 60, ::-1])
+        if i == 0:
+            case.assert_shows(whole, Region.of(slide.shape_yx))
+
+
+def test_many_threads_read_the_same(case: Case) -> None:
+    regions = [Region(y, x, 90, 90) for y in range(0, 600, 60) for x in range(0, 400, 60)]
+    with ThreadPoolExecutor(8) as pool:
+        for region, pixels in zip(regions, pool.map(case.slide.read, regions), strict=True):
+            case.assert_shows(pixels, region)
+
+
+def test_pictures_beside_the_slide(case: Case) -> None:
+    assert set(case.slide.associated) == case.backend.associated
+    for name in case.slide.associated:
+        pixels = case.slide.read_associated(name)
+        assert pixels.dtype == np.uint8
+        assert pixels.shape[2] == 3
+        assert 20 < max(pixels.shape) <= 200
+    with pytest.raises(BadFileError, match="no picture “barcode”"):
+        case.slide.read_associated("barcode")
+
+
+def test_colors_as_the_profile_intends(case: Case) -> None:
+    slide, region = case.slide, Region(100, 100, 60, 50)
+    assert (slide.icc_profile is not None) == case.backend.has_profile
+    shown = slide.in_srgb()
+    expected = slide.read(region)
+    if case.backend.has_profile:  # the profile says that red is blue
+        expected = expected[..., ::-1]
+        assert shown.identity == f"{slide.identity}-srgb"
+    else:
+        assert shown.identity == slide.identity
+    np.testing.assert_allclose(shown.read(region).astype(int), expected, atol=2)
+    np.testing.assert_allclose(
+        shown.pyramid()[0][region.slices].compute().astype(int), expected, atol=2
+    )
+
+
+def test_what_cannot_be_read_is_said(case: Case) -> None:
+    for huge in (Region(-(10**6), 0, 2 * 10**6, 10**6), Region(0, 0, 10**9, 10**9)):
+        with pytest.raises(BadPromptError, match="smaller region"):
+            case.slide.read(huge)
+    with pytest.raises(BadPromptError, match="smaller region"):
+        case.slide.read_resampled(Region(0, 0, 10, 10), (10**6, 10**6))
+    for level in (-1, 9):
+        with pytest.raises(BadPromptError, match="levels 0 to"):
+            case.slide.read(Region(0, 0, 5, 5), level=level)
+
+
+@pytest.mark.parametrize("name", ["aperio", "ome-zarr 0.5", "openslide, aperio"])
+def test_closed_is_said(name: str, slide_files: ModuleType, tmp_path: Path) -> None:
+    slide = opened(BACKENDS[name], made(BACKENDS[name], slide_files, tmp_path))
+    slide.close()
+    slide.close()
+    for region in (Region(0, 0, 5, 5), Region(-50, 0, 5, 5)):
+        with pytest.raises(BadFileError, match="open it again"):
+            slide.read(region)
+
+
+def test_identities_differ(slide_files: ModuleType, tmp_path: Path) -> None:
+    names = ["pyramidal tiff", "ome-tiff, images", "aperio", "ome-zarr 0.4"]
+    paths = [made(BACKENDS[name], slide_files, tmp_path) for name in names]
+    assert len({open_slide(path).identity for path in paths}) == len(names)
+
+
+def test_a_folder_of_dicom_is_its_slide(slide_files: ModuleType, tmp_path: Path) -> None:
+    made(BACKENDS["dicom"], slide_files, tmp_path)
+    with open_slide(tmp_path) as slide:
+        assert slide.shape_yx == SHAPE_YX
 
 
 def test_identity_of_a_large_file_is_cheap(tmp_path: Path) -> None:
@@ -203,81 +316,27 @@ def test_identity_of_a_large_file_is_cheap(tmp_path: Path) -> None:
     assert identity_of_file(path) != first
 
 
-def test_level_0_is_the_picture(slide: Slide) -> None:
-    region = Region(101, 57, 333, 290)
-    np.testing.assert_array_equal(slide.read(region), picture()[region.slices])
-    np.testing.assert_array_equal(slide.read(Region.of(SHAPE_YX)), picture())
-
-
-def test_outside_is_white(slide: Slide) -> None:
-    corner = slide.read(Region(-20, 490, 50, 40))
-    assert corner.shape == (50, 40, 3)
-    np.testing.assert_array_equal(corner[20:, :11], picture()[:30, 490:])
-    assert (corner[:20] == 255).all()
-    assert (corner[:, 11:] == 255).all()
-    assert (slide.read(Region(5000, 5000, 3, 4)) == 255).all()
-
-
-def test_coarse_levels_show_the_same_place(slide: Slide) -> None:
-    region = Region(200, 100, 240, 160)
-    here = picture()[region.slices].reshape(-1, 3).mean(axis=0)
-    for level, downsample in enumerate(slide.level_downsamples):
-        pixels = slide.read(region, level=level)
-        assert pixels.shape == (round(240 / downsample), round(160 / downsample), 3)
-        np.testing.assert_allclose(pixels.reshape(-1, 3).mean(axis=0), here, atol=2)
-
-
-def test_resampled(slide: Slide) -> None:
-    region = Region(100, 100, 300, 200)
-    for shape_yx in ((300, 200), (77, 51), (30, 20), (450, 300)):
-        pixels = slide.read_resampled(region, shape_yx)
-        assert pixels.shape == (*shape_yx, 3)
-        here = picture()[region.slices].reshape(-1, 3).mean(axis=0)
-        np.testing.assert_allclose(pixels.reshape(-1, 3).mean(axis=0), here, atol=2.5)
-    np.testing.assert_array_equal(slide.read_resampled(region, (300, 200)), slide.read(region))
-
-
-def test_the_pyramid_is_lazy_and_the_same(slide: Slide) -> None:
-    pyramid = slide.pyramid()
-    assert [level.shape for level in pyramid] == [(*shape, 3) for shape in slide.level_shapes]
-    assert all(level.dtype == np.uint8 for level in pyramid)
-    for i, level in enumerate(pyramid):
-        whole = level.compute()
-        np.testing.assert_array_equal(level[20:90:3, 60, ::-1].compute(), whole[20:90:3, 60, ::-1])
-        if i == 0:
-            np.testing.assert_array_equal(whole, picture())
-
-
-def test_many_threads_read_the_same(slide: Slide) -> None:
-    regions = [Region(y, x, 90, 90) for y in range(0, 600, 60) for x in range(0, 400, 60)]
-    with ThreadPoolExecutor(8) as pool:
-        for region, pixels in zip(regions, pool.map(slide.read, regions), strict=True):
-            np.testing.assert_array_equal(pixels, picture()[region.slices])
-
-
-@pytest.mark.parametrize("backend", ["array", "aperio", "ome-zarr 0.5"])
-def test_closed_is_said(backend: str, tmp_path: Path) -> None:
-    slide = BACKENDS[backend](tmp_path)
-    slide.close()
-    with pytest.raises(BadFileError, match="open it again"):
-        slide.read(Region(0, 0, 5, 5))
-
-
 # --- real files ----------------------------------------------------------------------------------
 
 REAL = {
-    "CMU-1-Small-Region.svs": ([(2967, 2220)], 0.499),
-    "HE_TMA_core.ome.tif": ([(1484, 1380)], 0.50008),
-    "TCGA-CR-7395-01A-01-TS1.svs": ([(3567, 4443), (1783, 2221)], None),  # JPEG 2000
+    "CMU-1-Small-Region.svs": ([(2967, 2220)], 0.499, {"thumbnail", "label", "macro"}),
+    "HE_TMA_core.ome.tif": ([(1484, 1380)], 0.50008, set()),
+    # JPEG 2000 with YCbCr colours, so that OpenSlide reads it.
+    "TCGA-CR-7395-01A-01-TS1.svs": ([(3567, 4443), (1783, 2221)], None, {"thumbnail"}),
 }
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_slides(name: str, shared_data: Path) -> None:
-    shapes, mpp = REAL[name]
+    shapes, mpp, beside = REAL[name]
     with open_slide(shared_data / "wsi" / name) as slide:
         assert list(slide.level_shapes) == shapes
+        assert slide.bounds == Region.of(shapes[0])
         assert slide.mpp == (mpp if mpp is None else pytest.approx(mpp, rel=1e-3))
+        assert len(slide.identity) == 32
+        assert set(slide.associated) == beside
+        for picture in beside:
+            assert slide.read_associated(picture).std() > 5
         for level in range(len(shapes)):
             pixels = slide.read(Region.of(slide.shape_yx), level=level)
             assert pixels.shape == (*shapes[level], 3)
@@ -295,7 +354,7 @@ def test_real_slides_as_openslide_reads_them(name: str, shared_data: Path) -> No
     path = shared_data / "wsi" / name
     with open_slide(path) as ours, open_openslide(path) as theirs:
         region = Region(1000, 1000, 600, 500)
-        assert ours.mpp == theirs.mpp
+        assert (ours.mpp, ours.identity) == (theirs.mpp, theirs.identity)
         for level in range(len(ours.level_shapes)):
             a, b = (slide.read(region, level=level).astype(int) for slide in (ours, theirs))
             # Decoders round differently; OpenSlide interpolates between coarse pixels.
