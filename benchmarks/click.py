@@ -20,6 +20,7 @@ import torch
 from napari_pathsam.core.prompts import Prompts
 from napari_pathsam.models import fast_decode
 from napari_pathsam.models.checkpoints import VIDEO_PARTS
+from napari_pathsam.models.fast_upscale import upscale
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import SAM2_CONFIGS
 
@@ -138,31 +139,34 @@ def where_the_time_goes(name: str, side: int, repeats: int) -> None:
     click = Prompts(points_yx=((side / 2, side / 2),), positive=(True,))
     answer = model.decode_prompts(embedding, click)
     with torch.inference_mode():
-        prepared = model._prepared(embedding)
-        points, signs = model._tokens(embedding, [click])
-        sparse, _ = model.sam_prompt_encoder(points=(points, signs), boxes=None, masks=None)
-        h, w = prepared.grid_yx
-        drawn = model.mask_prompt(points, signs, None, (4 * h, 4 * w))
-        dense = None if drawn is None else model.sam_prompt_encoder.mask_downscaling(drawn)
-        decoder = model.sam_mask_decoder
-        weights, _, cells = fast_decode._attend(decoder, prepared, sparse, dense)
+        decoder, levels = model.sam_mask_decoder, (embedding, *embedding.coarser)
+        asked = [model._asked(e, model._stamp(), [click], None, around=False) for e in levels]
+        attended = fast_decode.attend(decoder, asked)
 
         def prepare() -> None:
             embedding.prepared.clear()
-            model._prepared(embedding)
+            model._prepared(embedding, model._stamp())
+
+        def upscaling() -> None:
+            for one, found in zip(asked, attended, strict=True):
+                shared = one.prepared
+                upscale(
+                    decoder,
+                    found.image[0],
+                    shared.skips,
+                    found.weights[0],
+                    None,
+                    shared.picture,
+                    found.drawn[0],
+                )
 
         parts = {
             "whole click": lambda: model.decode_prompts(embedding, click).mask,
-            "  tokens and image attend": lambda: fast_decode._attend(
-                decoder, prepared, sparse, dense
-            ),
-            "  upscaling": lambda: fast_decode._upscale(
-                decoder,
-                (cells[0], prepared.skip_8, prepared.skip_4),
-                weights[0],
-                prepared.grid_yx,
-                None,
-            ),
+            "  prompts encoded": lambda: [
+                model._asked(e, model._stamp(), [click], None, around=False) for e in levels
+            ],
+            "  tokens and image attend": lambda: fast_decode.attend(decoder, asked),
+            "  upscaling": upscaling,
             "  mask at the image's size": lambda: answer.mask,
             "once an image: encoding": lambda: model.encode(image),
             "once an image: preparing": prepare,

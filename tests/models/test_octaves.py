@@ -74,7 +74,7 @@ def test_a_model_of_three_octaves_answers_like_one_image(tiny_model: Sam2) -> No
     assert first.mask.shape == again.mask.shape == (96, 120)
     assert 1 <= len(first.predicted_iou) <= 3
     with torch.inference_mode():
-        levels = [model._decode(e, [click], None, None)[0] for e in (embedding, *embedding.coarser)]
-    assert first.score == pytest.approx(max(level.score for level in levels))
+        levels = model._decode((embedding, *embedding.coarser), [click], None, None)
+    assert first.score == pytest.approx(max(level.score for (level,) in levels))
     boxes = [Prompts(box=(10, 10, 50, 60)), Prompts(box=(30, 40, 90, 110))]
     assert [m.mask.shape for m in model.decode_many(embedding, boxes)] == [(96, 120)] * 2

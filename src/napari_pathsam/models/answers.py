@@ -20,6 +20,7 @@ from napari_pathsam.core.errors import BadWeightsError
 from napari_pathsam.core.prompts import Prompts
 from napari_pathsam.models import fast_decode
 from napari_pathsam.models.embedding import NOTHING, ImageEmbedding, PromptedMask
+from napari_pathsam.models.fast_upscale import Window
 from napari_pathsam.models.octaves import merged, resized
 from napari_pathsam.models.prompt_map import PromptSkip
 from napari_pathsam.models.sam2_config import Sam2Config
@@ -135,10 +136,9 @@ class Answers(nn.Module, ABC):
 
     def _stamp(self) -> tuple[object, ...]:
         """What changes with the weights that :func:`fast_decode.prepare` reads."""
-        decoder, encoder = self.sam_mask_decoder, self.sam_prompt_encoder
-        read = [decoder.transformer.layers[0], encoder, decoder.output_upscaling]
-        read += [] if self.prompt_skip is None else [self.prompt_skip]
-        weights = [w for module in read for w in (*module.parameters(), *module.buffers())]
+        weights = fast_decode.weights_read(
+            self.sam_mask_decoder, self.sam_prompt_encoder, self.prompt_skip
+        )
         return tuple((w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights)
 
     def _prepared(
@@ -148,14 +148,12 @@ class Answers(nn.Module, ABC):
         found: tuple[object, fast_decode.Prepared] | None = embedding.prepared.get("decoder")
         if found is None or found[0] != stamp:
             h, w = embedding.image_embed.shape[-2:]
-            encoder = self.sam_prompt_encoder
             shared = fast_decode.prepare(
                 self.sam_mask_decoder,
+                self.sam_prompt_encoder,
                 embedding.image_embed,
                 embedding.high_res,
                 self.dense_positions((h, w)),
-                encoder.no_mask_embed.weight,
-                encoder.mask_downscaling,
                 self.prompt_skip,
             )
             found = embedding.prepared["decoder"] = (stamp, shared)
@@ -213,7 +211,7 @@ class Answers(nn.Module, ABC):
         embedding: ImageEmbedding,
         masks: Tensor,
         ious: Tensor,
-        window: fast_decode.Window | None,
+        window: Window | None,
         three: bool,
     ) -> PromptedMask:
         """An answer of the masks ``(4, …)`` of one object: three of them, or one."""
@@ -299,7 +297,7 @@ def _times_4(cells: slice, end: int | None = None) -> slice:
 
 
 def _in_whole(
-    masks: NDArray[np.float32], window: fast_decode.Window | None, shape_yx: tuple[int, int]
+    masks: NDArray[np.float32], window: Window | None, shape_yx: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Masks ``(k, …)`` of a window of cells in an image of nothing."""
     if window is None:
@@ -313,7 +311,7 @@ def _n_tokens(prompts: Prompts) -> int:
     return len(prompts.points_yx) + 2 * (prompts.box is not None)
 
 
-def _window(embedding: ImageEmbedding, prompts: Prompts) -> fast_decode.Window | None:
+def _window(embedding: ImageEmbedding, prompts: Prompts) -> Window | None:
     """The cells round a box in which an object is decoded; None where there is no box."""
     if prompts.box is None:
         return None

@@ -31,8 +31,9 @@ def resized(logits: NDArray[np.float32], shape_yx: tuple[int, int]) -> NDArray[n
     """``(k, h, w)`` logits on another grid of the same image."""
     if logits.shape[1:] == shape_yx:
         return logits
+    smaller = any(n < m for n, m in zip(shape_yx, logits.shape[1:], strict=True))
     up = functional.interpolate(
-        torch.from_numpy(logits)[None], shape_yx, mode="bilinear", antialias=True
+        torch.from_numpy(logits)[None], shape_yx, mode="bilinear", antialias=smaller
     )
     result: NDArray[np.float32] = up[0].numpy()
     return result

@@ -72,11 +72,13 @@ def _drop_pieces(
     pieces, n = ndimage.label(logits > 0, structure=np.ones((3, 3)))
     if n < 2 or keep_all:
         return
-    wanted = set(pieces[inside]) - {0}
-    if not wanted:
-        wanted = {int(np.bincount(pieces.ravel())[1:].argmax()) + 1}
-    unwanted = (pieces > 0) & ~np.isin(pieces, list(wanted))
-    logits[unwanted] = -1.0
+    keep = np.zeros(n + 1, bool)
+    keep[pieces[inside]] = True
+    keep[0] = False
+    if not keep.any():
+        keep[int(np.bincount(pieces.ravel())[1:].argmax()) + 1] = True
+    keep[0] = True  # background stays what it is
+    logits[~keep[pieces]] = -1.0
 
 
 def _fill_holes(
@@ -84,11 +86,20 @@ def _fill_holes(
 ) -> None:
     """Make small enclosed background object."""
     mask = logits > 0
+    rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return
+    # No hole lies outside the object's frame, and what is on its edge is none.
+    frame = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    framed, mask = logits[frame], mask[frame]
     # Background that does not reach the border is a hole: one labelling, where filling takes many.
     background, n = ndimage.label(~mask)
     small = np.bincount(background.ravel(), minlength=n + 1) < SMALL_HOLE * np.count_nonzero(mask)
     small[0] = False
     for edge in (background[0], background[-1], background[:, 0], background[:, -1]):
         small[edge] = False
-    small[background[outside]] = False
-    logits[small[background]] = 1.0
+    clicked_y, clicked_x = outside[0] - rows[0], outside[1] - cols[0]
+    inside = (clicked_y >= 0) & (clicked_y < mask.shape[0])
+    inside &= (clicked_x >= 0) & (clicked_x < mask.shape[1])
+    small[background[clicked_y[inside], clicked_x[inside]]] = False
+    framed[small[background]] = 1.0
