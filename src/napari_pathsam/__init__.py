@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_pathsam.evaluation.prompting import evaluate_prompts as evaluate_prompts
     from napari_pathsam.inference.class_maps import segment_classes as segment_classes
     from napari_pathsam.inference.class_maps import segment_tiles as segment_tiles
+    from napari_pathsam.inference.slide import segment_slide as segment_slide
     from napari_pathsam.io.slides import open_slide as open_slide
     from napari_pathsam.models.catalogue import load_model as load_model
     from napari_pathsam.samples import load_sample as load_sample
@@ -33,6 +34,7 @@ _HOME = {
     "load_sample": "samples",
     "open_slide": "io.slides",
     "segment_classes": "inference.class_maps",
+    "segment_slide": "inference.slide",
     "segment_tiles": "inference.class_maps",
 }
 

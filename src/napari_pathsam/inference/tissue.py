@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tissue import tissue_mask
+from napari_pathsam.inference.windows import read_around_damage
 
 if TYPE_CHECKING:
     from napari_pathsam.inference.class_maps import TileSource
@@ -54,7 +55,7 @@ def find_tissue(slide: TileSource, mpp: float, region: Region | None = None) -> 
     whole = Region.of(slide.shape_yx)
     step = max(OVERVIEW_UM / mpp, max(slide.shape_yx) / LONGEST_PX, 1.0)
     height, width = (max(1, round(n / step)) for n in slide.shape_yx)
-    overview = np.asarray(slide.read_resampled(whole, (height, width)))
+    overview, _ = read_around_damage(slide, whole, (height, width))
     tissue = Tissue(tissue_mask(overview, um_per_px=mpp * step), slide.shape_yx)
     if not tissue.touches(region or whole):
         where = "" if region is None else f" in {region}"

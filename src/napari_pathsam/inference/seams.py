@@ -1,0 +1,75 @@
+"""Seams: whether classes change where windows begin and end more often than beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+NEAR_PX, ROUND_PX = 1, 24
+"""Lines within one pixel of a window's end are on it; those up to 24 away are what it is like."""
+
+
+@dataclass(frozen=True)
+class SeamCounts:
+    """Changes of class between neighbouring pixels, at window ends and beside them, and the pairs.
+
+    Counts of several pieces are added, then divided.
+    """
+
+    at_ends: int = 0
+    pairs_at_ends: int = 0
+    beside: int = 0
+    pairs_beside: int = 0
+
+    def __add__(self, other: SeamCounts) -> SeamCounts:
+        return SeamCounts(
+            self.at_ends + other.at_ends,
+            self.pairs_at_ends + other.pairs_at_ends,
+            self.beside + other.beside,
+            self.pairs_beside + other.pairs_beside,
+        )
+
+    @property
+    def score(self) -> float:
+        """How much more often classes change at window ends than beside them: 1 is no seam.
+
+        NaN where there is nothing to compare.
+        """
+        if not (self.pairs_at_ends and self.beside):
+            return float("nan")
+        return (self.at_ends / self.pairs_at_ends) / (self.beside / self.pairs_beside)
+
+    @classmethod
+    def total(cls, counts: Iterable[SeamCounts]) -> SeamCounts:
+        """All of them together."""
+        return sum(counts, cls())
+
+
+def count_seams(
+    class_map: NDArray[np.uint8], rows: Sequence[int], columns: Sequence[int]
+) -> SeamCounts:
+    """Changes of class in a map in which windows begin or end before these rows and columns."""
+    counts = SeamCounts()
+    for axis, ends in enumerate((rows, columns)):
+        n, across = class_map.shape[axis], class_map.shape[1 - axis]
+        if n < 2:
+            continue
+        before, after = (
+            (class_map[:-1], class_map[1:]) if axis == 0 else (class_map[:, :-1], class_map[:, 1:])
+        )
+        changes = np.count_nonzero(before != after, axis=1 - axis)
+        near, beside = np.zeros(n - 1, bool), np.zeros(n - 1, bool)
+        for end in ends:
+            near[max(0, end - 1 - NEAR_PX) : end + NEAR_PX] = True
+            beside[max(0, end - 1 - ROUND_PX) : end + ROUND_PX] = True
+        beside &= ~near
+        counts += SeamCounts(
+            int(changes[near].sum()),
+            int(near.sum()) * across,
+            int(changes[beside].sum()),
+            int(beside.sum()) * across,
+        )
+    return counts
