@@ -20,7 +20,7 @@ from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
 from napari_pathsam._napari.segment_heads import OwnHeads
 from napari_pathsam.workspace.teaching_store import LessonStore
 
-pytestmark = [pytest.mark.gui, pytest.mark.slow]
+pytestmark = [pytest.mark.gui, pytest.mark.slow, pytest.mark.alone]
 
 SIDE = 1024
 LONGEST_GUI_CPU_MS = 250

@@ -17,7 +17,7 @@ import pytest
 
 from napari_pathsam.core.classes import ClassTable
 
-pytestmark = [pytest.mark.gui, pytest.mark.slow]
+pytestmark = [pytest.mark.gui, pytest.mark.slow, pytest.mark.alone]
 
 SIDE = 2000
 LONGEST_GUI_CPU_MS = 250
