@@ -282,14 +282,10 @@ def test_small_areas_and_holes_go_at_the_end() -> None:
 
 def test_where_the_tiles_begin_hardly_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     """The packaged gland head on a mosaic of colon, its tiles at two sets of places."""
-    from napari_pathsam.core.errors import PathsamError
     from napari_pathsam.models.catalogue import load_model
     from napari_pathsam.samples import load_sample
 
-    try:
-        model = load_model("pathsam-nano:glands", "cpu")
-    except PathsamError:
-        pytest.skip("the packaged heads are not here")
+    model = load_model("pathsam-nano:glands", "cpu")
     assert isinstance(model, PathSam)
     monkeypatch.setattr(PathSam, "tile_px", 256)
     one = np.hstack([load_sample(n).image for n in ("colon_normal", "colon_low_grade")])
