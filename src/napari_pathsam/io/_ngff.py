@@ -20,12 +20,8 @@ from napari_pathsam.io._layout import layout_of
 from napari_pathsam.io._levels import RGB, Level
 from napari_pathsam.io._origin import Origin
 from napari_pathsam.io._pyramid import PyramidSlide
+from napari_pathsam.io._units import microns_in
 from napari_pathsam.io.images import as_rgb, believable_mpp, full_scale_of
-
-MICRONS = {
-    "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "micron": 1.0, "um": 1.0, "µm": 1.0,
-    "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6, "inch": 25_400.0,
-}  # fmt: skip
 
 
 def is_zarr(path: Path) -> bool:
@@ -75,7 +71,7 @@ def _opened(place: Path | str) -> Any:
     except ImportError as error:
         raise UnavailableError(
             f"Reading {place} needs a package that is not installed here ({error}). Install "
-            "fsspec[http] for https://, s3fs for s3://, gcsfs for gs://; or copy the folder here."
+            "napari-pathsam[remote] for https://, s3fs for s3://; or copy the folder here."
         ) from error
     except (OSError, ValueError) as error:
         raise BadFileError(
@@ -183,10 +179,9 @@ def _mpp(image: dict[str, Any], axes: list[str]) -> float | None:
     for name in "yx":
         axis = axes.index(name)
         described = image["axes"][axis] if image.get("axes") else None
-        unit = described.get("unit") if isinstance(described, dict) else None
-        if unit not in MICRONS:
+        size = microns_in(described.get("unit") if isinstance(described, dict) else None)
+        if size is None:
             return None
-        size = MICRONS[unit]
         for owner in (image["datasets"][0], image):
             for transform in owner.get("coordinateTransformations") or []:
                 if transform.get("type") == "scale":

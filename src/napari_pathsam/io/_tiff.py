@@ -18,6 +18,7 @@ from napari_pathsam.io._layout import Layout, layout_of
 from napari_pathsam.io._levels import RGB, Level
 from napari_pathsam.io._origin import Origin
 from napari_pathsam.io._pyramid import Extras, PyramidSlide
+from napari_pathsam.io._units import microns_in
 from napari_pathsam.io.images import as_rgb, believable_mpp, full_scale_of
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB_COLORS, PALETTE, YCBCR = 0, 1, 2, 3, 6
@@ -25,11 +26,6 @@ JPEG = (6, 7, 33007, 34892)
 APERIO_YCBCR = 33003
 WHOLE_PX = 4096**2
 """An image without tiles is decoded at once, and kept, up to this size."""
-
-MICRONS = {
-    "nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0,
-    "micrometer": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25_400.0, "in": 25_400.0,
-}  # fmt: skip
 
 
 def open_tiff(path: Path) -> PyramidSlide:
@@ -250,9 +246,9 @@ def _ome_mpp(tif: Any, shape_yx: tuple[int, int]) -> float | None:
 
 
 def _microns(pixels: ElementTree.Element, axis: str) -> float | None:
-    unit = pixels.get(f"PhysicalSize{axis}Unit", "µm").strip()
+    unit = microns_in(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
     value = _number(pixels.get(f"PhysicalSize{axis}"))
-    return value * MICRONS[unit] if value is not None and unit in MICRONS else None
+    return value * unit if value is not None and unit is not None else None
 
 
 def _described_mpp(description: str) -> float | None:
@@ -268,11 +264,9 @@ def _described_mpp(description: str) -> float | None:
 
 
 def _imagej_mpp(tif: Any) -> float | None:
-    unit = str((tif.imagej_metadata or {}).get("unit", "")).replace("\\u00B5", "µ")
-    pixels = _resolution(tif.pages.first)
-    return (
-        believable_mpp(*(MICRONS[unit] / n for n in pixels)) if pixels and unit in MICRONS else None
-    )
+    named = str((tif.imagej_metadata or {}).get("unit", "")).replace("\\u00B5", "µ")
+    unit, pixels = microns_in(named), _resolution(tif.pages.first)
+    return believable_mpp(*(unit / n for n in pixels)) if pixels and unit else None
 
 
 def _resolution_mpp(keyframe: Any) -> float | None:
