@@ -149,10 +149,11 @@ def head_in_file(
     from napari_pathsam.models.model_file import read_card
     from napari_pathsam.models.sam2_config import Sam2Config
     from napari_pathsam.models.task_config import TaskConfig
+    from napari_pathsam.models.wsi_sam_config import WsiSamConfig
 
     card = read_card(path)
     config = card.config
-    if isinstance(config, Sam2Config) or card.classes is None:
+    if isinstance(config, Sam2Config | WsiSamConfig) or card.classes is None:
         return None
     if isinstance(config, TaskConfig):
         embedding = "pixels" if config.guide is None else f"pixels+{config.guide}"

@@ -26,6 +26,7 @@ from napari_pathsam.core.errors import PathsamError
 if TYPE_CHECKING:
     from napari_pathsam.models.catalogue import Model
     from napari_pathsam.models.sam2 import Sam2
+    from napari_pathsam.models.wsi_sam import WsiSam
 
 OUT = Console(soft_wrap=True, highlight=False)
 """Results."""
@@ -101,7 +102,7 @@ def load(name: str, device: str = "auto") -> Model:
     return load_model(name, device)
 
 
-def load_promptable(name: str, device: str = "auto") -> Sam2:
+def load_promptable(name: str, device: str = "auto") -> Sam2 | WsiSam:
     """A model that answers clicks and boxes; of a head, what it stands on."""
     from napari_pathsam.core.errors import UnavailableError
     from napari_pathsam.models.pathsam import PathSam

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_pathsam.core.prompts import Prompts
     from napari_pathsam.inference.segment import PromptedObject
     from napari_pathsam.io.slides import Slide
-    from napari_pathsam.models.sam2 import Sam2
+    from napari_pathsam.models.promptable import Promptable
 
 SUFFIXES = (".png", ".tif", ".tiff", ".geojson")
 
@@ -89,7 +89,7 @@ def prompt(
 
 
 def _in_field(
-    model: Sam2,
+    model: Promptable,
     slide: Slide,
     asked: Prompts,
     numbers: tuple[float, ...],

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Prompts, iter_objects, tight_box
+from napari_pathsam.datasets.objects import objects_of
 from napari_pathsam.evaluation.overlays import DrawnObject, overlay, poster
-from napari_pathsam.evaluation.prompting import objects_of
 from napari_pathsam.evaluation.report import Report
 from napari_pathsam.inference.simulation import clicking, mask_iou
 from napari_pathsam.samples import SampleImage, SampleInfo, load_sample
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from napari_pathsam.models.embedding import ImageEmbedding
-    from napari_pathsam.models.sam2 import Sam2
+    from napari_pathsam.models.promptable import Promptable
 
 CLICKS = 3
 SKIN_NUCLEI = (
@@ -64,7 +64,7 @@ class DemoResult:
         }
 
 
-def run_demo(model: Sam2, infos: Iterable[SampleInfo]) -> Iterator[DemoResult]:
+def run_demo(model: Promptable, infos: Iterable[SampleInfo]) -> Iterator[DemoResult]:
     """Work through the samples; yields each as it is finished."""
     for info in infos:
         sample = load_sample(info.name)
@@ -88,7 +88,7 @@ def demo_report(model: str, results: Sequence[DemoResult]) -> Report:
 
 
 def _simulated(
-    model: Sam2, sample: SampleImage, embedding: ImageEmbedding, started: float
+    model: Promptable, sample: SampleImage, embedding: ImageEmbedding, started: float
 ) -> DemoResult:
     """Every labelled object: one click, three clicks, a box."""
     assert sample.labels is not None
@@ -115,7 +115,7 @@ def _simulated(
 
 
 def _fixed(
-    model: Sam2, sample: SampleImage, embedding: ImageEmbedding, started: float
+    model: Promptable, sample: SampleImage, embedding: ImageEmbedding, started: float
 ) -> DemoResult:
     """Fixed prompts where no labels say what is right."""
     r = NUCLEUS_PX
@@ -134,7 +134,7 @@ def _fixed(
 
 
 def _result(
-    model: Sam2,
+    model: Promptable,
     sample: SampleImage,
     panels: Sequence[tuple[str, Sequence[DrawnObject]]],
     drawn: Sequence[DrawnObject],

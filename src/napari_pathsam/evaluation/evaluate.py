@@ -34,6 +34,7 @@ from napari_pathsam.evaluation.report import Report
 from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.models.task_model import TaskModel
+from napari_pathsam.models.wsi_sam import WsiSam
 
 if TYPE_CHECKING:
     from napari_pathsam.core.classes import ClassTable
@@ -46,7 +47,7 @@ Score = ClassScore | ImageScore | EverythingScore
 
 
 def evaluate(
-    model: ClassModel | Sam2,
+    model: ClassModel | Sam2 | WsiSam,
     samples: Sequence[Sample],
     settings: Settings | None = None,
     *,
@@ -75,7 +76,7 @@ def evaluate(
 
 
 def scoring(
-    model: ClassModel | Sam2,
+    model: ClassModel | Sam2 | WsiSam,
     samples: Sequence[Sample],
     settings: Settings,
     *,
@@ -103,11 +104,16 @@ def scoring(
     promptable = model.base if isinstance(model, PathSam) else model
     if isinstance(settings, PromptSettings):
         return evaluate_prompts(promptable, samples, settings)
+    if isinstance(promptable, WsiSam):
+        raise UnavailableError(
+            f"{model.name} gives one mask a prompt, and segmenting everything chooses among three. "
+            f"Ask what it stands on, {promptable.base.name}, or take --task prompts."
+        )
     return evaluate_everything(promptable, samples, settings)
 
 
 def report_of(
-    model: ClassModel | Sam2,
+    model: ClassModel | Sam2 | WsiSam,
     samples: Sequence[Sample],
     settings: Settings,
     scores: Sequence[Any],
@@ -150,7 +156,7 @@ def task_of(settings: Settings) -> str:
 
 
 def gallery_of(
-    model: ClassModel | Sam2,
+    model: ClassModel | Sam2 | WsiSam,
     samples: Sequence[Sample],
     scores: Sequence[Any],
     headlines: Mapping[str, Headline],

@@ -20,8 +20,9 @@ from pydantic import Field
 
 from napari_pathsam.core.prompts import SMALLEST_OBJECT_PX
 from napari_pathsam.datasets.base import Sample
+from napari_pathsam.datasets.objects import objects_of
 from napari_pathsam.evaluation.headlines import Headline, intervals, mean_headline
-from napari_pathsam.evaluation.prompting import OVER_OBJECTS, objects_of
+from napari_pathsam.evaluation.prompting import OVER_OBJECTS
 from napari_pathsam.inference.everything import (
     EverythingSettings,
     FoundObject,

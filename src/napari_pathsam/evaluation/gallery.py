@@ -14,13 +14,14 @@ from scipy import ndimage
 
 from napari_pathsam.core.prompts import iter_objects
 from napari_pathsam.datasets.base import Sample
+from napari_pathsam.datasets.objects import objects_of
 from napari_pathsam.evaluation.answers import ClassSettings, answer
 from napari_pathsam.evaluation.class_names import match_classes
 from napari_pathsam.evaluation.class_scores import ClassScore
 from napari_pathsam.evaluation.classes import label_classes
 from napari_pathsam.evaluation.headlines import Headline
 from napari_pathsam.evaluation.overlays import COLORS
-from napari_pathsam.evaluation.prompting import PromptSettings, objects_of
+from napari_pathsam.evaluation.prompting import PromptSettings
 from napari_pathsam.inference.segment import encode_at
 from napari_pathsam.inference.simulation import clicking
 

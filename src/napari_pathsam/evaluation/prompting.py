@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import ndimage
 
 from napari_pathsam.core.prompts import (
     SMALLEST_OBJECT_PX,
@@ -28,7 +27,8 @@ from napari_pathsam.core.prompts import (
     scribble_points,
     tight_box,
 )
-from napari_pathsam.datasets.base import LabelKind, Sample
+from napari_pathsam.datasets.base import Sample
+from napari_pathsam.datasets.objects import objects_of
 from napari_pathsam.evaluation.headlines import Headline, intervals, mean_headline
 from napari_pathsam.evaluation.simulated_prompts import noisy_box, scribble_path
 from napari_pathsam.inference.segment import encode_at
@@ -184,17 +184,6 @@ def _asked(
         iou_ellipse=mask_iou(ellipse_in_box(box, target.shape), target),
         seconds=tuple(seconds),
     )
-
-
-def objects_of(labels: NDArray, kind: LabelKind) -> NDArray[np.int32]:
-    """Instance ids as they are; of anything else the 8-connected components of each id."""
-    if kind == "instances":
-        return labels.astype(np.int32)
-    objects = np.zeros(labels.shape, np.int32)
-    for class_id in np.unique(labels[labels != 0]):
-        components, _ = ndimage.label(labels == class_id, structure=np.ones((3, 3)))
-        objects += np.where(components > 0, components + objects.max(), 0).astype(np.int32)
-    return objects
 
 
 def prompt_metrics(

@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -32,6 +33,7 @@ from napari_pathsam.models.embedding import ImageEmbedding
 if TYPE_CHECKING:
     from napari_pathsam.models.class_model import ClassModel
     from napari_pathsam.models.sam2 import Sam2
+    from napari_pathsam.models.wsi_sam import WsiSam
 
 PARTS = frozenset({"image_embed", "high_res", "trunk", "pathology", "coarser"})
 MEMORY_BYTES = 2**30
@@ -50,7 +52,7 @@ logger = logging.getLogger(__name__)
 _identities: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
 
 
-def model_identity(model: Sam2 | ClassModel) -> str:
+def model_identity(model: Sam2 | ClassModel | WsiSam) -> str:
     """Name and digest of the weights that encode: what an embedding depends on.
 
     Heads on one base share it; the prompt encoder and the mask decoder do not count, but for the
@@ -120,6 +122,11 @@ class EmbeddingCache:
         digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=20)
         digest.update(np.ascontiguousarray(pixels).data)
         return digest.hexdigest()
+
+    @property
+    def disk(self) -> Path | None:
+        """Where more is kept than memory holds."""
+        return self._disk
 
     def get_or_encode(
         self,
@@ -283,3 +290,52 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:  # open elsewhere, on Windows: it goes the next time
         logger.debug("%s could not be removed", path)
+
+
+def embedding_of(
+    model: Any,
+    pixels: NDArray[np.uint8],
+    *,
+    mpp: float | None = None,
+    cache: EmbeddingCache | None = None,
+    surroundings: NDArray[np.uint8] | None = None,
+) -> tuple[ImageEmbedding, bool]:
+    """The embedding of an image by any model, and whether it had to be made.
+
+    Every dock and every command asks here: equal pixels and equal encoders are one entry, whoever
+    made it. It has all the model's magnifications and is rounded, kept or not.
+
+    Parameters
+    ----------
+    model
+        Encodes: a ``Sam2``, a ``PathSam``, a ``TaskModel``, a ``WsiSam``. Whatever is no torch
+        module has no weights to be told apart by, and is asked each time.
+    pixels
+        ``(H, W, 3)``.
+    mpp
+        Their pixel size; it is kept with the embedding and changes nothing else.
+    surroundings
+        What is round them, for a model that looks at it.
+    """
+    more: dict[str, Any] = {} if surroundings is None else {"surroundings": surroundings}
+    if not isinstance(model, nn.Module):
+        return model.encode(pixels, mpp=mpp, **more), True
+    network: Any = model
+    made: list[bool] = []
+
+    def encode() -> ImageEmbedding:
+        made.append(True)
+        found: ImageEmbedding = network.encode(pixels, mpp=mpp, **more)
+        return found
+
+    kept = EmbeddingCache(memory_bytes=0) if cache is None else cache
+    octaves = getattr(network, "octaves", None) or getattr(network.config, "octaves", 1)
+    about: dict[str, Any] = {
+        "input_yx": network.input_yx((pixels.shape[0], pixels.shape[1])),
+        "octaves": octaves,
+    }
+    if surroundings is not None:
+        about["surroundings"] = kept.key(surroundings, "")
+    key = kept.key(pixels, model_identity(network), about)
+    embedding = kept.get_or_encode(key, encode, device=network.device)
+    return replace(embedding, mpp=mpp), bool(made)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from napari_pathsam.core.errors import BadImageError, BadPromptError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Prompts
+from napari_pathsam.inference.context import encode_field
 from napari_pathsam.io.slides import ArraySlide, Slide
 
 if TYPE_CHECKING:
     from napari_pathsam.models.embedding import ImageEmbedding
     from napari_pathsam.models.promptable import Promptable
-    from napari_pathsam.models.sam2 import Sam2
 
 ROOM = 1.25
 """A field is at least this much longer than what the prompts span."""
@@ -41,11 +41,16 @@ class PromptedObject:
 
 
 def segment_prompted(
-    model: Sam2, image: NDArray[np.uint8] | Slide, prompts: Prompts, *, mpp: float | None = None
+    model: Promptable,
+    image: NDArray[np.uint8] | Slide,
+    prompts: Prompts,
+    *,
+    mpp: float | None = None,
 ) -> PromptedObject:
     """The object that points and a box ask for, in an image ``(H, W, 3)`` or a slide.
 
-    A large image is not squeezed into the model: the part round the prompts is read.
+    A large image is not squeezed into the model: the part round the prompts is read, and what is
+    round that part for a model that looks at it (WSI-SAM).
 
     Parameters
     ----------
@@ -67,7 +72,7 @@ def segment_prompted(
         mpp=mpp,
         mpp_range=model.config.mpp_range,
     )
-    embedding = model.encode(np.array(slide.read_resampled(region, shape_yx)), mpp=mpp)
+    embedding = encode_field(model, slide.read_resampled, slide.shape_yx, region, shape_yx, mpp=mpp)
     embedding = replace(embedding, shape_yx=region.shape_yx)  # prompts and mask in level-0 pixels
     answer = model.decode_prompts(embedding, prompts.shifted(-region.y, -region.x))
     return PromptedObject(answer.mask, region, answer.score)

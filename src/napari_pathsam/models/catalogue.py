@@ -23,6 +23,8 @@ from napari_pathsam.models.sources import HubFile, Packaged, Url
 from napari_pathsam.models.task_config import TaskConfig
 from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.models.task_recipes import TASK_RECIPES, find_task_recipe, is_task
+from napari_pathsam.models.wsi_sam import WsiSam
+from napari_pathsam.models.wsi_sam_config import WsiSamConfig
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -42,7 +44,7 @@ __all__ = [
     "weights_sha256",
 ]
 
-Model = Sam2 | PathSam | TaskModel
+Model = Sam2 | PathSam | TaskModel | WsiSam
 DEFAULT_MODEL = "pathsam-nano"
 SAM_LICENCE = "https://github.com/facebookresearch/segment-anything/blob/main/LICENSE"
 SAM2_LICENCE = "https://github.com/facebookresearch/sam2/blob/main/LICENSE"
@@ -239,7 +241,7 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str = "auto") -
 
     Returns
     -------
-    Sam2, PathSam or TaskModel
+    Sam2, PathSam, TaskModel or WsiSam
         A head, or any other model that knows classes, comes with the promptable model it stands
         on, or that guides it, after the checksum of that was compared with the one it was trained
         on.
@@ -307,6 +309,7 @@ def _open(path: Path) -> Model:
     from napari_pathsam.models.ledger import check_recorded
     from napari_pathsam.models.model_file import load_model_file
     from napari_pathsam.models.task_file import load_task
+    from napari_pathsam.models.wsi_sam_file import load_wsi_sam
 
     if path.parent == cache_dir():
         check_recorded(path)
@@ -316,6 +319,8 @@ def _open(path: Path) -> Model:
     stands_on = {weights.name: weights.sha256 for weights in card.base}
     if isinstance(card.config, TaskConfig):
         return load_task(path, load_base=partial(_base_of, path, stands_on))[0]
+    if isinstance(card.config, WsiSamConfig):
+        return load_wsi_sam(path, load_base=partial(_base_of, path, stands_on))[0]
     return load_head(
         path,
         load_base=partial(_base_of, path, stands_on),

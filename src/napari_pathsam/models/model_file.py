@@ -25,6 +25,7 @@ from napari_pathsam.models.pathsam_config import Part, PathSamConfig
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import HieraConfig, Sam2Config, VitConfig
 from napari_pathsam.models.task_config import TaskConfig
+from napari_pathsam.models.wsi_sam_config import WsiSamConfig
 
 CARD_KEY = "napari_pathsam"
 
@@ -43,7 +44,8 @@ class ModelCard(BaseModel):
 
     ``config`` is a whole promptable model's, or that of a model which knows classes; of the latter
     the file holds only the ``trained`` parts (of a task-specific one its network, which is all but
-    the guide), and ``base`` names the weights the rest comes from.
+    the guide; of a WSI-SAM its tokens and fusion modules), and ``base`` names the weights the rest
+    comes from.
     ``mpp`` is the pixel size in µm the model was trained at, where there is one;
     ``provenance`` is free JSON: data, split, seeds, versions, metrics, date, limits.
     """
@@ -51,7 +53,7 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
-    config: Sam2Config | PathSamConfig | TaskConfig
+    config: Sam2Config | PathSamConfig | TaskConfig | WsiSamConfig
     trained: tuple[Part, ...] = ()
     classes: ClassTable | None = None
     mpp: float | None = None

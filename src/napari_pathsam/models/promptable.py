@@ -15,22 +15,38 @@ if TYPE_CHECKING:
     import torch
 
 
+class FieldConfig(Protocol):
+    """What a promptable model's configuration says of the images it wants."""
+
+    @property
+    def field_px(self) -> int:
+        """Longest side of an image."""
+        ...
+
+    @property
+    def mpp_range(self) -> tuple[float, float] | None:
+        """Pixel sizes in µm at which it is at home; None: nobody measured."""
+        ...
+
+
 class Promptable(Protocol):
     """A model that is shown an image once and then answers clicks, boxes and masks.
 
     ``models.sam2.Sam2`` is one in every configuration (SAM 2.1, MedSAM2, SAM 1, nano), and so is
-    ``models.pathsam.PathSam``. No state is kept between calls.
+    ``models.wsi_sam.WsiSam``; the ``base`` of a ``models.pathsam.PathSam`` is. No state is kept
+    between calls.
     """
 
     @property
     def name(self) -> str: ...
 
     @property
+    def config(self) -> FieldConfig: ...
+
+    @property
     def device(self) -> torch.device: ...
 
-    def encode(
-        self, image: NDArray[np.uint8], *, mpp: float | None = None, octaves: int | None = None
-    ) -> ImageEmbedding:
+    def encode(self, image: NDArray[np.uint8], *, mpp: float | None = None) -> ImageEmbedding:
         """Encode ``(H, W, 3)`` uint8 once."""
         ...
 

@@ -28,7 +28,10 @@ class HieraConfig(BaseModel):
 
 
 class TimmConfig(BaseModel):
-    """A convolutional trunk from timm with features at strides 4, 8, 16 and 32."""
+    """A trunk from timm with features at strides 4, 8, 16 and 32, such as a MobileNet or TinyViT.
+
+    ``pad_type`` is how a MobileNet pads; "" for networks that do not ask.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -23,8 +23,10 @@ class TimmTrunk(nn.Module):
         super().__init__()
         import timm
 
+        # Only networks of one family know of padding; "" leaves the question to the others.
+        padding: dict[str, Any] = {"pad_type": config.pad_type} if config.pad_type else {}
         self.net = timm.create_model(
-            config.name, features_only=True, out_indices=(1, 2, 3, 4), pad_type=config.pad_type
+            config.name, features_only=True, out_indices=(-4, -3, -2, -1), **padding
         )
         info: Any = self.net.feature_info
         self.channel_list = info.channels()[::-1]  # upstream: deepest first
