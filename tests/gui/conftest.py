@@ -260,7 +260,10 @@ def heads(tiny_pathsam):
 
 @pytest.fixture
 def segment_of(make_napari_viewer, qtbot, tmp_path, tiny_pathsam, heads):
-    """``open_(image, …) -> (viewer, dock, hands)``, the dock without annotations beside it."""
+    """``open_(image, …) -> (viewer, dock, hands)``, the dock without annotations beside it.
+
+    ``model=None``: with the packaged heads, as a person gets it.
+    """
     from napari_pathsam._napari.segment import SegmentDock
     from napari_pathsam._napari.segment_heads import OwnHeads
 
@@ -271,10 +274,8 @@ def segment_of(make_napari_viewer, qtbot, tmp_path, tiny_pathsam, heads):
         viewer.window._qt_window.resize(1500, 950)
         if image is not None:
             viewer.add_image(image, **layer)
-        dock = SegmentDock(
-            viewer, model_loader=lambda name, device: model, heads=heads,
-            own_heads=OwnHeads(tmp_path / "heads.json"),
-        )  # fmt: skip
+        made = {} if model is None else {"model_loader": lambda name, device: model, "heads": heads}
+        dock = SegmentDock(viewer, own_heads=OwnHeads(tmp_path / "heads.json"), **made)
         viewer.window.add_dock_widget(dock, name="PathSAM: Segment", area="right")
         docks.append(dock)
         hands = Hands(viewer, qtbot)

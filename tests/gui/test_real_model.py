@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import numpy as np
 import pytest
 
@@ -59,3 +62,32 @@ def test_glands_of_the_colon_sample(dock_of, loader):
         ious.append((found & mask).sum() / (found | mask).sum())
     hands.screenshot("21-real-accepted")
     assert np.median(ious) > 0.5, ious
+
+
+def test_packaged_heads_on_the_colon_sample(segment_of):
+    (pixels, options, _), (labels, _, _) = colon_normal()
+    viewer, dock, hands = segment_of(pixels, model=None, **options)
+    heads = dock.view.heads
+    hands.until(lambda: any(h.name == "pathsam-nano:glands" for h in heads.heads()), 60_000)
+    assert heads.value() is None
+    heads.set_value("pathsam-nano:glands")
+    heads.value_changed.emit()
+    dock.view.extent.set_value("whole")
+
+    def run():
+        dock.view.run_button.click()
+        hands.until(lambda: dock.runner.idle and not dock.segmenting.running, 120_000)
+        assert not dock.view.error_bar.text()
+        return dock.segmenting.result_of(dock.source.key, heads.value().name)
+
+    glands, truth = np.asarray(run().class_map.shown) > 0, np.asarray(labels) > 0
+    dice = 2 * (glands & truth).sum() / (glands.sum() + truth.sum())
+    assert dice > 0.85, dice
+    hands.screenshot("50-real-glands")
+    heads.set_value("pathsam-nano:lesions")
+    heads.value_changed.emit()
+    began = time.process_time()
+    run()
+    sys.stdout.write(f"\nanother head: {time.process_time() - began:.2f} CPU s\n")
+    assert "already" in dock.view.encoding.text()
+    hands.screenshot("51-real-lesions")
