@@ -66,7 +66,7 @@ def test_glands_of_the_colon_sample(dock_of, loader):
 
 def test_packaged_heads_on_the_colon_sample(segment_of):
     (pixels, options, _), (labels, _, _) = colon_normal()
-    viewer, dock, hands = segment_of(pixels, model=None, **options)
+    _, dock, hands = segment_of(pixels, model=None, **options)
     heads = dock.view.heads
     hands.until(lambda: any(h.name == "pathsam-nano:glands" for h in heads.heads()), 60_000)
     assert heads.value() is None
