@@ -94,6 +94,14 @@ def slide_files() -> ModuleType:
     return _helpers("contracts/slide_files.py")
 
 
+@pytest.fixture(scope="session")
+def large_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sparse pyramid of 80,000 × 100,000 pixels: ``contracts/large_slide.py``."""
+    folder: Path = tmp_path_factory.mktemp("large")
+    found: Path = _helpers("contracts/large_slide.py").write(folder / "large.tif")
+    return found
+
+
 def _helpers(file: str) -> ModuleType:
     """A module beside the tests, which no test can import by name."""
     path = Path(__file__).parent / file
