@@ -38,12 +38,8 @@ def polygons_of(labels: NDArray) -> Iterator[tuple[int, list[Polygon]]]:
     runs = _runs(pieces)
     if not len(runs.piece):
         return
-    by_piece: dict[int, Polygon] = {}
-    for piece, ring in _rings(runs, pieces.shape[1] + 1):
-        polygon = by_piece.setdefault(piece, [])
-        polygon.insert(0 if _area(ring) > 0 else len(polygon), ring)
     by_id: dict[int, list[Polygon]] = {}
-    for polygon in by_piece.values():
+    for polygon in polygons_by_piece(runs, pieces.shape[1] + 1).values():
         # A run that goes east is the upper edge of its first pixel.
         x, y = polygon[0][0]
         by_id.setdefault(int(labels[y, x]), []).append(polygon)
@@ -51,14 +47,23 @@ def polygons_of(labels: NDArray) -> Iterator[tuple[int, list[Polygon]]]:
         yield index, by_id[index]
 
 
-class _Runs:
+def polygons_by_piece(runs: Runs, across: int) -> dict[int, Polygon]:
+    """The polygon of every 4-connected piece; ``across`` corners lie in a row."""
+    by_piece: dict[int, Polygon] = {}
+    for piece, ring in _rings(runs, across):
+        polygon = by_piece.setdefault(piece, [])
+        polygon.insert(0 if _area(ring) > 0 else len(polygon), ring)
+    return by_piece
+
+
+class Runs:
     """Straight runs of boundary: start and end corner (row · (W + 1) + column), way, piece."""
 
     def __init__(self, start: NDArray, end: NDArray, way: NDArray, piece: NDArray) -> None:
         self.start, self.end, self.way, self.piece = start, end, way, piece
 
 
-def _runs(pieces: NDArray) -> _Runs:
+def _runs(pieces: NDArray) -> Runs:
     across = pieces.shape[1] + 1
     parts = []
     for sideways, forward, back in ((False, EAST, WEST), (True, NORTH, SOUTH)):
@@ -72,8 +77,8 @@ def _runs(pieces: NDArray) -> _Runs:
             parts.append((start, end, way, piece))
     if not parts:
         empty = np.zeros(0, np.int64)
-        return _Runs(empty, empty, empty, empty)
-    return _Runs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return Runs(empty, empty, empty, empty)
+    return Runs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _edges(lines: NDArray) -> Iterator[tuple[NDArray, NDArray, NDArray, NDArray, bool]]:
@@ -96,7 +101,7 @@ def _edges(lines: NDArray) -> Iterator[tuple[NDArray, NDArray, NDArray, NDArray,
                 yield row + begin, first, last, value[row, first + 1], before
 
 
-def _rings(runs: _Runs, across: int) -> Iterator[tuple[int, Ring]]:
+def _rings(runs: Runs, across: int) -> Iterator[tuple[int, Ring]]:
     """Follow every ring once round: its piece, and its corners ``(n, 2)`` as ``x, y``."""
     following = _following(runs).tolist()
     corners = np.stack([runs.start % across, runs.start // across], axis=1)
@@ -114,7 +119,7 @@ def _rings(runs: _Runs, across: int) -> Iterator[tuple[int, Ring]]:
         yield int(runs.piece[first]), corners[ring]
 
 
-def _following(runs: _Runs) -> NDArray[np.int64]:
+def _following(runs: Runs) -> NDArray[np.int64]:
     """Which run goes on where each ends. Corner and way together name one run."""
     key = runs.start * 4 + runs.way
     order = np.argsort(key)

@@ -12,39 +12,42 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pathsam.core.classes import PALETTE, ClassInfo, ClassTable
+from napari_pathsam.core.classes import ClassInfo, ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError
+from napari_pathsam.io._features import (
+    OWN_KEY,
+    Annotation,
+    annotation_of,
+    complete_table,
+    geometry_of,
+    opened_text,
+    properties_of,
+)
 from napari_pathsam.io._files import existing_file, reading, replacing
-from napari_pathsam.io._outlines import Polygon, fill_polygon, polygons_of
+from napari_pathsam.io._outlines import fill_polygon, polygons_of
 
-OWN_KEY = "napari_pathsam"
-"""A member of our files that QuPath passes over: class ids, image size, pixel size."""
+__all__ = [
+    "Annotation",
+    "Annotations",
+    "load_annotations",
+    "objects_of_classes",
+    "own_classes",
+    "own_mpp",
+    "own_shape",
+    "paint",
+    "read_geojson",
+    "write_geojson",
+]
 
 LARGEST_FILE = 2 * 2**30
-AREAS = ("Polygon", "MultiPolygon")
-WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """One feature of a GeoJSON file: its polygons, label (None: not given) and class.
-
-    An ``area`` belongs to a class and is no object.
-    """
-
-    polygons: tuple[Polygon, ...]
-    label: int | None
-    class_name: str | None
-    color: str | None
-    area: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def write_geojson(
     class_of = dict(class_of or {})
     areas, area_class = _areas_beside(instances, class_of, class_map)
     used = {*class_of.values(), *area_class.values()}
-    table = _complete(classes or ClassTable(), used - {0})
+    table = complete_table(classes or ClassTable(), used - {0})
     own: dict[str, Any] = {
         "version": 1,
         "classes": [info.model_dump() for info in table],
@@ -125,7 +128,7 @@ def write_geojson(
     }
     if mpp is not None:
         own["mpp"] = float(mpp)
-    with replacing(path) as temporary, _opened(temporary, path) as file:
+    with replacing(path) as temporary, opened_text(temporary, path) as file:
         file.write(f'{{"type": "FeatureCollection", "{OWN_KEY}": {json.dumps(own)}, "features": [')
         separator = "\n"
         for labels, class_ids in ((instances, class_of), (areas, area_class)):
@@ -135,8 +138,8 @@ def write_geojson(
                 name = {"area": "true"} if labels is areas else {"label": str(index)}
                 feature = {
                     "type": "Feature",
-                    "geometry": _geometry(polygons, offset_yx, simplify_px),
-                    "properties": _properties(name, info, object_type),
+                    "geometry": geometry_of(polygons, offset_yx, simplify_px),
+                    "properties": properties_of(name, info, object_type),
                 }
                 file.write(separator + json.dumps(feature, separators=(",", ":")))
                 separator = ",\n"
@@ -169,54 +172,6 @@ def objects_of_classes(class_map: NDArray) -> tuple[NDArray[np.int32], dict[int,
     ids, where = np.unique(instances, return_index=True)
     values = np.asarray(class_map).ravel()[where]
     return instances, {int(i): int(v) for i, v in zip(ids, values, strict=True) if i}
-
-
-def _complete(classes: ClassTable, used: set[int]) -> ClassTable:
-    missing = used - {info.id for info in classes}
-    added = (
-        ClassInfo(id=i, name=f"Class {i}", color=PALETTE[(i - 1) % len(PALETTE)]) for i in missing
-    )
-    return ClassTable(classes=tuple(sorted((*classes, *added), key=lambda info: info.id)))
-
-
-def _opened(temporary: Path, path: Path) -> IO[str]:
-    if path.suffix.lower() == ".gz":
-        return gzip.open(temporary, "wt", encoding="utf-8")
-    return temporary.open("w", encoding="utf-8")
-
-
-def _geometry(
-    polygons: list[Polygon], offset_yx: tuple[float, float], simplify_px: float
-) -> dict[str, Any]:
-    if simplify_px > 0:
-        polygons = [_simplified(polygon, simplify_px) for polygon in polygons]
-    offset_xy = np.array(offset_yx[::-1])
-    if (offset_xy == np.rint(offset_xy)).all():
-        offset_xy = offset_xy.astype(np.int64)
-    coordinates = [
-        [(np.concatenate([ring, ring[:1]]) + offset_xy).tolist() for ring in polygon]
-        for polygon in polygons
-    ]
-    if len(coordinates) == 1:
-        return {"type": "Polygon", "coordinates": coordinates[0]}
-    return {"type": "MultiPolygon", "coordinates": coordinates}
-
-
-def _simplified(polygon: Polygon, tolerance: float) -> Polygon:
-    import shapely
-
-    shape = shapely.Polygon(polygon[0], polygon[1:]).simplify(tolerance, preserve_topology=True)
-    if shape.is_empty or shape.geom_type != "Polygon":
-        return polygon
-    return [np.asarray(ring.coords)[:-1] for ring in (shape.exterior, *shape.interiors)]
-
-
-def _properties(name: dict[str, str], info: ClassInfo | None, object_type: str) -> dict[str, Any]:
-    properties: dict[str, Any] = {"objectType": object_type, "metadata": name}
-    if info is not None:
-        color = list(bytes.fromhex(info.color[1:]))
-        properties["classification"] = {"name": info.name, "color": color}
-    return properties
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -311,90 +266,45 @@ def _annotations(document: Any) -> Annotations:
         own = document[OWN_KEY] if isinstance(document.get(OWN_KEY), dict) else {}
     if not isinstance(features, list):
         raise BadFileError("a list of features is wanted.")
-    items = tuple(item for feature in features if (item := _annotation(feature)) is not None)
-    return Annotations(items, _class_table(own, items), _own_shape(own), _own_mpp(own))
-
-
-def _annotation(feature: dict[str, Any]) -> Annotation | None:
-    geometry = feature["geometry"]
-    if geometry is None or geometry["type"] in WITHOUT_AREA:
-        return None
-    if geometry["type"] not in AREAS:
-        raise BadFileError(
-            f"it holds a geometry of the type {geometry['type']!r}; polygons and multi-polygons "
-            "can be read."
-        )
-    parts = geometry["coordinates"]
-    polygons = [parts] if geometry["type"] == "Polygon" else parts
-    properties = feature.get("properties") or {}
-    name, color = _classification(properties.get("classification"))
-    outlines: tuple[Polygon, ...] = tuple(
-        [_ring(ring) for ring in polygon] for polygon in polygons if polygon
-    )
-    area = name is not None and properties.get("metadata") == {"area": "true"}
-    return Annotation(outlines, _label(properties), name, color, area)
-
-
-def _ring(points: list[list[float]]) -> NDArray[np.float64]:
-    ring = np.array([point[:2] for point in points], dtype=np.float64)
-    if ring.ndim != 2 or ring.shape[1] != 2 or len(ring) < 3:
-        raise BadFileError("one of its outlines has fewer than three corners.")
-    if not (np.abs(ring) < 1e9).all():
-        raise BadFileError("one of its outlines has corners that are no numbers, or are too large.")
-    return ring[:-1] if (ring[0] == ring[-1]).all() else ring
-
-
-def _label(properties: dict[str, Any]) -> int | None:
-    for key in ("metadata", "measurements"):
-        holder = properties.get(key)
-        if isinstance(holder, dict):
-            try:
-                label = int(str(holder.get("label")))
-            except ValueError:
-                continue
-            return label if 0 < label < 2**31 else None
-    return None
-
-
-def _classification(found: Any) -> tuple[str | None, str | None]:
-    """Name and ``#rrggbb`` of QuPath's classification, of any of its versions."""
-    if isinstance(found, str):
-        found = {"name": found}
-    if not isinstance(found, dict):
-        return None, None
-    names = found.get("names")
-    name = found.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else "")
-    color = found.get("color")
-    packed = found.get("colorRGB")
-    if isinstance(packed, int):
-        color = [packed >> 16 & 255, packed >> 8 & 255, packed & 255]
-    if isinstance(color, list) and len(color) >= 3:
-        return str(name).strip() or None, "#" + bytes(int(c) for c in color[:3]).hex()
-    return str(name).strip() or None, None
+    items = tuple(item for feature in features if (item := annotation_of(feature)) is not None)
+    return Annotations(items, _class_table(own, items), own_shape(own), own_mpp(own))
 
 
 def _class_table(own: dict[str, Any], items: tuple[Annotation, ...]) -> ClassTable:
+    return own_classes(own, [(i.class_name, i.color) for i in items if i.class_name])
+
+
+def own_classes(own: dict[str, Any], found: Iterable[tuple[str, str | None]]) -> ClassTable:
+    """The classes we wrote, and those of other names and colours that were found.
+
+    Raises
+    ------
+    BadFileError
+        There are more than 254.
+    """
     try:
         table = ClassTable(classes=tuple(ClassInfo(**info) for info in own.get("classes", ())))
     except (TypeError, ValueError):
         table = ClassTable()
     known = set(table.names)
-    for item in items:
-        if item.class_name and item.class_name not in known:
+    for name, color in found:
+        if name not in known:
             if len(table) >= 254:
                 raise BadFileError("it has more than 254 classes.")
-            table = table.with_class(item.class_name, item.color)
-            known.add(item.class_name)
+            table = table.with_class(name, color)
+            known.add(name)
     return table
 
 
-def _own_shape(own: dict[str, Any]) -> tuple[int, int] | None:
+def own_shape(own: dict[str, Any]) -> tuple[int, int] | None:
+    """The image's size, where we wrote it."""
     shape = own.get("shape_yx")
     if isinstance(shape, list) and len(shape) == 2 and all(type(n) is int for n in shape):
         return (shape[0], shape[1]) if min(shape) > 0 else None
     return None
 
 
-def _own_mpp(own: dict[str, Any]) -> float | None:
+def own_mpp(own: dict[str, Any]) -> float | None:
+    """The pixel size in µm, where we wrote it."""
     mpp = own.get("mpp")
     return float(mpp) if isinstance(mpp, int | float) and 0 < mpp < 1000 else None
