@@ -99,15 +99,3 @@ def test_zoomed_out_a_window_is_encoded_and_outlined(dock_of, field, model):
     viewer.scene.camera.zoom *= 8
     viewer.scene.camera.center = (0, 321, 321)
     hands.until(lambda: not dock.session.outline.shown)
-
-
-def test_a_large_image_gets_labels_over_a_window(dock_of):
-    import dask.array as da
-
-    levels = [da.full((20_000 // f, 18_000 // f, 3), 200, dtype=np.uint8, chunks=1000)
-              for f in (1, 4, 16, 64)]  # fmt: skip
-    _viewer, dock, _hands = dock_of(levels, rgb=True, multiscale=True)
-    layer = dock.session.labels.layers["instances"]
-    assert max(layer.data.shape) <= 16_384
-    oy, ox = dock.workspace.labels_origin_yx
-    np.testing.assert_allclose(layer.data_to_world((0, 0)), (oy, ox))

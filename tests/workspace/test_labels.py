@@ -1,5 +1,6 @@
 """Labels and classes: the maps, the objects and the counts stay in step through every action."""
 
+import gc
 import time
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace import ArraySource, Workspace
+from napari_pathsam.workspace.edits import LabelEdit
+from napari_pathsam.workspace.history import Step
+from napari_pathsam.workspace.journal import Journal
 
 from .conftest import DISCS, SHAPE, Heard, check_rules, disc  # noqa: TID252
 
@@ -423,35 +427,108 @@ def test_whatever_is_done_the_rules_hold_and_undo_leads_back(workspace, heard, s
     check_rules(workspace)
 
 
-def test_large_images_are_labelled_in_a_window_that_follows_the_view(model, tmp_path):
-    class Wide(ArraySource):
-        shape_yx = (20_000, 30_000)
+class Wide(ArraySource):
+    """A slide's worth of the same colour."""
 
-        def read(self, region, shape_yx):
-            return np.full((*shape_yx, 3), 9, np.uint8)
+    shape_yx = (17_000, 640)
 
-    source = Wide(np.zeros((1, 1, 3), np.uint8))
+    def __init__(self) -> None:
+        super().__init__(np.zeros((1, 1, 3), np.uint8))
+
+    def read(self, region, shape_yx):
+        return np.full((*shape_yx, 3), 9, np.uint8)
+
+
+def test_slides_are_labelled_everywhere(model, tmp_path):
+    def opened():
+        workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
+        workspace.open_image(Wide())
+        return workspace
+
+    workspace = opened()
+    corners = ((0, 0), (16_900, 540), (500, 300))
+    for n, (y, x) in enumerate(corners, start=1):
+        workspace.set_view(Region(y, x, 100, 100), 1.0)
+        workspace.set_box((y + 10, x + 10, y + 60, x + 50))
+        assert workspace.accept() == n
+        assert workspace.objects[n].area_px == 50 * 40
+        assert (workspace.instances[workspace.objects[n].box.slices] == n).all()
+    workspace.add_class("other")
+    rows, cols = np.mgrid[10_000:10_020, 511:530].reshape(2, -1)
+    workspace.record_stroke("classes", (rows, cols), 0, 2)
+    workspace.record_stroke("instances", (np.array([20, 21]), np.array([20, 20])), 1, 0)
+    assert workspace.class_area_px(1) == 3 * 50 * 40 - 2
+    assert workspace.class_area_px(2) == 20 * 19
+    whole = np.asarray(workspace.instances).copy(), np.asarray(workspace.class_map).copy()
+    workspace.delete_object(2)
+    workspace.delete_class(2)
+    assert not workspace.class_map[10_000:10_020, 511:530].any()
+    assert not workspace.instances.levels[2][4225:, 135:].any()
+    workspace.undo()
+    workspace.undo()
+    check_rules(workspace)
+    del workspace  # never closed, as if its process had been killed
+    gc.collect()
+    again = opened()
+    again.restore()
+    assert again.restorable is None
+    check_rules(again)
+    for level, wanted in zip((again.instances, again.class_map), whole, strict=True):
+        assert np.array_equal(level, wanted)
+    again.undo()  # the stroke that erased two pixels
+    assert again.objects[1].area_px == 50 * 40
+    again.close_image()
+
+
+def test_one_object_all_over_a_slide(model, tmp_path):
+    class Huge(Wide):
+        shape_yx = (60_000, 90_000)
+
     workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
     heard = Heard(workspace)
-    workspace.open_image(source, view=Region(9_000, 10_000, 500, 500))
-    assert workspace.instances.shape == (8192, 8192)
-    assert workspace.labels_origin_yx == (9250 - 4096, 10_250 - 4096)
-    moved = []
-    workspace.labels_moved.connect(lambda: moved.append(workspace.labels_origin_yx))
-    workspace.set_view(Region(19_900, 29_900, 100, 100), 1.0)
-    assert moved == [(20_000 - 8192, 30_000 - 8192)]
-    workspace.set_box((19_900, 29_900, 19_990, 29_980))
-    assert workspace.accept() == 1
-    check_rules(workspace)
-    assert workspace.objects[1].area_px == 90 * 80
-    at = workspace.labels_slices(workspace.objects[1].box)
-    assert (workspace.instances[at] == 1).all()
-    workspace.set_view(Region(0, 0, 100, 100), 1.0)
-    assert len(moved) == 1
-    workspace.set_box((10, 10, 50, 50))
-    assert workspace.accept() is None
-    assert "can be labelled" in heard.failed[-1]
+    workspace.open_image(Huge())
+    corners = ((0, 0), (59_900, 0), (59_900, 89_900))
+    for y, x in corners:
+        square = tuple(np.mgrid[y : y + 100, x : x + 100].reshape(2, -1))
+        workspace.record_stroke("instances", square, 0, 7)
+    assert workspace.objects[7].box == Region.of(Huge.shape_yx)
+    workspace.refine(7)
+    assert "too much to refine" in heard.failed[-1]
+    workspace.record_stroke("instances", square, 7, 0)
+    assert workspace.objects[7].box == Region(0, 0, 60_000, 100)
+    workspace.add_class("other")
+    workspace.set_object_class(7, 2)
+    assert workspace.class_area_px(2) == 20_000
+    workspace.delete_object(7)
+    assert not workspace.has_labels
+    assert not workspace.instances.levels[-1].any()
+    workspace.undo()
+    assert workspace.class_count(2) == 1
+    assert workspace.objects[7].area_px == 20_000
     workspace.close_image()
+
+
+def test_saved_work_of_a_window_of_a_slide_is_restored(model, tmp_path):
+    """Journals of earlier versions count from the corner of a window."""
+    edit = LabelEdit.between(
+        Region(10, 20, 30, 40),
+        (np.zeros((30, 40), np.int32), np.zeros((30, 40), np.uint8)),
+        (np.ones((30, 40), np.int32), np.ones((30, 40), np.uint8)),
+    )
+    head = {
+        "labels_shape_yx": [8192, 400],
+        "labels_origin_yx": [7000, 200],
+        "classes": ClassTable.of("object").model_dump(mode="json"),
+    }
+    old = Journal(tmp_path, Wide().key)
+    old.append("did", Step("Accept object", (edit,)).to_json(), 1, head)
+    old.close()
+    for _ in range(2):
+        workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
+        workspace.open_image(Wide())
+        workspace.restore()
+        assert workspace.objects[1].box == Region(7010, 220, 30, 40)
+        workspace.close_image()
 
 
 def test_many_objects_on_a_large_image_are_quick(model, tmp_path):

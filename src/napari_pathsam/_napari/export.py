@@ -33,21 +33,17 @@ class Labels:
     class_map: NDArray[np.uint8]
     at: Region
     shape_yx: tuple[int, int]
-    origin_yx: tuple[int, int]
     class_of: dict[int, int]
     classes: ClassTable
 
     @classmethod
     def of(cls, workspace: Workspace) -> Labels:
-        y, x = workspace.labels_origin_yx
-        at = workspace.labelled or Region(y, x, 1, 1)
-        cut = workspace.labels_slices(at)
+        at = workspace.labelled or Region(0, 0, 1, 1)
         return cls(
-            workspace.instances[cut].copy(),
-            workspace.class_map[cut].copy(),
-            Region(at.y - y, at.x - x, *at.shape_yx),
+            np.array(workspace.instances[at.slices]),
+            np.array(workspace.class_map[at.slices]),
+            at,
             (workspace.instances.shape[0], workspace.instances.shape[1]),
-            (y, x),
             {o.id: o.class_id for o in workspace.objects.values()},
             workspace.classes,
         )
@@ -64,10 +60,9 @@ def write(kind: str, path: Path, labels: Labels) -> Path:
     if kind == "geojson":
         from napari_pathsam.io.annotations import write_geojson
 
-        y, x = labels.origin_yx
         write_geojson(
             path, labels.instances, class_of=labels.class_of, class_map=labels.class_map,
-            classes=labels.classes, offset_yx=(y + labels.at.y, x + labels.at.x),
+            classes=labels.classes, offset_yx=(labels.at.y, labels.at.x),
         )  # fmt: skip
     else:
         from napari_pathsam.io.images import write_labels

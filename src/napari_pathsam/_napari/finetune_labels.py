@@ -22,7 +22,7 @@ from napari_pathsam._napari.segment_layers import color_classes
 from napari_pathsam.core.classes import PALETTE, ClassTable
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.workspace.label_steps import LARGEST_WHOLE_PX
+from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX
 from napari_pathsam.workspace.segment_work import SourceTiles
 from napari_pathsam.workspace.teaching_pairs import with_ids
 from napari_pathsam.workspace.teaching_store import Strokes

@@ -6,13 +6,18 @@ An object of a class that is there already needs no other colormap, only one mor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from napari_pathsam.core.classes import ClassTable
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
+    from napari_pathsam.workspace import AcceptedObject
+
 STROKE_COLOR = "#ffffff"  # of labels painted with ids that are no object yet
+KINDS = ("classes", "instances")
 ROOM = 1000
 """So many ids above the highest one stand for the classes, to keep the colours in order."""
 
@@ -72,3 +77,42 @@ class LabelColors:
             return False
         self._class_of.update(changed)
         return True
+
+
+class LabelLook:
+    """Colours and names of a layer of classes and of one of objects."""
+
+    def __init__(self) -> None:
+        self._colors = {kind: LabelColors(grows=kind == "instances") for kind in KINDS}
+        self._named: dict[Any, dict[int, str]] = {}
+
+    def show(
+        self,
+        layers: Mapping[str, Labels],
+        classes: ClassTable,
+        objects: Iterable[AcceptedObject],
+        hidden: frozenset[int] = frozenset(),
+    ) -> None:
+        """Colour classes and the outlines of their objects; hidden classes are transparent."""
+        shown = {c.id: "transparent" if c.id in hidden else c.color for c in classes}
+        names = {c.id: c.name for c in classes}
+        class_of = {o.id: o.class_id for o in objects}
+        for layer in layers.values():
+            layer.metadata["classes"] = classes  # the writers keep their ids, names and colours
+        if (layer := layers.get("classes")) is not None:
+            self._colors["classes"].show(layer, shown, {i: i for i in shown})
+            self._name(layer, {0: "background", **names})
+        if (layer := layers.get("instances")) is not None:
+            self._colors["instances"].show(layer, shown, class_of)
+            named = {i: names.get(c, "") for i, c in class_of.items()}
+            self._name(layer, {0: "background", **named})
+
+    def forget(self) -> None:
+        """The layers are others from now on."""
+        self._named = {}
+
+    def _name(self, layer: Labels, names: dict[int, str]) -> None:
+        """Say the class of each id: in napari's status bar, and to what saves the layer."""
+        if self._named.get(layer) != names:
+            self._named[layer] = names
+            layer.features = {"index": list(names), "class": list(names.values())}

@@ -1,19 +1,20 @@
 """The two labels layers: accepted objects as outlines, classes as translucent areas.
 
-They show the workspace's own arrays. What is painted in them with napari's brush, eraser and bucket
-goes to the workspace as a step.
+They show the workspace's own arrays (of slides copies of a part). What is painted in them with
+napari's brush, eraser and bucket goes to the workspace as a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
-from napari_pathsam._napari.label_colors import LabelColors
+from napari_pathsam._napari.label_colors import LabelLook
 from napari_pathsam._napari.layer_source import OWN
 from napari_pathsam._napari.plane import Plane, own_layer_place
 from napari_pathsam.core.classes import ClassTable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from napari_pathsam.workspace import AcceptedObject
 
 NAMES = {"classes": "PathSAM classes", "instances": "PathSAM objects"}
+OPACITY = {"classes": 0.35, "instances": 1.0}
 CONTOURS = (1, 2, 4)
 REDRAWN_AT_ONCE_PX = 1_500_000
 """A layer of this many pixels is redrawn in less than a tenth of a second."""
@@ -34,7 +36,7 @@ REDRAWN_AT_ONCE_PX = 1_500_000
 class LabelLayers(QObject):
     """The labels layers of the open image."""
 
-    stroke = Signal(str, object, object, object)  # kind, indices, old, new
+    stroke = Signal(str, object, object, object)  # kind, indices of the array, old, new
     replaced = Signal(str, object)  # kind, the array that somebody gave the layer
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
@@ -42,13 +44,12 @@ class LabelLayers(QObject):
         self._viewer = viewer
         self._image: Image | None = None
         self._plane: Plane | None = None
-        self._arrays: dict[str, NDArray] = {}
-        self._origin = (0, 0)
+        self.arrays: dict[str, NDArray] = {}
+        self.origin_yx = (0, 0)
         self._slots: dict[str, Any] = {}
         self._peeked: list[Any] = []
         self._contour = CONTOURS[0]
-        self._colors = {kind: LabelColors(grows=kind == "instances") for kind in NAMES}
-        self._named: dict[Any, dict[int, str]] = {}
+        self._look = LabelLook()
         self.layers: dict[str, Labels] = {}
 
     # --- the layers ---
@@ -63,19 +64,25 @@ class LabelLayers(QObject):
 
     def set_arrays(self, arrays: Mapping[str, NDArray], origin_yx: tuple[int, int]) -> None:
         """Other arrays, or the same ones elsewhere; layers a person deleted come back."""
-        self._arrays, self._origin = dict(arrays), origin_yx
+        moved = origin_yx != self.origin_yx
+        self.arrays, self.origin_yx = dict(arrays), origin_yx
         self.ensure()
-        for kind, array in self._arrays.items():
+        for kind, array in self.arrays.items():
             layer = self.layers.get(kind)
             if layer is not None and layer.data is not array:
+                if moved:
+                    self._move(layer)  # first: what is there is mapped anew by either
                 layer.data = array
-        self._move()
+                with suppress(AttributeError):
+                    layer._reset_history()  # napari's own undo would paint the old pixels
+        if not moved:
+            self._move(*self.layers.values())
 
     def ensure(self) -> None:
         """Make the layers that are missing."""
         if self._image is None or self._plane is None:
             return
-        for kind, array in self._arrays.items():
+        for kind, array in self.arrays.items():
             layer = self.layers.get(kind)
             if layer is None or layer not in self._viewer.layers:
                 self.layers[kind] = self._make(kind, array)
@@ -90,8 +97,8 @@ class LabelLayers(QObject):
                 layer.metadata.pop(OWN, None)
             elif layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
-        self.layers, self._slots, self._arrays = {}, {}, {}
-        self._named = {}
+        self.layers, self._slots, self.arrays = {}, {}, {}
+        self._look.forget()
         self._image = self._plane = None
 
     def place(self, plane: Plane) -> None:
@@ -102,7 +109,7 @@ class LabelLayers(QObject):
     def redraw(self, regions: Iterable[Region]) -> None:
         """The arrays changed in place, in these level-0 regions."""
         self.ensure()
-        y, x = self._origin
+        y, x = self.origin_yx
         at = [Region(r.y - y, r.x - x, *r.shape_yx) for r in regions]
         for layer in self.layers.values():
             if layer.visible:
@@ -132,24 +139,7 @@ class LabelLayers(QObject):
         hidden: frozenset[int] = frozenset(),
     ) -> None:
         """Colour classes and the outlines of their objects; hidden classes are transparent."""
-        shown = {c.id: "transparent" if c.id in hidden else c.color for c in classes}
-        names = {c.id: c.name for c in classes}
-        class_of = {o.id: o.class_id for o in objects}
-        for layer in self.layers.values():
-            layer.metadata["classes"] = classes  # the writers keep their ids, names and colours
-        if (layer := self.layers.get("classes")) is not None:
-            self._colors["classes"].show(layer, shown, {i: i for i in shown})
-            self._name(layer, {0: "background", **names})
-        if (layer := self.layers.get("instances")) is not None:
-            self._colors["instances"].show(layer, shown, class_of)
-            named = {i: names.get(c, "") for i, c in class_of.items()}
-            self._name(layer, {0: "background", **named})
-
-    def _name(self, layer: Labels, names: dict[int, str]) -> None:
-        """Say the class of each id: in napari's status bar, and to what saves the layer."""
-        if self._named.get(layer) != names:
-            self._named[layer] = names
-            layer.features = {"index": list(names), "class": list(names.values())}
+        self._look.show(self.layers, classes, objects, hidden)
 
     def select(self, *, class_id: int | None = None, object_id: int | None = None) -> None:
         """What napari's brush paints in each layer."""
@@ -179,7 +169,7 @@ class LabelLayers(QObject):
         layer = Labels(
             array,
             name=NAMES[kind],
-            opacity=0.35 if kind == "classes" else 1.0,
+            opacity=OPACITY[kind],
             metadata={OWN: kind},
             **own_layer_place(self._plane, self._image),
         )
@@ -201,31 +191,31 @@ class LabelLayers(QObject):
         self._move()
         return layer
 
-    def _move(self) -> None:
+    def _move(self, *layers: Labels) -> None:
         if self._image is None or self._plane is None:
             return
         place = own_layer_place(self._plane, self._image)
-        for layer in self.layers.values():
+        for layer in layers or self.layers.values():
             layer.scale, layer.affine, layer.units = place["scale"], place["affine"], place["units"]
-            layer.translate = place["scale"] * np.asarray(self._origin)
-            layer.metadata["offset_yx"] = tuple(self._origin)  # the writers add it
+            layer.translate = place["scale"] * np.asarray(self.origin_yx)
+            layer.metadata["offset_yx"] = tuple(self.origin_yx)  # the writers add it
 
     def _on_data(self, kind: str, layer: Labels) -> None:
         """Our layers show the workspace's arrays and no others."""
         if kind not in self.layers or self.layers[kind] is not layer:
             return
-        if layer.data is not self._arrays[kind]:
-            theirs, layer.data = np.asarray(layer.data), self._arrays[kind]
+        if layer.data is not self.arrays[kind]:
+            theirs, layer.data = np.asarray(layer.data), self.arrays[kind]
             self.replaced.emit(kind, theirs)
 
     def _on_paint(self, kind: str, event: Any) -> None:
         parts = [painted_pixels(atom) for atom in event.value]
         rows, columns, old, new = (np.concatenate(part) for part in zip(*parts, strict=True))
         # A stroke passes over a pixel more than once: it was what it was first, is what it is now.
-        flat = rows.astype(np.int64) * self._arrays[kind].shape[1] + columns
+        flat = rows.astype(np.int64) * self.arrays[kind].shape[1] + columns
         _, first = np.unique(flat, return_index=True)
         rows, columns, old = rows[first], columns[first], old[first]
-        new = self._arrays[kind][rows, columns].copy()
+        new = self.arrays[kind][rows, columns].copy()
         self.stroke.emit(kind, (rows, columns), old, new)
 
 

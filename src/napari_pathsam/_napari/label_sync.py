@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 
 from napari_pathsam._napari.label_layers import LabelLayers
+from napari_pathsam._napari.label_window import LabelWindow
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.sparse_labels import SparseLabels
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -36,7 +38,10 @@ class LabelSync(QObject):
         super().__init__(parent)
         self._workspace, self._own_doing = workspace, own_doing
         self.shown = LabelLayers(viewer, self)
+        self._viewer = viewer
         self._open = False
+        self._where: tuple[Image, Plane] | None = None
+        self.window: LabelWindow | None = None  # of slides
         self._hidden: frozenset[int] = frozenset()
         self._changed: list[Region] = []  # where labels are still to be redrawn
         self._timer = QTimer(self)
@@ -51,12 +56,40 @@ class LabelSync(QObject):
     def open(self, image: Image, plane: Plane) -> None:
         """Show the labels of the open image."""
         self._open = True
-        self.shown.open(image, plane, self._arrays(), self._workspace.labels_origin_yx)
+        self._where = (image, plane)
+        maps = self._maps()
+        sparse = {kind: m for kind, m in maps.items() if isinstance(m, SparseLabels)}
+        if sparse:
+            self.window = LabelWindow(self._viewer, self.shown, sparse, image, plane, self)
+            self.window.too_far.connect(self._on_too_far)
+        else:
+            self.shown.open(image, plane, maps, (0, 0))
+
+    def look(self, view: Region, screen_px: float) -> None:
+        """Follow the view: a part of the image, at so many screen pixels an image pixel."""
+        if self.window is None:
+            self.shown.set_contour(screen_px)
+        else:
+            with self._own_doing():
+                self.window.look(view)
+
+    def place(self, plane: Plane) -> None:
+        """The image was moved or scaled."""
+        if self._where is not None:
+            self._where = (self._where[0], plane)
+        self.shown.place(plane)
+        if self.window is not None:
+            self.window.place(plane)
 
     def close_image(self, *, keep: bool) -> None:
         """The image goes; ``keep`` leaves its labels to the person, as ordinary layers."""
-        self.shown.close(keep=keep and self._workspace.has_labels)
-        self._open, self._changed = False, []
+        keep = keep and self._workspace.has_labels
+        if self.window is not None:
+            self.window.close(keep=keep)
+            self.window = None
+        else:
+            self.shown.close(keep=keep)
+        self._open, self._where, self._changed = False, None, []
 
     def close(self) -> None:
         """The dock goes."""
@@ -74,8 +107,12 @@ class LabelSync(QObject):
         if not self._open:
             return
         workspace = self._workspace
-        self.shown.set_colors(workspace.classes, workspace.objects.values(), self._hidden)
+        told = (workspace.classes, workspace.objects.values(), self._hidden)
         changed, self._changed = self._changed, []
+        if self.window is not None:
+            changed = self.window.bring(changed)
+            self.window.show(*told)
+        self.shown.set_colors(*told)
         self.shown.redraw(changed)
         self.shown.select(class_id=workspace.active_class)
 
@@ -89,7 +126,7 @@ class LabelSync(QObject):
             (w.active_class_changed, self._on_active_class),
         )
 
-    def _arrays(self) -> dict[str, NDArray]:
+    def _maps(self) -> dict[str, Any]:
         return {"classes": self._workspace.class_map, "instances": self._workspace.instances}
 
     def _soon(self, *_: Any) -> None:
@@ -104,19 +141,37 @@ class LabelSync(QObject):
 
     def _on_moved(self) -> None:
         self._changed = []
-        if self._open and self.shown.layers:
+        if self._open and self._where is not None:
             with self._own_doing():
-                self.shown.set_arrays(self._arrays(), self._workspace.labels_origin_yx)
+                if self.window is not None:
+                    view = self.window.view
+                    self.window.close(keep=False)
+                    self.open(*self._where)
+                    if view is not None:
+                        self.window.look(view)
+                else:
+                    self.shown.set_arrays(self._maps(), (0, 0))
             self._timer.start()
 
     def _on_active_class(self, class_id: int) -> None:
         self.shown.select(class_id=class_id)
 
     def _on_stroke(self, kind: str, indices: tuple, old: NDArray, new: NDArray) -> None:
-        self._workspace.record_stroke(kind, indices, old, new)  # type: ignore[arg-type]
+        origin = self.shown.origin_yx
+        at = tuple(part + start for part, start in zip(indices, origin, strict=True))
+        self._workspace.record_stroke(kind, at, old, new)  # type: ignore[arg-type]
 
     def _on_replaced(self, kind: str, labels: NDArray) -> None:
         """Somebody gave one of our layers other pixels: they are imported, or refused in words."""
-        arrays = self._arrays()
-        arrays[kind] = labels
-        self._workspace.import_labels(arrays["instances"], arrays["classes"])
+        arrays = {**self.shown.arrays, kind: labels}
+        window = None if self.window is None else self.window.window
+        if self.window is not None and window is None:
+            self._on_too_far()
+            return
+        self._workspace.import_labels(arrays["instances"], arrays["classes"], region=window)
+
+    def _on_too_far(self) -> None:
+        self._workspace.failed.emit(
+            "So much of the slide is in view that it cannot be painted in. Zoom in until the "
+            "view is about 4,000 pixels wide; accepting and deleting objects work at any zoom."
+        )

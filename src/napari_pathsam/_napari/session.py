@@ -166,8 +166,7 @@ class Session(QObject):
         """The accepted object under an image pixel."""
         if self.source is None:
             return None
-        oy, ox = self.workspace.labels_origin_yx
-        row, column = round(y) - oy, round(x) - ox
+        row, column = round(y), round(x)
         array = self.workspace.instances
         if 0 <= row < array.shape[0] and 0 <= column < array.shape[1]:
             return int(array[row, column]) or None
@@ -301,6 +300,7 @@ class Session(QObject):
         seen = view_of(self.viewer, self.source.now.plane, self.source.shape_yx)
         if seen is not None:
             self.workspace.set_view(*seen)
+            self.label_sync.look(*seen)
 
     def _screen_px(self) -> float:
         if self.source is None:
@@ -321,7 +321,6 @@ class Session(QObject):
         if abs(screen_px - self._zoom) > 0.02 * self._zoom:
             self._zoom = screen_px
             self.prompts.set_point_size(POINT_SCREEN_PX / screen_px)
-            self.labels.set_contour(screen_px)
         self._on_field(self.workspace.field)
 
     def _on_removed(self, event: Any) -> None:
@@ -369,7 +368,7 @@ class Session(QObject):
         if not source.looks_like(old):
             self.workspace.forget_embeddings()
         if not source.plane.same_place(old.plane) or source.mpp != old.mpp:
-            for part in (self.labels, self.prompts, self.candidate, self.outline):
+            for part in (self.label_sync, self.prompts, self.candidate, self.outline):
                 part.place(source.plane)
             self._zoom = 0.0
             self._on_view()

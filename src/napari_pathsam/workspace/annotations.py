@@ -13,16 +13,27 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_pathsam.core.errors import BadPromptError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.sparse_labels import SparseLabels
 from napari_pathsam.workspace.edits import LabelEdit
 from napari_pathsam.workspace.fields import MaskPrompt
+from napari_pathsam.workspace.tallies import grown, span, tally, union, within
 
 TILE_PX = 512
+LARGEST_WHOLE_PX = 16384
+"""Up to this side labels are plain arrays, which a viewer shows as they are; above it sparse ones,
+of which a viewer shows a window and an overview."""
+
+LARGEST_OBJECT_PX = 4096**2
+"""The box of an object that is read at once."""
+
+LabelMap = NDArray[np.integer] | SparseLabels
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class AcceptedObject:
 
 
 class Annotations:
-    """Label maps over a window of the image, and what is known about their objects.
+    """Label maps of an image, and what is known about their objects.
 
     The methods that end in ``-ing`` work out a :class:`LabelEdit` and change nothing (None: there
     is nothing to change); :meth:`apply` alone writes, forwards or backwards.
@@ -44,17 +55,15 @@ class Annotations:
     Parameters
     ----------
     shape_yx
-        Size of the window; (0, 0) when no image is open.
-    origin_yx
-        Level-0 pixel of its upper left.
+        Of the image; (0, 0) when none is open.
     """
 
-    def __init__(self, shape_yx: tuple[int, int], origin_yx: tuple[int, int] = (0, 0)) -> None:
-        self.instances: NDArray[np.int32] = np.zeros(shape_yx, np.int32)
-        self.class_map: NDArray[np.uint8] = np.zeros(shape_yx, np.uint8)
-        self.origin_yx = origin_yx
+    def __init__(self, shape_yx: tuple[int, int]) -> None:
+        self.instances: LabelMap = _empty(shape_yx, np.int32)
+        self.class_map: LabelMap = _empty(shape_yx, np.uint8)
         self._objects: dict[int, AcceptedObject] = {}
         self._class_px: Counter[int] = Counter()
+        self._class_objects: Counter[int] = Counter()
         self._newest_id = 0
         self._touched: Region | None = None
 
@@ -64,30 +73,25 @@ class Annotations:
         return MappingProxyType(self._objects)
 
     @property
-    def window(self) -> Region:
-        """The level-0 pixels the maps cover."""
-        return Region(*self.origin_yx, *self.instances.shape)
+    def shape_yx(self) -> tuple[int, int]:
+        return (int(self.instances.shape[0]), int(self.instances.shape[1]))
 
     @property
     def touched(self) -> Region | None:
-        """Array pixels outside of which nothing was ever labelled; None: nowhere."""
+        """The region outside of which nothing was ever labelled; None: nowhere."""
         return self._touched
 
     def class_px(self, class_id: int) -> int:
         """Pixels of a class."""
         return self._class_px[class_id]
 
+    def class_objects(self, class_id: int) -> int:
+        """Objects of a class."""
+        return self._class_objects[class_id]
+
     def next_id(self) -> int:
         """An id no object has had."""
         return self._newest_id + 1
-
-    def to_array(self, region: Region) -> Region:
-        """A level-0 region in array pixels."""
-        return Region(region.y - self.origin_yx[0], region.x - self.origin_yx[1], *region.shape_yx)
-
-    def to_level0(self, region: Region) -> Region:
-        """A region of the arrays in level-0 pixels."""
-        return Region(region.y + self.origin_yx[0], region.x + self.origin_yx[1], *region.shape_yx)
 
     # --- working edits out ----------------------------------------------------------------------
 
@@ -100,69 +104,71 @@ class Annotations:
         *,
         overwrite: bool,
     ) -> LabelEdit | None:
-        """Write a mask, over a level-0 region inside the window, as this object.
+        """Write a mask, over a region inside the image, as this object.
 
         Pixels the object had before are its own no longer unless the mask has them; pixels of
         other objects are taken only with ``overwrite``.
         """
         if object_id in self._objects:
-            mask, region = _grown(mask, region, self._objects[object_id].box)
-        at = self.to_array(region)
-        instances, classes = self._crops(at)
+            mask, region = grown(mask, region, self._objects[object_id].box)
+        instances, classes = self._crops(region)
         former = instances == object_id
         instances[former], classes[former] = 0, 0
         wanted = mask if overwrite else mask & (instances == 0)
         instances[wanted], classes[wanted] = object_id, class_id
-        return self._edit(at, instances, classes)
+        return self._edit(region, instances, classes)
 
     def adding(
         self, labels: NDArray[np.integer], region: Region, class_id: int
     ) -> LabelEdit | None:
-        """Every object of a label map, over a level-0 region inside the window, as a new one.
+        """Every object of a label map, over a region inside the image, as a new one.
 
         Objects that are there keep their pixels; what they cover of the new ones is lost.
         """
-        at = self.to_array(region)
-        instances, classes = self._crops(at)
+        instances, classes = self._crops(region)
         wanted = np.where(instances == 0, labels, 0)
         found, compact = np.unique(wanted, return_inverse=True)
         new = np.arange(len(found)) - int(found[0] == 0) + self.next_id()
         free = wanted != 0
         instances[free] = new[compact.reshape(wanted.shape)][free]
         classes[free] = class_id
-        return self._edit(at, instances, classes)
+        return self._edit(region, instances, classes)
 
-    def deleting(self, object_id: int) -> LabelEdit | None:
+    def deleting(self, object_id: int) -> tuple[LabelEdit, ...]:
         """An object goes, its class with it."""
-        at = self.to_array(self[object_id].box)
-        instances, classes = self._crops(at)
-        own = instances == object_id
-        instances[own], classes[own] = 0, 0
-        return self._edit(at, instances, classes)
+        edits = []
+        for at in self._parts(self[object_id].box):
+            instances, classes = self._crops(at)
+            own = instances == object_id
+            instances[own], classes[own] = 0, 0
+            edits.append(self._edit(at, instances, classes))
+        return tuple(edit for edit in edits if edit is not None)
 
-    def reclassing(self, object_id: int, class_id: int) -> LabelEdit | None:
+    def reclassing(self, object_id: int, class_id: int) -> tuple[LabelEdit, ...]:
         """An object gets another class."""
-        at = self.to_array(self[object_id].box)
-        instances, classes = self._crops(at)
-        classes[instances == object_id] = class_id
-        return self._edit(at, instances, classes)
+        edits = []
+        for at in self._parts(self[object_id].box):
+            instances, classes = self._crops(at)
+            classes[instances == object_id] = class_id
+            edits.append(self._edit(at, instances, classes))
+        return tuple(edit for edit in edits if edit is not None)
 
-    def clearing(self, class_id: int) -> LabelEdit | None:
-        """All objects and pixels of a class go."""
-        if self._touched is None or not self.class_px(class_id):
-            return None
-        gone = self.class_map[self._touched.slices] == class_id
-        at = _within(self._touched, gone)
-        instances, classes = self._crops(at)
-        cut = classes == class_id
-        instances[cut], classes[cut] = 0, 0
-        return self._edit(at, instances, classes)
+    def clearing(self, class_id: int) -> tuple[LabelEdit, ...]:
+        """All objects and pixels of a class go; an edit a tile."""
+        edits = []
+        for at in self._tiles() if self.class_px(class_id) else ():
+            instances, classes = self._crops(at)
+            cut = classes == class_id
+            instances[cut], classes[cut] = 0, 0
+            if edit := self._edit(at, instances, classes):
+                edits.append(edit)
+        return tuple(edits)
 
     def painting(
         self, rows: NDArray, cols: NDArray, ids: NDArray, new_class: int
     ) -> LabelEdit | None:
         """A stroke of object ids; an id without an object becomes one of ``new_class``."""
-        at = _span(rows, cols)
+        at = span(rows, cols)
         instances, classes = self._crops(at)
         rows, cols = rows - at.y, cols - at.x
         before = instances[rows, cols]
@@ -177,7 +183,7 @@ class Annotations:
 
     def colouring(self, rows: NDArray, cols: NDArray, ids: NDArray) -> LabelEdit | None:
         """A stroke of class ids; pixels of objects keep the class of their object."""
-        at = _span(rows, cols)
+        at = span(rows, cols)
         instances, classes = self._crops(at)
         taken = instances != 0
         before = classes[taken]
@@ -186,30 +192,50 @@ class Annotations:
         return self._edit(at, instances, classes)
 
     def replacing(
-        self, instances: NDArray[np.int32], classes: NDArray[np.uint8]
+        self, region: Region, instances: NDArray[np.int32], classes: NDArray[np.uint8]
     ) -> LabelEdit | None:
-        """All labels become these, which must obey the rules."""
-        return self._edit(Region.of(self.instances.shape), instances, classes)
+        """All labels over a region become these, which must obey the rules."""
+        return self._edit(region, instances, classes)
 
     def snapshot(self) -> tuple[LabelEdit, ...]:
         """Edits that make these labels out of empty ones, a tile each."""
         edits = []
-        height, width = self.instances.shape
-        for y in range(0, height, TILE_PX):
-            for x in range(0, width, TILE_PX):
-                at = Region(y, x, min(TILE_PX, height - y), min(TILE_PX, width - x))
-                if self._touched is None or at.intersection(self._touched) is None:
-                    continue
-                after = (self.instances[at.slices], self.class_map[at.slices])
-                blank = (np.zeros_like(after[0]), np.zeros_like(after[1]))
-                if edit := LabelEdit.between(at, blank, after):
-                    edits.append(edit)
+        for at in self._tiles():
+            after = self._crops(at)
+            blank = (np.zeros_like(after[0]), np.zeros_like(after[1]))
+            if edit := LabelEdit.between(at, blank, after):
+                edits.append(edit)
         return tuple(edits)
+
+    def _tiles(self) -> list[Region]:
+        """Where something is labelled, cut into tiles."""
+        if isinstance(self.class_map, SparseLabels):
+            return list(self.class_map.pieces())
+        if self._touched is None:
+            return []
+        t, (height, width) = self._touched, self.shape_yx
+        starts = ((t.y, t.y + t.height), (t.x, t.x + t.width))
+        rows, cols = (range(low // TILE_PX * TILE_PX, high, TILE_PX) for low, high in starts)
+        tile = TILE_PX
+        return [
+            Region(y, x, min(tile, height - y), min(tile, width - x)) for y in rows for x in cols
+        ]
+
+    def _parts(self, box: Region) -> list[Region]:
+        """A box as what can be read at a time: pieces of one object may lie far apart."""
+        if box.height * box.width <= LARGEST_OBJECT_PX or isinstance(self.instances, np.ndarray):
+            return [box]
+        return list(self.instances.pieces(box))
 
     def mask_prompt(self, object_id: int) -> MaskPrompt:
         """An object as a first mask."""
         box = self[object_id].box
-        return MaskPrompt(self.instances[self.to_array(box).slices] == object_id, box)
+        if box.height * box.width > LARGEST_OBJECT_PX:
+            raise BadPromptError(
+                f"Object {object_id} reaches over {box.height} × {box.width} pixels, which is too "
+                "much to refine at once. Paint in it, or delete it and start again."
+            )
+        return MaskPrompt(self.instances[box.slices] == object_id, box)
 
     def __getitem__(self, object_id: int) -> AcceptedObject:
         if object_id not in self._objects:
@@ -224,128 +250,69 @@ class Annotations:
         return found.class_id if found else otherwise
 
     def _crops(self, at: Region) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        return self.instances[at.slices].copy(), self.class_map[at.slices].copy()
+        return np.array(self.instances[at.slices]), np.array(self.class_map[at.slices])
 
     def _edit(
         self, at: Region, instances: NDArray[np.int32], classes: NDArray[np.uint8]
     ) -> LabelEdit | None:
-        before = (self.instances[at.slices], self.class_map[at.slices])
+        before: Any = (self.instances[at.slices], self.class_map[at.slices])
         return LabelEdit.between(at, before, (instances, classes))
 
     # --- writing --------------------------------------------------------------------------------
 
     def apply(self, edit: LabelEdit, *, forward: bool = True) -> Region:
-        """Write an edit, or take it back; the level-0 region it touches."""
+        """Write an edit, or take it back; the region it touches."""
         touched = [edit.region] if self._touched is None else [edit.region, self._touched]
-        self._touched = _union(touched)
+        self._touched = union(touched)
         where = edit.where()
         rows, cols = np.nonzero(where)
         i0, i1, c0, c1 = edit.values(len(rows))
         if not forward:
             i0, i1, c0, c1 = i1, i0, c1, c0
-        self.instances[edit.region.slices][rows, cols] = i1
-        self.class_map[edit.region.slices][rows, cols] = c1
+        for array, after in ((self.instances, i1), (self.class_map, c1)):
+            crop = array[edit.region.slices]
+            crop[rows, cols] = after
+            array[edit.region.slices] = crop
         for values, sign in ((c0, -1), (c1, 1)):
             for class_id, n in enumerate(np.bincount(values)):
                 self._class_px[class_id] += sign * int(n)
         rows, cols = rows + edit.region.y, cols + edit.region.x
         self._recount(rows, cols, i0, i1, c1)
-        return self.to_level0(edit.region)
+        return edit.region
+
+    def _tight(self, object_id: int, box: Region) -> Region:
+        """The tight box of an object somewhere in a box."""
+        found = []
+        for at in self._parts(box):
+            own = self.instances[at.slices] == object_id
+            if own.any():
+                found.append(within(at, own))
+        return union(found)
 
     def _recount(
         self, rows: NDArray, cols: NDArray, before: NDArray, after: NDArray, classes: NDArray
     ) -> None:
         """Bring the objects up to date with changed pixels."""
-        lost = _tally(before, rows, cols, classes)
-        gained = _tally(after, rows, cols, classes)
+        lost = tally(before, rows, cols, classes)
+        gained = tally(after, rows, cols, classes)
         for i in (lost.keys() | gained.keys()) - {0}:
             old = self._objects.get(i)
             area = (old.area_px if old else 0) - lost[i].n + gained[i].n
+            if old is not None:
+                self._class_objects[old.class_id] -= 1
             if area == 0:
                 self._objects.pop(i, None)
                 continue
-            boxes = ([self.to_array(old.box)] if old else []) + (
-                [gained[i].box] if gained[i].n else []
-            )
-            box = _union(boxes)
+            boxes = ([old.box] if old else []) + ([gained[i].box] if gained[i].n else [])
+            box = union(boxes)
             if lost[i].n > 0:
-                box = _within(box, self.instances[box.slices] == i)
+                box = self._tight(i, box)
             class_id = gained[i].class_id if gained[i].n else self._objects[i].class_id
-            self._objects[i] = AcceptedObject(i, class_id, area, self.to_level0(box))
+            self._objects[i] = AcceptedObject(i, class_id, area, box)
+            self._class_objects[class_id] += 1
             self._newest_id = max(self._newest_id, i)
 
 
-@dataclass(frozen=True)
-class _Tally:
-    """The changed pixels of one id: how many, where, and the class of the first."""
-
-    n: int
-    box: Region
-    class_id: int
-
-
-class _Tallies(dict[int, _Tally]):
-    def __missing__(self, key: int) -> _Tally:
-        return _Tally(0, Region(0, 0, 1, 1), 0)
-
-
-def _tally(ids: NDArray, rows: NDArray, cols: NDArray, classes: NDArray) -> _Tallies:
-    """Count changed pixels by id in one sort, however many ids there are."""
-    if (ids == ids[0]).all():
-        box = _span(rows, cols)
-        return _Tallies({int(ids[0]): _Tally(len(ids), box, int(classes[0]))})
-    order = np.argsort(ids, kind="stable")
-    ids, rows, cols, classes = ids[order], rows[order], cols[order], classes[order]
-    first = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
-    counts = np.diff(np.append(first, len(ids)))
-    y0, y1 = np.minimum.reduceat(rows, first), np.maximum.reduceat(rows, first)
-    x0, x1 = np.minimum.reduceat(cols, first), np.maximum.reduceat(cols, first)
-    return _Tallies(
-        {
-            int(ids[at]): _Tally(
-                int(counts[k]),
-                Region(int(y0[k]), int(x0[k]), int(y1[k] - y0[k]) + 1, int(x1[k] - x0[k]) + 1),
-                int(classes[at]),
-            )
-            for k, at in enumerate(first)
-        }
-    )
-
-
-def _span(rows: NDArray, cols: NDArray) -> Region:
-    y, x = int(rows.min()), int(cols.min())
-    return Region(y, x, int(rows.max()) - y + 1, int(cols.max()) - x + 1)
-
-
-def _bounds(mask: NDArray[np.bool_]) -> Region | None:
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return None
-    return Region(
-        int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1
-    )
-
-
-def _within(region: Region, mask: NDArray[np.bool_]) -> Region:
-    """The tight box of a mask that lies at ``region``."""
-    tight = _bounds(mask)
-    if tight is None:
-        return region
-    return Region(region.y + tight.y, region.x + tight.x, *tight.shape_yx)
-
-
-def _union(boxes: list[Region]) -> Region:
-    y, x = min(b.y for b in boxes), min(b.x for b in boxes)
-    y1, x1 = max(b.y + b.height for b in boxes), max(b.x + b.width for b in boxes)
-    return Region(y, x, y1 - y, x1 - x)
-
-
-def _grown(
-    mask: NDArray[np.bool_], region: Region, box: Region
-) -> tuple[NDArray[np.bool_], Region]:
-    """A mask on the region that covers a box as well."""
-    whole = _union([region, box])
-    grown = np.zeros(whole.shape_yx, bool)
-    y, x = region.y - whole.y, region.x - whole.x
-    grown[y : y + region.height, x : x + region.width] = mask
-    return grown, whole
+def _empty(shape_yx: tuple[int, int], dtype: type[np.integer]) -> LabelMap:
+    sparse = max(shape_yx) > LARGEST_WHOLE_PX
+    return SparseLabels(shape_yx, dtype) if sparse else np.zeros(shape_yx, dtype)

@@ -10,6 +10,7 @@ from typing import Any
 from psygnal import Signal
 
 from napari_pathsam.core.errors import BadPromptError
+from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Box
 from napari_pathsam.workspace.boxes import Found, answers_to, as_labels, fields_of
 from napari_pathsam.workspace.candidate import Answer
@@ -105,7 +106,7 @@ class BoxActions(LabelActions):
 
     @told
     def _take_boxes(self, answers: Sequence[Answer], class_id: int) -> None:
-        drawn = as_labels(answers, self._annotations.window)
+        drawn = as_labels(answers, Region.of(self._annotations.shape_yx))
         if drawn is None:
             raise BadPromptError(
                 "Nothing was found in any of the boxes. Draw them tightly round the objects, or "

@@ -41,8 +41,8 @@ def deleting(table: ClassTable, class_id: int, annotations: Annotations) -> Step
             f"{name} is the last class, and one is needed to accept objects into. "
             "Rename it, or add another class first."
         )
-    edit = annotations.clearing(class_id)
-    return Step(f"Delete class {name}", (edit,) if edit else (), (table, table.without(class_id)))
+    edits = annotations.clearing(class_id)
+    return Step(f"Delete class {name}", edits, (table, table.without(class_id)))
 
 
 def importing(table: ClassTable, new: ClassTable, annotations: Annotations) -> Step:

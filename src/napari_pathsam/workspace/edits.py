@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,11 @@ class LabelEdit:
             (_packed(before[0][cut][where], INSTANCE), _packed(after[0][cut][where], INSTANCE)),
             (_packed(before[1][cut][where], CLASS), _packed(after[1][cut][where], CLASS)),
         )
+
+    def moved(self, y: int, x: int) -> LabelEdit:
+        """The same so many pixels further down and right."""
+        r = self.region
+        return replace(self, region=Region(r.y + y, r.x + x, *r.shape_yx))
 
     @property
     def nbytes(self) -> int:

@@ -123,6 +123,12 @@ class Step:
     classes: tuple[ClassTable, ClassTable] | None = None
     prompts: tuple[PromptState, PromptState] | None = None
 
+    def moved(self, y: int, x: int) -> Step:
+        """The same, its labels so many pixels further down and right."""
+        if not (y or x):
+            return self
+        return replace(self, edits=tuple(edit.moved(y, x) for edit in self.edits))
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for a journal."""
         data: dict[str, Any] = {"text": self.text}

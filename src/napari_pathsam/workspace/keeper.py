@@ -99,10 +99,17 @@ class Keeper:
         else:
             offered.close()
 
-    def compact(self, base: Callable[[], Step], n_objects: int, header: dict[str, Any]) -> None:
-        """Rewrite a large journal as what came of it."""
+    def compact(
+        self,
+        base: Callable[[], Step],
+        n_objects: int,
+        header: dict[str, Any],
+        *,
+        always: bool = False,
+    ) -> None:
+        """Rewrite a large journal as what came of it; ``always``: a small one, too."""
         journal = self._journal
-        if journal is not None and journal.size > COMPACT_BYTES:
+        if journal is not None and (always or journal.size > COMPACT_BYTES):
             self._try(lambda: journal.compact(base().to_json(), n_objects, header))
 
     def close(self) -> None:

@@ -12,8 +12,7 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadPromptError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace import class_steps, label_steps
-from napari_pathsam.workspace.annotations import AcceptedObject
-from napari_pathsam.workspace.edits import LabelEdit
+from napari_pathsam.workspace.annotations import AcceptedObject, LabelMap
 from napari_pathsam.workspace.history import PromptState, Step
 from napari_pathsam.workspace.state import WorkspaceState
 from napari_pathsam.workspace.telling import told
@@ -23,19 +22,17 @@ class LabelActions(WorkspaceState):
     """The part of a workspace that changes labels and the class table; each action is a step."""
 
     @property
-    def instances(self) -> NDArray[np.int32]:
-        """``(H, W)`` ids of objects; always this very array, changed in place."""
+    def instances(self) -> LabelMap:
+        """``(H, W)`` ids of objects; always this very array, changed in place.
+
+        Above 16,384 pixels a side a :class:`SparseLabels`, of which parts are read as copies.
+        """
         return self._annotations.instances
 
     @property
-    def class_map(self) -> NDArray[np.uint8]:
+    def class_map(self) -> LabelMap:
         """``(H, W)`` ids of classes; an object's pixels have the object's class."""
         return self._annotations.class_map
-
-    @property
-    def labels_origin_yx(self) -> tuple[int, int]:
-        """Level-0 pixel of the label arrays' (0, 0); (0, 0) up to 16,384 pixels a side."""
-        return self._annotations.origin_yx
 
     @property
     def objects(self) -> Mapping[int, AcceptedObject]:
@@ -50,12 +47,7 @@ class LabelActions(WorkspaceState):
     @property
     def labelled(self) -> Region | None:
         """The level-0 region outside of which nothing was ever labelled; None: nowhere."""
-        touched = self._annotations.touched
-        return None if touched is None else self._annotations.to_level0(touched)
-
-    def labels_slices(self, region: Region) -> tuple[slice, slice]:
-        """Index of a level-0 region in the label arrays."""
-        return self._annotations.to_array(region).slices
+        return self._annotations.touched
 
     @told
     def accept(self, class_id: int | None = None, overwrite: bool = False) -> int | None:
@@ -95,17 +87,18 @@ class LabelActions(WorkspaceState):
     @told
     def delete_object(self, object_id: int) -> None:
         """An object goes; when it is the one being refined, its prompts go too."""
-        edit = self._annotations.deleting(object_id)
+        edits = self._annotations.deleting(object_id)
         refined = object_id == self._state.refining
         prompts = (self._state, PromptState()) if refined else None
-        self._do(Step(f"Delete object {object_id}", (edit,) if edit else (), prompts=prompts))
+        self._do(Step(f"Delete object {object_id}", edits, prompts=prompts))
 
     @told
     def set_object_class(self, object_id: int, class_id: int) -> None:
         """An object gets another class."""
         class_steps.known(self._classes, class_id)
-        edit = self._annotations.reclassing(object_id, class_id)
-        self._edit(f"Object {object_id} is {self._classes[class_id].name}", edit)
+        edits = self._annotations.reclassing(object_id, class_id)
+        if edits:
+            self._do(Step(f"Object {object_id} is {self._classes[class_id].name}", edits))
 
     @told
     def record_stroke(
@@ -143,22 +136,20 @@ class LabelActions(WorkspaceState):
         instances: NDArray[np.integer],
         class_map: NDArray[np.integer],
         classes: ClassTable | None = None,
+        *,
+        region: Region | None = None,
     ) -> None:
-        """Replace all labels by those of a file, as one step.
+        """Replace all labels (of a level-0 region) by those of a file, as one step.
 
         Classes meet ours by name. An object gets the class that most of its pixels have, the
         active one where they have none.
         """
         self._image()
         step = label_steps.importing(
-            self._annotations, self._classes, self._active, instances, class_map, classes
+            self._annotations, self._classes, self._active, instances, class_map, classes, region
         )
         if step is not None:
             self._do(step)
-
-    def _edit(self, text: str, edit: LabelEdit | None) -> None:
-        if edit is not None:
-            self._do(Step(text, (edit,)))
 
     # --- classes --------------------------------------------------------------------------------
 
@@ -213,7 +204,7 @@ class LabelActions(WorkspaceState):
 
     def class_count(self, class_id: int) -> int:
         """Objects of a class."""
-        return sum(found.class_id == class_id for found in self.objects.values())
+        return self._annotations.class_objects(class_id)
 
     def class_area_px(self, class_id: int) -> int:
         """Pixels of a class, objects' and others'."""

@@ -14,25 +14,7 @@ from napari_pathsam.workspace.annotations import Annotations
 from napari_pathsam.workspace.candidate import Answer
 from napari_pathsam.workspace.history import PromptState, Step
 
-LARGEST_WHOLE_PX = 16384
-"""Up to this side, an image is labelled as a whole; a larger labels layer can crash viewers."""
-
-WINDOW_PX = 8192
-"""Side of the window in which a larger image is labelled."""
-
 Kind = Literal["instances", "classes"]
-
-
-def labels_window(shape_yx: tuple[int, int], view: Region) -> Region:
-    """The part of an image that can be labelled: all of it, or a window round what is seen."""
-    if max(shape_yx) <= LARGEST_WHOLE_PX:
-        return Region.of(shape_yx)
-    height, width = (min(side, WINDOW_PX) for side in shape_yx)
-    y = round(view.y + view.height / 2 - height / 2)
-    x = round(view.x + view.width / 2 - width / 2)
-    return Region(
-        min(max(y, 0), shape_yx[0] - height), min(max(x, 0), shape_yx[1] - width), height, width
-    )
 
 
 def accepting(
@@ -45,14 +27,9 @@ def accepting(
 ) -> tuple[int, Step]:
     """The candidate becomes an object (refining: that one again), the prompts are used up."""
     assert answer.candidate is not None
-    region = answer.candidate.region.intersection(annotations.window)
+    region = answer.candidate.region.intersection(Region.of(annotations.shape_yx))
     if region is None:
-        w = annotations.window
-        raise BadPromptError(
-            "The object lies outside the part of this large image that can be labelled (rows "
-            f"{w.y} to {w.y + w.height - 1}, columns {w.x} to {w.x + w.width - 1}). Work inside "
-            "it, or export and discard these labels to start elsewhere."
-        )
+        raise BadPromptError("The object lies outside the image. Reject it and click again.")
     mask = answer.mask_over(region)
     refined = state.refining if state.refining in annotations.objects else None
     object_id = refined or annotations.next_id()
@@ -70,7 +47,7 @@ def accepting_many(
     annotations: Annotations, labels: NDArray[np.integer], region: Region, class_id: int
 ) -> tuple[int, Step]:
     """Every object of a label map over a level-0 region, in one step; and how many those are."""
-    inside = region.intersection(annotations.window)
+    inside = region.intersection(Region.of(annotations.shape_yx))
     if inside is not None:
         at = Region(inside.y - region.y, inside.x - region.x, *inside.shape_yx)
         edit = annotations.adding(labels[at.slices], inside, class_id)
@@ -79,7 +56,7 @@ def accepting_many(
             return n, Step(f"Accept {n} objects" if n != 1 else "Accept object", (edit,))
     raise BadPromptError(
         "None of these objects can be added: other objects cover all of them, or they lie outside "
-        "the part of the image that can be labelled."
+        "the image."
     )
 
 
@@ -92,16 +69,20 @@ def stroke(
     old: ArrayLike,
     new: ArrayLike,
 ) -> Step | None:
-    """A stroke as a step; the array holds the old values again when this returns or raises."""
+    """A stroke as a step; the array holds the old values again when this returns or raises.
+
+    (Nobody paints in a sparse one: viewers paint in a copy of a part of it.)
+    """
     array = annotations.instances if kind == "instances" else annotations.class_map
     rows, cols = _checked(indices, array.shape)
     if not rows.size:
         return None
     before = np.broadcast_to(np.asarray(old), rows.shape)
     after = np.broadcast_to(np.asarray(new), rows.shape).copy()
-    # Of pixels a stroke goes over twice, the first old value is the one to come back to: it must
-    # be written last. Copies, because numpy turns an index of negative stride round again.
-    array[rows[::-1].copy(), cols[::-1].copy()] = before[::-1].copy()
+    if isinstance(array, np.ndarray):
+        # Of pixels a stroke goes over twice, the first old value is the one to come back to: it
+        # must be written last. Copies, because numpy turns an index of negative stride round.
+        array[rows[::-1].copy(), cols[::-1].copy()] = before[::-1].copy()
     lowest, highest = int(after.min()), int(after.max())
     if kind == "instances":
         if lowest < 0 or highest > np.iinfo(np.int32).max:
@@ -134,8 +115,8 @@ def stroked(annotations: Annotations, indices: tuple[NDArray[np.integer], ...]) 
     if len(indices) != 2 or not np.size(indices[0]):
         return None
     (y0, y1), (x0, x1) = ((int(np.min(i)), int(np.max(i))) for i in indices)
-    whole = annotations.to_level0(Region(y0, x0, y1 - y0 + 1, x1 - x0 + 1))
-    return whole.intersection(annotations.window)
+    whole = Region(y0, x0, y1 - y0 + 1, x1 - x0 + 1)
+    return whole.intersection(Region.of(annotations.shape_yx))
 
 
 def _checked(
@@ -178,12 +159,16 @@ def importing(
     instances: NDArray[np.integer],
     class_map: NDArray[np.integer],
     classes: ClassTable | None,
+    region: Region | None,
 ) -> Step | None:
-    """All labels become those of a file, made to obey the rules; its classes meet ours by name.
+    """All labels of a region become those of a file, made to obey the rules.
+
+    Its classes meet ours by name.
 
     An object gets the class that most of its pixels have; the active one where they have none.
     """
-    shape = annotations.instances.shape
+    region = region or Region.of(annotations.shape_yx)
+    shape = region.shape_yx
     for what, array in (("instances", instances), ("classes", class_map)):
         if array.shape != shape or not np.issubdtype(array.dtype, np.integer):
             raise BadFileError(
@@ -206,7 +191,7 @@ def importing(
         votes[:, 0] = 0
         winners = np.where(votes.any(axis=1), votes.argmax(axis=1), active_class)
         coloured[inside] = winners.astype(np.uint8)[which]
-    edit = annotations.replacing(labels, coloured)
+    edit = annotations.replacing(region, labels, coloured)
     if edit is None and table_after == table:
         return None
     return Step(

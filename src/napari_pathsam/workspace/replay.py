@@ -16,10 +16,19 @@ from napari_pathsam.workspace.history import History, PromptState, Step
 def header(annotations: Annotations, classes: ClassTable) -> dict[str, Any]:
     """What a journal says about the labels its actions are on."""
     return {
-        "labels_shape_yx": list(annotations.instances.shape),
-        "labels_origin_yx": list(annotations.origin_yx),
+        "labels_shape_yx": list(annotations.shape_yx),
+        "labels_origin_yx": [0, 0],
         "classes": classes.model_dump(mode="json"),
     }
+
+
+def origin_of(head: dict[str, Any]) -> tuple[int, int]:
+    """The level-0 pixel that a journal's actions count from.
+
+    Not (0, 0) in journals of large images by versions that labelled a window of them only.
+    """
+    y, x = (int(v) for v in head["labels_origin_yx"])
+    return y, x
 
 
 def replayed(
@@ -32,18 +41,19 @@ def replayed(
     n = 0
     try:
         height, width = (int(v) for v in head["labels_shape_yx"])
-        y, x = (int(v) for v in head["labels_origin_yx"])
-        window = Region(y, x, height, width)
+        origin_yx = origin_of(head)
+        window = Region(*origin_yx, height, width)
         if window.intersection(Region.of(shape_yx)) != window:
             raise BadFileError(
                 f"The saved work is about labels of {height} × {width} pixels, which do not fit "
                 f"this image of {shape_yx[0]} × {shape_yx[1]}. Its file was left as it is."
             )
-        annotations = Annotations((height, width), (y, x))
+        annotations = Annotations(shape_yx)
         history, state = History(), PromptState()
         classes = ClassTable.model_validate(head["classes"])
-        for what, step in actions:
+        for what, found in actions:
             n += 1
+            step = found.moved(*origin_yx)
             forward = what != "undid"
             for edit in step.edits if forward else step.edits[::-1]:
                 annotations.apply(edit, forward=forward)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX
 from napari_pathsam.workspace.fields import ImageSource
-from napari_pathsam.workspace.label_steps import LARGEST_WHOLE_PX
 
 
 @dataclass(frozen=True)

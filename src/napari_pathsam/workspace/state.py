@@ -37,7 +37,7 @@ class WorkspaceState:
     labels_changed = Signal(Region)
     """The level-0 region in which instances or class map changed, in place."""
     labels_moved = Signal()
-    """The label arrays are new ones or lie elsewhere (``labels_origin_yx``)."""
+    """The label arrays are new ones."""
     classes_changed = Signal(ClassTable)
     active_class_changed = Signal(int)
     objects_changed = Signal()

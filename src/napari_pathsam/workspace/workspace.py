@@ -10,9 +10,8 @@ from napari_pathsam.workspace.box_actions import BoxActions
 from napari_pathsam.workspace.fields import ImageSource
 from napari_pathsam.workspace.history import History, PromptState, Step
 from napari_pathsam.workspace.journal import SavedWork
-from napari_pathsam.workspace.label_steps import labels_window
 from napari_pathsam.workspace.prompt_actions import PromptActions
-from napari_pathsam.workspace.replay import header, replayed
+from napari_pathsam.workspace.replay import header, origin_of, replayed
 from napari_pathsam.workspace.telling import told
 
 
@@ -39,17 +38,12 @@ class Workspace(PromptActions, BoxActions):
 
     @told
     def open_image(self, source: ImageSource, *, view: Region | None = None) -> None:
-        """Start on another image; afterwards :attr:`restorable` says what was saved for it.
-
-        Above 16,384 pixels a side, labels cover a window of 8,192 pixels round ``view``; it
-        follows the view until something is labelled.
-        """
+        """Start on another image; afterwards :attr:`restorable` says what was saved for it."""
         key = source.key
         self._let_go()
         self.source, self._mpp = source, None
         self._view, self._view_px_per_px = view or Region.of(source.shape_yx), 1.0
-        window = labels_window(source.shape_yx, self._view)
-        self._annotations = Annotations(window.shape_yx, (window.y, window.x))
+        self._annotations = Annotations(source.shape_yx)
         self._keeper.open(key)
         self._all_new()
 
@@ -79,13 +73,6 @@ class Workspace(PromptActions, BoxActions):
     def set_view(self, view: Region, view_px_per_px: float) -> None:
         """Tell what is on screen, and the screen pixels per level-0 pixel."""
         self._view, self._view_px_per_px = view, view_px_per_px
-        if self.source is None or self.objects or self._history.done or self._history.undone:
-            return
-        centre = (view.y + view.height / 2, view.x + view.width / 2)
-        window = labels_window(self.source.shape_yx, view)
-        if window != self._annotations.window and not self._annotations.window.contains(*centre):
-            self._annotations = Annotations(window.shape_yx, (window.y, window.x))
-            self.labels_moved.emit()
 
     def set_mpp(self, mpp: float | None) -> None:
         """Microns per level-0 pixel, against what the image says; None: what the image says."""
@@ -129,13 +116,14 @@ class Workspace(PromptActions, BoxActions):
         """
         if self.source is None or self._keeper.offer is None:
             return
+        head = self._keeper.header()
         annotations, history, classes, state = replayed(
-            self._keeper.header(), self._keeper.offered_steps(), self.source.shape_yx
+            head, self._keeper.offered_steps(), self.source.shape_yx
         )
         self._annotations, self._history, self._classes = annotations, history, classes
         self._state, self._shown = state, None
         self._keeper.take_up()
-        self._compact()
+        self._compact(always=any(origin_of(head)))
         self.labels_moved.emit()
         self._tell_classes()
         self._all_new()
@@ -146,9 +134,9 @@ class Workspace(PromptActions, BoxActions):
         """Start afresh; the old journal is kept under another name."""
         self._keeper.discard()
 
-    def _compact(self) -> None:
+    def _compact(self, *, always: bool = False) -> None:
         head = header(self._annotations, self._classes)
-        self._keeper.compact(self._base, len(self.objects), head)
+        self._keeper.compact(self._base, len(self.objects), head, always=always)
 
     def _base(self) -> Step:
         """Everything as it is now, as one step from nothing."""

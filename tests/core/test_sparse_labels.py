@@ -1,0 +1,54 @@
+"""Sparse labels read and write as a plain array does, and their coarser levels follow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_pathsam.core.label_map import halved
+from napari_pathsam.core.sparse_labels import SparseLabels
+
+
+def test_as_a_plain_array(rng: np.random.Generator) -> None:
+    plain = np.zeros((1601, 2111), np.int32)
+    sparse = SparseLabels(plain.shape, np.int32)
+    for _ in range(60):
+        y, x = rng.integers(0, plain.shape)
+        h, w = rng.integers(1, 900, 2)
+        values = rng.integers(0, 3, plain[y : y + h, x : x + w].shape) * 70_000
+        values *= rng.random() < 0.7  # now and then all is erased
+        plain[y : y + h, x : x + w] = values
+        sparse[y : y + h, x : x + w] = values
+    sparse[1590:, 10:20] = 5
+    plain[1590:, 10:20] = 5
+    assert (np.asarray(sparse) == plain).all()
+    assert (sparse[100:1500, 5:2100:7] == plain[100:1500, 5:2100:7]).all()
+    assert (sparse[7] == plain[7]).all()
+    rows, columns = (rng.integers(0, n, (40, 3)) for n in plain.shape)
+    assert (sparse[rows, columns] == plain[rows, columns]).all()
+    assert sparse[1600, 2110] == plain[1600, 2110]
+    with pytest.raises(IndexError):
+        sparse[1601, 0]
+    level = plain
+    for coarser in sparse.levels[1:]:
+        level = halved(level[: level.shape[0] // 2 * 2, : level.shape[1] // 2 * 2])
+        assert (np.asarray(coarser) == level).all()
+    assert isinstance(sparse.levels[-1], np.ndarray)
+    outside = np.ones(plain.shape, bool)
+    for piece in sparse.pieces():
+        outside[piece.slices] = False
+    assert not plain[outside].any()
+
+
+def test_memory_follows_what_is_labelled() -> None:
+    labels = SparseLabels((80_000, 100_000), np.uint8)
+    assert labels.nbytes == 0
+    for y in range(0, 80_000, 20_000):
+        labels[y : y + 100, y : y + 100] = 3
+    assert labels.nbytes <= 4 * 4 * 512**2
+    assert labels.levels[-1].shape == (312, 390)
+    assert labels.levels[3][2500:2512, 2500:2512].all()
+    for piece in list(labels.pieces()):
+        labels[piece.slices] = 0
+    assert labels.nbytes == 0
+    assert not labels.levels[3][2500:2512, 2500:2512].any()
