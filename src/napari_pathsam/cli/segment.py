@@ -1,29 +1,23 @@
-"""``pathsam segment``: classes of images → label images, OME-Zarr labels, GeoJSON, areas."""
+"""``pathsam segment``: classes of images and slides → label images and pyramids, GeoJSON, areas."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_pathsam.cli.console import ERR, OUT, DeviceOption, MppOption, load, progress
+from napari_pathsam.cli.console import ERR, OUT, DeviceOption, MppOption, load
 from napari_pathsam.core.errors import BadFileError, PathsamError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from napari_pathsam.cli.segment_images import Wish
+    from napari_pathsam.cli.segment_slides import SlideWish
     from napari_pathsam.core.areas import AreaTable
     from napari_pathsam.core.geometry import Region
-    from napari_pathsam.inference.class_maps import SegmentPlan, SegmentSettings
-    from napari_pathsam.inference.found_objects import FoundObject, ObjectMap
-    from napari_pathsam.io.slides import Slide
-    from napari_pathsam.models.class_model import ClassModel
 
 SUFFIXES = (".png", ".tif", ".tiff", ".zarr", ".geojson")
 
@@ -35,17 +29,6 @@ class Format(StrEnum):
     tif = "tif"
     zarr = "zarr"
     geojson = "geojson"
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is wanted of each image."""
-
-    mpp: float | None
-    region: str | None
-    settings: SegmentSettings
-    instances: bool
-    sharpen: bool
 
 
 def segment(
@@ -90,12 +73,32 @@ def segment(
     area: Annotated[
         Path | None, typer.Option("--area", help="Write areas and object counts to this CSV.")
     ] = None,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="Of a slide: glass, too, not only tissue.")
+    ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Into .zarr: a pyramid of it, too.")
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Into .zarr: a pyramid for each class, too.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Into .zarr: go on where a run was stopped.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Into .zarr: so many processes (Dask).")
+    ] = 0,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="tcp://…", help="Into .zarr: on this Dask cluster."),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Give every pixel a class.
 
     Label images hold class ids (0 background, 255 unsure); with --instances a second one,
-    NAME_objects, holds object ids. GeoJSON holds an outline for each object or area.
+    NAME_objects, holds object ids. GeoJSON holds an outline for each object or area. Slides of any
+    size go into .zarr, a pyramid of labels, piece by piece; --resume goes on after an interruption.
     """
     if model is None:
         raise typer.BadParameter(
@@ -105,30 +108,88 @@ def segment(
         )
     if sharpen and not instances:
         raise typer.BadParameter("it needs --instances.", param_hint="--sharpen")
-    if region is not None:
-        _corners(region)
+    part = None if region is None else _corners(region)
     targets = _targets(images, out, formats)
+    from napari_pathsam.cli.segment_images import Wish
+    from napari_pathsam.cli.segment_slides import SlideWish
     from napari_pathsam.inference.class_maps import SegmentSettings
 
-    settings = SegmentSettings(threshold=threshold, smallest_px=smallest, fill_holes_px=fill_holes)
-    wish = Wish(mpp, region, settings, instances, sharpen)
+    settings = SegmentSettings(
+        threshold=threshold,
+        smallest_px=smallest,
+        fill_holes_px=fill_holes,
+        keep_probabilities=probabilities,
+    )
+    wish = Wish(mpp, part, settings, instances, sharpen)
+    slides = SlideWish(not everywhere, uncertainty, resume, workers, scheduler)
+    if slides.needs_zarr(settings) and any(p.suffix != ".zarr" for some in targets for p in some):
+        raise typer.BadParameter(
+            "--resume, --workers, --scheduler, --uncertainty and --probabilities are for .zarr.",
+            param_hint="--out",
+        )
     loaded = load(model, device)
-    tables, failed = [], []
-    for image, paths in zip(images, targets, strict=True):
-        try:
-            tables.append(_segment_one(loaded, image, paths, wish))
-        except PathsamError as error:
-            if len(images) == 1:
-                raise
-            failed.append(image)
-            ERR.print(f"{image}: {error}")
+    tables = _segment_all(loaded, images, targets, wish, slides, None if out.suffix else out)
     if area is not None and tables:
         _write_areas(area, tables)
-    if failed:
+
+
+def _segment_all(
+    model: Any,
+    images: Sequence[Path],
+    targets: Sequence[tuple[Path, ...]],
+    wish: Wish,
+    slides: SlideWish,
+    folder: Path | None,
+) -> list[AreaTable]:
+    """Image after image; those that failed once more at the end, each alone; then their names."""
+    from napari_pathsam.cli.manifest import Manifest
+
+    if len(images) == 1:
+        return [_segment_one(model, images[0], targets[0], wish, slides)]
+    manifest = Manifest(images, folder)
+    tables = {}
+    todo = list(zip(images, targets, strict=True))
+    for attempt in (1, 2):
+        failed = []
+        for image, paths in todo:
+            if attempt == 2:
+                ERR.print(f"{image}: once more")
+            try:
+                tables[image] = _segment_one(model, image, paths, wish, slides, again=attempt == 2)
+                manifest.put(image, "done", paths)
+            except (PathsamError, OSError) as error:
+                failed.append((image, paths))
+                manifest.put(image, "failed", paths, str(error))
+                ERR.print(f"{image}: {error}")
+        todo = failed
+    if todo:
         raise BadFileError(
-            f"{len(failed)} of {len(images)} images could not be segmented: "
-            f"{', '.join(str(p) for p in failed)}. The others were written."
+            f"{len(todo)} of {len(images)} images could not be segmented: "
+            f"{', '.join(str(image) for image, _ in todo)}. The others were written."
         )
+    return [tables[image] for image in images]
+
+
+def _segment_one(
+    model: Any,
+    image: Path,
+    paths: Sequence[Path],
+    wish: Wish,
+    slides: SlideWish,
+    *,
+    again: bool = False,
+) -> AreaTable:
+    from napari_pathsam.cli.segment_images import segment_image
+    from napari_pathsam.cli.segment_slides import fits_memory, segment_to_store
+    from napari_pathsam.inference.found_objects import knows_objects
+    from napari_pathsam.io.slides import open_slide
+
+    with contextlib.closing(open_slide(image)) as slide:
+        only_zarr = [path.suffix.lower() for path in paths] == [".zarr"]
+        in_pieces = only_zarr and not wish.instances and not knows_objects(model)
+        if in_pieces or not fits_memory(slide, wish.region):
+            return segment_to_store(model, slide, paths, wish, slides, again=again)
+        return segment_image(model, slide, paths, wish)
 
 
 def _targets(
@@ -181,157 +242,6 @@ def _corners(text: str) -> Region:
         "before the lower right.",
         param_hint="--region",
     )
-
-
-def _segment_one(model: Any, image: Path, paths: Sequence[Path], wish: Wish) -> AreaTable:
-    import numpy as np
-
-    from napari_pathsam.inference.class_maps import finish, paint, plan_segmenting, segment_tiles
-    from napari_pathsam.inference.embedding_cache import EmbeddingCache
-    from napari_pathsam.inference.found_objects import knows_objects
-    from napari_pathsam.io.slides import open_slide
-
-    slide = open_slide(image)
-    try:
-        mpp = wish.mpp or slide.mpp
-        asked = None if wish.region is None else _corners(wish.region)
-        plan = plan_segmenting(model, slide, mpp=mpp, region=asked, settings=wish.settings)
-        _check_sizes(paths, plan.region)
-        if plan.warning is not None:
-            ERR.print(f"{image.name}: {plan.warning}", style="yellow")
-        class_map = np.zeros(plan.region.shape_yx, np.uint8)
-        cache = EmbeddingCache() if wish.sharpen else None
-        if knows_objects(model):
-            found = _found_objects(model, slide, plan, wish)
-            labels = found.labels if wish.instances else None
-            return _written(found.class_map, labels, slide, plan.region, mpp, model, paths)
-        with progress(image.name, len(plan.tiles)) as bar:
-            for tile in segment_tiles(
-                model, slide, mpp=mpp, region=asked, settings=wish.settings, cache=cache
-            ):
-                paint(class_map, plan.region, tile)
-                bar.update(bar.task_ids[0], completed=tile.done)
-        class_map = finish(class_map, wish.settings)
-        labels = _objects(model, slide, class_map, plan.region, mpp, wish, cache)
-        return _written(class_map, labels, slide, plan.region, mpp, model, paths)
-    finally:
-        slide.close()
-
-
-def _written(
-    class_map: NDArray[np.uint8],
-    labels: NDArray[np.int32] | None,
-    slide: Slide,
-    region: Region,
-    mpp: float | None,
-    model: ClassModel,
-    paths: Sequence[Path],
-) -> AreaTable:
-    """Write the files, and say what is in them."""
-    from napari_pathsam.core.areas import area_table
-
-    for path in paths:
-        _write(path, class_map, labels, slide, region, mpp, model.classes)
-    table = area_table(class_map, model.classes, mpp=mpp, labels=labels, name=slide.name)
-    found = ", ".join(f"{row.name} {100 * row.share:.1f} %" for row in table.rows[1:])
-    OUT.print(f"{', '.join(map(str, paths))}: {found}")
-    return table
-
-
-def _found_objects(model: ClassModel, slide: Slide, plan: SegmentPlan, wish: Wish) -> ObjectMap:
-    """Of a model that finds objects one by one."""
-    from napari_pathsam.inference.found_objects import assembled, object_tiles
-
-    found: list[FoundObject] = []
-    with progress(slide.name, len(plan.tiles)) as bar:
-        for tile in object_tiles(model, slide, plan):
-            found += tile.objects
-            bar.update(bar.task_ids[0], completed=tile.done)
-    return assembled(found, plan, smallest_px=wish.settings.smallest_px)
-
-
-def _objects(
-    model: Any,
-    slide: Slide,
-    class_map: NDArray[np.uint8],
-    region: Region,
-    mpp: float | None,
-    wish: Wish,
-    cache: Any,
-) -> NDArray[np.int32] | None:
-    from napari_pathsam.inference.objects import SharpObject, instances, sharpen_tiles, sharpened
-
-    if not wish.instances:
-        return None
-    labels = instances(class_map, smallest_px=wish.settings.smallest_px)
-    if not wish.sharpen:
-        return labels
-    objects: list[SharpObject] = []
-    tiles = sharpen_tiles(
-        model, slide, labels, mpp=mpp, region=region, settings=wish.settings, cache=cache
-    )
-    with progress(f"{slide.name}: outlines", 1) as bar:
-        for tile in tiles:
-            objects += tile.objects
-            bar.update(bar.task_ids[0], completed=tile.done, total=tile.total)
-    return sharpened(labels, objects)
-
-
-def _check_sizes(paths: Sequence[Path], region: Region) -> None:
-    """Before the work, not after it: some files do not hold so many pixels."""
-    from napari_pathsam.core.errors import BadImageError
-    from napari_pathsam.io.images import LARGEST_SIDE_PX
-
-    for path in paths:
-        if path.suffix.lower() in (".png", ".tif", ".tiff") and (
-            max(region.shape_yx) > LARGEST_SIDE_PX
-        ):
-            raise BadImageError(
-                f"{region.height} × {region.width} pixels are too many for a {path.suffix} file "
-                f"(at most {LARGEST_SIDE_PX} a side). Write .zarr or .geojson, or a --region."
-            )
-
-
-def _write(
-    path: Path,
-    class_map: NDArray[np.uint8],
-    labels: NDArray[np.int32] | None,
-    slide: Slide,
-    region: Region,
-    mpp: float | None,
-    classes: Any,
-) -> None:
-    import numpy as np
-
-    from napari_pathsam.core.class_map import UNSURE
-    from napari_pathsam.inference.objects import classes_of
-    from napari_pathsam.io._ngff_labels import write_ngff_labels
-    from napari_pathsam.io.annotations import objects_of_classes, write_geojson
-    from napari_pathsam.io.images import write_labels
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    class_of = {} if labels is None else classes_of(labels, class_map)
-    if path.suffix.lower() == ".zarr":
-        maps = {"classes": class_map} | ({} if labels is None else {"objects": labels})
-        write_ngff_labels(
-            path, maps, image=slide, region=region, mpp=mpp, classes=classes, class_of=class_of
-        )
-    elif path.suffix.lower() == ".geojson":
-        if labels is None:
-            known = np.where(class_map == UNSURE, 0, class_map)
-            labels, class_of = objects_of_classes(known)
-        write_geojson(
-            path,
-            labels,
-            class_of=class_of,
-            classes=classes,
-            offset_yx=(region.y, region.x),
-            mpp=mpp,
-        )
-    else:
-        write_labels(path, class_map, classes)
-        if labels is not None:
-            write_labels(path.with_stem(f"{path.stem}_objects"), labels)
 
 
 def _write_areas(path: Path, tables: Sequence[AreaTable]) -> None:

@@ -8,35 +8,31 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.class_maps import SegmentSettings, TileSource
 from napari_pathsam.inference.seams import SeamCounts
 from napari_pathsam.inference.slide_block import Block, run_block
-from napari_pathsam.inference.slide_plan import CHUNK_PX, SlidePlan, plan_slide, run_identity
-from napari_pathsam.inference.slide_record import Record
-from napari_pathsam.inference.windows import Damage, Windows, best_batch
+from napari_pathsam.inference.slide_job import SlideJob, prepare_slide
+from napari_pathsam.inference.slide_plan import CHUNK_PX
+from napari_pathsam.inference.windows import Damage, Windows
 from napari_pathsam.inference.working_grid import MppWarning
-from napari_pathsam.io.label_store import LabelStore
 
 if TYPE_CHECKING:
     from napari_pathsam.models.class_model import ClassModel
 
 WRITTEN_AHEAD = 2
 """Blocks that wait to be written, at most."""
-RECORD = "pathsam-run.jsonl"
 TIMED = 8
 
 
@@ -89,7 +85,7 @@ def segment_slide(
     uncertainty: bool = False,
     batch: int | None = None,
     chunk_px: int = CHUNK_PX,
-) -> Iterator[SlideTile]:
+) -> Generator[SlideTile, None, None]:
     """Segment a slide of any size; closing the generator stops, and what is finished is kept.
 
     Windows of the model's size lie on a grid anchored at the slide's corner, and their logits are
@@ -131,96 +127,25 @@ def segment_slide(
     BadFileError
         The labels are of another slide or run, cannot be written, or the slide is gone.
     """
-    settings = settings or SegmentSettings()
-    plan = plan_slide(
-        model, slide, mpp=mpp, region=region, settings=settings, tissue=tissue, chunk_px=chunk_px
-    )
-    names = map_names(model, settings, uncertainty)
-    run = None if store is None else SlideRun.open(model, slide, plan, names, store, resume, batch)
-    return _segmented(model, slide, plan, names, run, first, batch)
+    job = prepare_slide(
+        model, slide, mpp=mpp, store=store, resume=resume, region=region, settings=settings,
+        tissue=tissue, uncertainty=uncertainty, batch=batch, chunk_px=chunk_px,
+    )  # fmt: skip
+    return slide_tiles(job, first=first)
 
 
-def map_names(model: ClassModel, settings: SegmentSettings, uncertainty: bool) -> tuple[str, ...]:
-    """The label pyramids of a run."""
-    shares = [f"probability-{info.name}" for info in model.classes]
-    return (
-        "classes",
-        *(["uncertainty"] if uncertainty else []),
-        *(shares if settings.keep_probabilities else []),
-    )
-
-
-@dataclass(frozen=True)
-class SlideRun:
-    """The label pyramids of a run and its record; one writer."""
-
-    stores: dict[str, LabelStore]
-    record: Record
-
-    @classmethod
-    def open(
-        cls,
-        model: ClassModel,
-        slide: TileSource,
-        plan: SlidePlan,
-        names: Sequence[str],
-        path: str | os.PathLike[str],
-        resume: bool,
-        batch: int | None,
-    ) -> SlideRun:
-        """Make label pyramids, or open those of the same run; another's are refused."""
-        path = Path(path)
-        about = run_identity(model, slide, plan, names)
-        stores = {}
-        for name in names:
-            if resume and (path / "labels" / name).exists():
-                stores[name] = LabelStore.open(path, name, writable=True, about=about)
-                continue
-            if (path / "labels" / name).exists():
-                raise BadFileError(
-                    f"{path} has labels called {name!r} already; they were left as they are. Go on "
-                    "with them (--resume), or choose another name."
-                )
-            stores[name] = LabelStore.create(
-                path, slide.shape_yx, mpp=plan.mpp, name=name, about=about, objects=False,
-                chunk_px=plan.chunk_px,
-                classes=model.classes if name == "classes" else None,
-            )  # fmt: skip
-        batch = batch or best_batch(model, plan.grid)
-        return cls(stores, Record(path / "labels" / "classes" / RECORD, {"batch": batch}))
-
-    def write(self, block: Block, *, base: bool = True) -> None:
-        """Write a block at all levels, then record it; ``base``: level 0 is not written yet."""
-        for name, store in self.stores.items():
-            if base:
-                store.write(block.region, block.maps[name])
-            else:
-                store.update_overviews(block.region)
-        self.record.add(block.number, block.seams, block.damage)
-
-
-def _segmented(
-    model: ClassModel,
-    slide: TileSource,
-    plan: SlidePlan,
-    names: Sequence[str],
-    run: SlideRun | None,
-    first: Region | None,
-    batch: int | None,
-) -> Iterator[SlideTile]:
-    done = frozenset[int]() if run is None else run.record.done
-    todo = [number for number in plan.order(first) if number not in done]
-    batch = int(run.record.about["batch"]) if run else batch or best_batch(model, plan.grid)
-    ids = class_ids(model)
-    progress = _Progress(plan, len(done), run)
+def slide_tiles(job: SlideJob, *, first: Region | None = None) -> Generator[SlideTile, None, None]:
+    """Do a job; what is looked at first."""
+    plan, run, todo = job.plan, job.run, job.todo(first)
+    progress = SlideProgress(job)
     with (
-        closing(Windows(model, slide, plan.grid, batch=batch)) as windows,
+        closing(Windows(job.model, job.slide, plan.grid, batch=job.batch)) as windows,
         ThreadPoolExecutor(1, "pathsam-write") as writer,
     ):
         written: deque[tuple[Block, Future[None] | None]] = deque()
         for number, following in zip_longest(todo, todo[1:]):
             then = [] if following is None else plan.windows(plan.blocks[following])
-            block = run_block(plan, windows, number, ids=ids, names=names, then=then)
+            block = run_block(plan, windows, number, ids=job.ids, names=job.names, then=then)
             future = None if run is None else writer.submit(run.write, block)
             written.append((block, future))
             if len(written) > (WRITTEN_AHEAD if run else 0):
@@ -231,20 +156,15 @@ def _segmented(
         run.record.finish()
 
 
-def class_ids(model: ClassModel) -> NDArray[np.uint8]:
-    """The class id of each channel of a model's logits."""
-    return np.array([0, *(info.id for info in model.classes)], np.uint8)
-
-
-class _Progress:
+class SlideProgress:
     """Finished blocks as tiles that know how far the run is."""
 
-    def __init__(self, plan: SlidePlan, done: int, run: SlideRun | None) -> None:
-        self._plan, self._done = plan, done
-        self._seams = SeamCounts.total(run.record.seams.values()) if run else SeamCounts()
+    def __init__(self, job: SlideJob) -> None:
+        self._plan, self._done = job.plan, len(job.done)
+        self._seams = SeamCounts.total(job.run.record.seams.values()) if job.run else SeamCounts()
         self._ends: deque[float] = deque([perf_counter()], maxlen=TIMED + 1)
 
-    def finished(self, block: Block, written: Future[None] | None) -> SlideTile:
+    def finished(self, block: Block, written: Future[None] | None = None) -> SlideTile:
         """Once it is written."""
         if written is not None:
             written.result()

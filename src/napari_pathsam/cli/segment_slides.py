@@ -1,0 +1,164 @@
+"""Slides of any size: an estimate, the run into a label pyramid, and what there is to say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_pathsam.cli.console import ERR, OUT, progress
+
+if TYPE_CHECKING:
+    from napari_pathsam.cli.segment_images import Wish
+    from napari_pathsam.core.areas import AreaTable
+    from napari_pathsam.core.geometry import Region
+    from napari_pathsam.inference.class_maps import SegmentSettings
+    from napari_pathsam.inference.slide_job import SlideJob
+    from napari_pathsam.io.label_store import LabelStore
+    from napari_pathsam.io.slides import Slide
+
+LONG_S = 1800.0
+"""A run that takes longer is long: a faster model is named."""
+SHORT_S = 10.0
+"""A run below that needs no estimate in words."""
+
+
+@dataclass(frozen=True)
+class SlideWish:
+    """What is wanted of slides only."""
+
+    tissue: bool = True
+    uncertainty: bool = False
+    resume: bool = False
+    workers: int = 0
+    scheduler: str | None = None
+
+    def needs_zarr(self, settings: SegmentSettings) -> bool:
+        """Whether only a label pyramid will do."""
+        return bool(
+            self.uncertainty or self.resume or self.workers or self.scheduler
+            or settings.keep_probabilities
+        )  # fmt: skip
+
+
+def fits_memory(slide: Slide, region: Region | None) -> bool:
+    """Whether an image, or the wanted part of it, can be segmented in memory."""
+    from napari_pathsam.inference.class_maps import LARGEST_PX
+
+    height, width = slide.shape_yx if region is None else region.shape_yx
+    return height * width <= LARGEST_PX
+
+
+def segment_to_store(
+    model: Any,
+    slide: Slide,
+    paths: Sequence[Path],
+    wish: Wish,
+    slides: SlideWish,
+    *,
+    again: bool = False,
+) -> AreaTable:
+    """Segment a slide into a label pyramid; its areas. ``again``: go on with a failed attempt."""
+    from napari_pathsam.core.errors import BadImageError
+    from napari_pathsam.inference.slide import slide_tiles
+    from napari_pathsam.inference.slide_job import prepare_slide
+
+    (path,) = paths if len(paths) == 1 else (Path(),)
+    if path.suffix.lower() != ".zarr" or wish.sharpen:
+        height, width = slide.shape_yx
+        raise BadImageError(
+            f"{slide.name} has {height} × {width} pixels, too many to hold in memory. Write .zarr, "
+            "without --sharpen, and turn that into other files afterwards (`pathsam export`); or "
+            "segment a part of it (--region)."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    job = prepare_slide(
+        model, slide, mpp=wish.mpp, store=path, resume=slides.resume or again,
+        region=wish.region, settings=wish.settings, tissue=slides.tissue,
+        uncertainty=slides.uncertainty,
+    )  # fmt: skip
+    if job.plan.warning is not None:
+        ERR.print(f"{slide.name}: {job.plan.warning}", style="yellow")
+    _say_estimate(job, slides)
+    todo = len(job.todo(None))
+    with closing(slide_tiles(job)) as tiles, progress(slide.name, todo) as bar:
+        for _ in tiles:
+            bar.advance(bar.task_ids[0])
+    return _told(job, path, wish, todo)
+
+
+def _say_estimate(job: SlideJob, slides: SlideWish) -> None:
+    """Time and disk before a run, and a faster model where it is long."""
+    from napari_pathsam.inference.slide_estimate import estimate_slide
+
+    found = estimate_slide(job)
+    seconds = found.seconds / max(1, slides.workers)
+    if seconds < SHORT_S:
+        return
+    ERR.print(
+        f"{job.slide.name}: {found.mm2:.3g} mm² to do in {found.windows} windows; about "
+        f"{_duration(seconds)} and {found.nbytes / 1e6:.0f} MB on the disk."
+    )
+    if seconds > LONG_S:
+        ERR.print(_faster(job.model.name), style="yellow")
+
+
+def _faster(name: str) -> str:
+    """What would be done sooner."""
+    advice = "A part of it (--region) or more processes (--workers, --scheduler) is sooner done"
+    if name.startswith("pathsam-nano"):
+        return f"{advice}; so is a GPU (--device cuda)."
+    return (
+        f"{advice}; so is a smaller model: the heads of pathsam-nano take a tenth of the time of "
+        "sam2.1-tiny and less of the larger ones."
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _told(job: SlideJob, path: Path, wish: Wish, todo: int) -> AreaTable:
+    """Say what was found, what could not be read, and how well the seams are hidden."""
+    from napari_pathsam.inference.seams import SeamCounts
+    from napari_pathsam.inference.slide_record import places
+    from napari_pathsam.io.label_store import LabelStore
+
+    assert job.run is not None
+    record, name = job.run.record, job.slide.name
+    table = _areas(LabelStore.open(path), job.model.classes, wish, name)
+    found = ", ".join(f"{row.name} {100 * row.share:.1f} %" for row in table.rows[1:])
+    OUT.print(f"{path}: {found}" if todo else f"{path}: all was done already; {found}")
+    seam = SeamCounts.total(record.seams.values()).score
+    if seam == seam:
+        OUT.print(f"Seam score {seam:.2f} (1: classes change at window ends as often as beside).")
+    damage = places(record.damage)
+    for one in damage[:10]:
+        r = one.region
+        ERR.print(
+            f"{name}: rows {r.y} to {r.y + r.height}, columns {r.x} to {r.x + r.width} could "
+            f"not be read ({one.reason}) and were taken for glass.",
+            style="yellow",
+        )
+    if len(damage) > 10:
+        ERR.print(f"{name}: … and {len(damage) - 10} more places.", style="yellow")
+    return table
+
+
+def _areas(store: LabelStore, classes: Any, wish: Wish, name: str) -> AreaTable:
+    """Of the finest level that memory holds."""
+    from napari_pathsam.core.areas import area_table
+    from napari_pathsam.core.geometry import Region
+    from napari_pathsam.inference.class_maps import LARGEST_PX
+
+    region = wish.region or Region.of(store.shape_yx)
+    level = 0
+    while region.height * region.width > LARGEST_PX * 4**level:
+        level += 1
+    mpp = None if store.mpp is None else store.mpp * 2**level
+    found = store.read(region, level).astype("uint8", copy=False)
+    return area_table(found, classes, mpp=mpp, name=name)

@@ -1,0 +1,174 @@
+"""``pathsam segment`` into label pyramids: resumed after a kill, many slides, what is said."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from napari_pathsam.cli import main
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.inference.class_maps import segment_classes
+from napari_pathsam.io.label_store import LabelStore
+from napari_pathsam.models.pathsam import PathSam
+
+Run = Callable[..., tuple[int, str, str]]
+SHAPE = (300, 420)
+
+
+@pytest.fixture
+def image(tmp_path: Path, rng: np.random.Generator) -> Path:
+    smooth = ndimage.gaussian_filter(rng.normal(size=(*SHAPE, 3)), (6, 6, 0)) * 500
+    path = tmp_path / "in" / "field.png"
+    path.parent.mkdir()
+    pixels = np.clip(smooth + np.array([190, 110, 170]), 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def segment(
+    tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    module = sys.modules["napari_pathsam.cli.segment"]
+    monkeypatch.setattr(module, "load", lambda name, device: tiny_pathsam)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["segment", *map(str, arguments), "--model", "m", "--mpp", "0.5"])
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), " ".join(out.split()), " ".join(err.split())
+
+    return run
+
+
+def stored(path: Path, name: str = "classes") -> np.ndarray:
+    return LabelStore.open(path, name).read(Region.of(SHAPE))
+
+
+def test_a_pyramid_holds_what_an_image_would(
+    segment: Run, image: Path, tmp_path: Path, tiny_pathsam: PathSam
+) -> None:
+    out = tmp_path / "o.zarr"
+    code, told, _ = segment(image, "--out", out, "--uncertainty", "--area", tmp_path / "a.csv")
+    assert code == 0
+    assert "Seam score" in told
+    expected = segment_classes(tiny_pathsam, np.asarray(Image.open(image)), mpp=0.5)
+    assert (stored(out) == expected).mean() > 0.9999
+    assert stored(out, "uncertainty").any()
+    rows = {r["class"]: r for r in csv.DictReader((tmp_path / "a.csv").read_text().splitlines())}
+    assert int(rows["gland"]["px"]) == (stored(out) == 1).sum()
+    code, _, err = segment(image, "--out", out, "--uncertainty")
+    assert code == 1
+    assert "--resume" in err
+    code, told, _ = segment(image, "--out", out, "--uncertainty", "--resume")
+    assert code == 0
+    assert "done already" in told
+    code, _, err = segment(image, "--out", out, "--resume", "--threshold", 0.7)
+    assert code == 1
+    assert "something else" in err
+
+
+def test_many_slides_have_a_manifest_and_failures_are_tried_again(
+    segment: Run, image: Path, tmp_path: Path
+) -> None:
+    empty = image.with_name("empty.png")
+    Image.fromarray(np.full((*SHAPE, 3), 243, np.uint8)).save(empty)
+    (broken := image.with_name("broken.png")).write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    out = tmp_path / "out"
+    code, _, err = segment(image, empty, broken, "--out", out, "--format", "zarr")
+    assert code == 1
+    assert "2 of 3 images" in err
+    assert err.count("once more") == 2
+    table = csv.DictReader((out / "manifest.csv").read_text().splitlines())
+    rows = {Path(row["image"]).name: row for row in table}
+    assert [rows[p.name]["state"] for p in (image, empty, broken)] == ["done", "failed", "failed"]
+    assert "No tissue" in rows["empty.png"]["why"]
+    assert stored(out / "field.zarr").any()
+    assert not (out / "empty.zarr").exists()
+
+
+def test_what_only_a_pyramid_holds_is_refused_elsewhere(
+    segment: Run, image: Path, tmp_path: Path
+) -> None:
+    for option in ("--resume", "--uncertainty", "--probabilities"):
+        code, _, err = segment(image, "--out", tmp_path / "o.png", option)
+        assert code == 2
+        assert ".zarr" in err
+
+
+WORK = """
+import os, random, signal, sys, time
+import numpy as np, torch
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.inference.slide import segment_slide
+from napari_pathsam.io.slides import ArraySlide
+from napari_pathsam.models.pathsam import PathSam
+from napari_pathsam.models.pathsam_config import profiled
+from napari_pathsam.models.sam2 import Sam2
+from napari_pathsam.models.sam2_config import Sam2Config, TimmConfig
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+config = Sam2Config(
+    name="tiny", trunk=TimmConfig(name="mobilenetv2_050"), width=64, mlp_dim=64,
+    iou_hidden_dim=32, field_px=64, fixed_canvas=False, smallest_px=64, object_score=False,
+)
+config = profiled("recommended", name="tiny:made", base="tiny", mpp=0.5, hidden=(16,)), config
+model = PathSam(config[0], Sam2(config[1]), ClassTable.of("gland", "stroma")).eval()
+pixels = np.random.default_rng(1).integers(90, 200, (300, 250, 3)).astype(np.uint8)
+slide = ArraySlide(pixels, mpp=0.5, name="noise")
+
+def work(path):
+    for _ in segment_slide(
+        model, slide, store=path, resume=True, tissue=False, uncertainty=True, chunk_px=32
+    ):
+        pass
+
+
+def killed(path, after_s):
+    if not (child := os.fork()):
+        work(path)
+        os._exit(0)
+    end = time.monotonic() + after_s
+    while time.monotonic() < end and not os.waitid(
+        os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT
+    ):
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1] != 0
+
+
+draw, kills, whole, often = random.Random(4), 0, *sys.argv[1:]
+work(whole)
+while killed(often, draw.uniform(0, 0.05) * (1 + kills)):  # later and later
+    kills += 1
+print(kills)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
+def test_killed_at_any_moment_it_goes_on_to_the_same_labels(tmp_path: Path) -> None:
+    whole, often = tmp_path / "whole.zarr", tmp_path / "often.zarr"
+    told = subprocess.run(
+        [sys.executable, "-c", WORK, str(whole), str(often)],
+        stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert int(told.stdout) >= 3
+    region = Region(0, 0, 300, 250)
+    for name in ("classes", "uncertainty"):
+        stores = [LabelStore.open(path, name) for path in (whole, often)]
+        assert len(np.unique(stores[0].read(region))) > 1
+        for level in range(len(stores[0].level_shapes)):
+            assert (stores[0].read(region, level) == stores[1].read(region, level)).all()
+    lines = [(p / "labels/classes/pathsam-run.jsonl").read_text() for p in (whole, often)]
+    assert lines[1].count('"block"') == lines[0].count('"block"') > 3  # each written once
+    assert not [p for p in often.rglob("*") if p.suffix in (".partial", ".part")]
