@@ -24,6 +24,8 @@ from napari_pathsam.io.images import as_rgb, believable_mpp, full_scale_of
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB_COLORS, PALETTE, YCBCR = 0, 1, 2, 3, 6
 JPEG = (6, 7, 33007, 34892)
 APERIO_YCBCR = 33003
+WORKERS = 4
+"""More than one: tiles are decoded in the threads of a pool."""
 WHOLE_PX = 4096**2
 """An image without tiles is decoded at once, and kept, up to this size."""
 
@@ -168,8 +170,10 @@ def _array(
     import zarr
 
     fill = {"fillvalue": 255} if stored.dtype == np.uint8 else {}  # tiles never scanned are glass
-    # One level at a time: the group of all levels has its keys unsorted.
-    array: Any = zarr.open(stored.aszarr(level=0, **fill), mode="r")
+    # One level at a time: the group of all levels has its keys unsorted. With one worker zarr's
+    # only thread would decode every tile, whoever asks for it.
+    store = stored.aszarr(level=0, maxworkers=WORKERS, **fill)
+    array: Any = zarr.open(store, mode="r")
     tile_yx = (int(array.chunks[layout.y]), int(array.chunks[layout.x]))
     return array.__getitem__, tile_yx
 
