@@ -24,7 +24,14 @@ NameArgument = Annotated[str, typer.Argument(help="A name of `pathsam models lis
 @models_app.command("list")
 def list_models() -> None:
     """All models: size, licence, and whether they are here."""
-    from napari_pathsam.models.catalogue import HEADS, MODELS, RECIPES, STARTS, TASK_RECIPES
+    from napari_pathsam.models.catalogue import (
+        HEADS,
+        MODELS,
+        RECIPES,
+        STARTS,
+        TASK_RECIPES,
+        TRAINABLE,
+    )
     from napari_pathsam.models.checkpoints import imported_models
     from napari_pathsam.models.encoder_files import imported_encoders
     from napari_pathsam.models.encoders import ENCODERS
@@ -36,6 +43,10 @@ def list_models() -> None:
     _show("Know classes", list(HEADS.values()))
     _show("Start training from", list(STARTS.values()))
     _show("Pathology encoders", [encoder_entry(spec) for spec in encoders.values()])
+    table = _table("Answers clicks and boxes, to be trained; NAME+MODEL stands on another model")
+    for one in TRAINABLE.values():
+        table.add_row(one.name, "", "yours", "yours", "train it")
+    OUT.print(table)
     table = _table("To be trained; NAME+ENCODER takes another encoder")
     for recipe in RECIPES.values():
         table.add_row(recipe.name, "", "yours", "yours", "train it")
@@ -72,7 +83,7 @@ def _show(heading: str, entries: list[ModelEntry], imported: Iterable[str] = ())
 @models_app.command()
 def info(name: NameArgument) -> None:
     """Everything known about one model."""
-    from napari_pathsam.models.catalogue import HEADS, MODELS, find_entry, is_here
+    from napari_pathsam.models.catalogue import HEADS, MODELS, TRAINABLE, find_entry, is_here
     from napari_pathsam.models.checkpoints import cached_path, imported_models, read_card
     from napari_pathsam.models.encoder_files import encoder_path, imported_encoders
     from napari_pathsam.models.encoders import ENCODERS
@@ -81,6 +92,11 @@ def info(name: NameArgument) -> None:
     from napari_pathsam.models.sources import HubFile, Packaged, Url
     from napari_pathsam.models.task_recipes import find_task_recipe, is_task
 
+    if (plain := name.partition("+")[0]) in TRAINABLE:
+        one = TRAINABLE[plain]
+        facts = {"name": name, "title": one.title, "what it is": one.summary}
+        show_facts(facts | {"paper": one.source, "to train it": one.command})
+        return
     if is_task(name):
         task = find_task_recipe(name)
         facts = {"name": task.name, "title": task.title, "what it is": task.summary}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_pathsam.cli.console import OUT, DeviceOption, progress, use_own_cores
+from napari_pathsam.cli.train_wsi import is_wsi_sam, recipe_of_options, train_wsi
 
 if TYPE_CHECKING:
     from napari_pathsam.core.classes import ClassTable
@@ -76,7 +77,8 @@ def train(
     config: Annotated[
         str | None,
         typer.Option(
-            "--config", help="A recipe (.toml), or pathsam-nano, pathsam-nano-glands …: then "
+            "--config", help="A recipe (.toml), or pathsam-nano, pathsam-nano-glands, "
+            "wsi-sam-nano-tnbc …: then "
             "images, base and settings are the recipe's.",
         ),
     ] = None,
@@ -176,7 +178,8 @@ def train(
         typer.Option(
             "--base", "--model", rich_help_panel=LEARNING,
             help="The promptable model it stands on, or a recipe such as path-sam2-tiny+uni; "
-            "unet, unet-timm+TRUNK, unet3plus, eunet3plus, guided-eunet3plus, mask-rcnn.",
+            "unet, unet-timm+TRUNK, unet3plus, eunet3plus, guided-eunet3plus, mask-rcnn; "
+            "wsi-sam+MODEL answers clicks, with what is round a field.",
         ),
     ] = "pathsam-nano",
     encoder: Annotated[
@@ -279,11 +282,19 @@ def train(
         train_run(run, out, device=device, resume=resume)
         return
     roots = root or []
+    how: dict[str, Any] = {
+        "seed": seed, "resume": resume, "device": device, "cache": cache,
+        "cache_bytes": int(cache_gb * 1e9),
+    }  # fmt: skip
     if config is not None:
         _refuse_beside_config(images=images, labels=labels, dataset=dataset, classes=classes)
         named = dict(_root(text) for text in roots)
         from napari_pathsam.training.class_recipe import read_class_recipe
+        from napari_pathsam.training.wsi_recipe import read_wsi_recipe
 
+        if (wsi := read_wsi_recipe(config)) is not None:
+            train_wsi(wsi, named, out, **how)
+            return
         recipe = read_class_recipe(config)
         if recipe is None:
             _train_promptable(config, named, out, trunk, start, resume)
@@ -292,6 +303,13 @@ def train(
             recipe = recipe.model_copy(update={"train": {**recipe.train, "seed": seed}})
         starts = {"trunk": trunk or recipe.trunk, "start": start or recipe.start}
         recipe = recipe.model_validate(recipe.model_dump() | starts)
+    elif is_wsi_sam(base):
+        wsi = recipe_of_options(
+            out.stem, base, images=images, labels=labels, dataset=dataset, split=split,
+            label_kind=label_kind and label_kind.value, profile=profile.value, licence=licence,
+        )  # fmt: skip
+        train_wsi(wsi, {} if dataset is None else {dataset: Path(*roots[:1])}, out, **how)
+        return
     else:
         named, source, held_out, table = _sources(
             images, labels, classes, dataset, roots, target, split, val_images, val_labels

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
     from napari_pathsam.training.class_config import TrainConfig
     from napari_pathsam.training.class_plan import TrainPlan
-    from napari_pathsam.training.class_recipe import ClassRecipe, Prepared
+    from napari_pathsam.training.class_recipe import ClassRecipe
+    from napari_pathsam.training.class_start import Prepared
     from napari_pathsam.training.processes import Processes
 
 
@@ -37,7 +38,7 @@ def train_classes(
     """Run a recipe and write the model file; the state of an unfinished run lies beside it."""
     from napari_pathsam.models.catalogue import pick_device
     from napari_pathsam.training.class_images import ImageStore
-    from napari_pathsam.training.class_recipe import prepare
+    from napari_pathsam.training.class_start import prepare
     from napari_pathsam.training.processes import Processes, from_torchrun
 
     processes: AbstractContextManager[Processes] = nullcontext(Processes())
@@ -49,10 +50,19 @@ def train_classes(
             ERR.print("Reading the images …")
         store = ImageStore(limit_bytes=memory_bytes)
         prepared = prepare(recipe, roots, device, store=store, workers=workers)
-        _run(prepared, out, resume, _cache(cache, cache_bytes), cache_bytes, together, workers)
+        _run(
+            prepared,
+            out,
+            resume,
+            embedding_cache(cache, cache_bytes),
+            cache_bytes,
+            together,
+            workers,
+        )
 
 
-def _cache(folder: Path | None, limit: int) -> EmbeddingCache | None:
+def embedding_cache(folder: Path | None, limit: int) -> EmbeddingCache | None:
+    """Embeddings in a folder (None: the user's cache), at most so many bytes; 0: none is kept."""
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
     from napari_pathsam.models.ledger import cache_dir
 
@@ -70,8 +80,8 @@ def _run(
     workers: int,
 ) -> None:
     from napari_pathsam.training.class_fit import fit_steps
+    from napari_pathsam.training.class_model_file import state_file, write_model
     from napari_pathsam.training.class_plan import plan, within
-    from napari_pathsam.training.class_recipe import state_file, write_model
 
     model, images, held_out = prepared.model, prepared.images, prepared.validation
     found = plan(model, images, prepared.config, validation=held_out)

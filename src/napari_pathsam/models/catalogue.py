@@ -14,7 +14,7 @@ from napari_pathsam.models.encoders import (
     PathologyEncoder,
     load_encoder,
 )
-from napari_pathsam.models.entries import ModelEntry, encoder_entry
+from napari_pathsam.models.entries import ModelEntry, Trainable, encoder_entry
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.models.recipes import RECIPES
 from napari_pathsam.models.sam2 import Sam2
@@ -33,6 +33,7 @@ __all__ = [
     "RECIPES",
     "STARTS",
     "TASK_RECIPES",
+    "TRAINABLE",
     "HubFile",
     "ModelEntry",
     "Packaged",
@@ -189,6 +190,23 @@ STARTS: dict[str, ModelEntry] = {
 }
 """Weights from which a network is trained."""
 
+TRAINABLE: dict[str, Trainable] = {
+    entry.name: entry
+    for entry in (
+        Trainable(
+            name="wsi-sam",
+            title="WSI-SAM",
+            summary="Answers clicks and boxes, looking at a field and at what is round it; on "
+            "pathsam-nano, or with wsi-sam+sam2.1-tiny on another promptable model. "
+            "--config wsi-sam-nano-tnbc is a recipe for nuclei, wsi-sam-nano-glas for glands.",
+            source="https://arxiv.org/abs/2403.09257",
+            command="pathsam train --model wsi-sam --images FOLDER --labels FOLDER "
+            "--out MODEL.safetensors",
+        ),
+    )
+}
+"""Promptable models to be trained; NAME+MODEL stands on another promptable model."""
+
 
 def find_entry(name: str) -> ModelEntry:
     """The entry of this name: promptable model, head or encoder; UnavailableError lists them."""
@@ -198,10 +216,11 @@ def find_entry(name: str) -> ModelEntry:
         return STARTS[name]
     if name in ENCODERS:
         return encoder_entry(ENCODERS[name])
-    if name in RECIPES:
+    plain = name.partition("+")[0]
+    if name in RECIPES or plain in TRAINABLE:
+        command = RECIPES[name].command if name in RECIPES else TRAINABLE[plain].command
         raise UnavailableError(
-            f"{name} has no weights to fetch or load: it is trained on your images, by "
-            f"`{RECIPES[name].command}`."
+            f"{name} has no weights to fetch or load: it is trained on your images, by `{command}`."
         )
     if is_task(name):
         raise UnavailableError(

@@ -12,6 +12,18 @@ from napari_pathsam.models.sources import HubFile, Packaged, Source, Url, size_t
 Kind = Literal["promptable", "head", "encoder", "start"]
 
 
+class Trainable(BaseModel):
+    """A promptable model without weights to fetch, and the command that trains it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    summary: str
+    source: str
+    command: str
+
+
 class ModelEntry(BaseModel):
     """One line of the catalogue. ``mpp_range`` is in µm per pixel, None where nobody measured.
 
