@@ -26,7 +26,8 @@ from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.models.pathsam_config import PathSamConfig
 from napari_pathsam.training.class_config import TrainConfig
 from napari_pathsam.training.class_fit import TrainingImage, count_images, fit_classes, load_images
-from napari_pathsam.training.class_recipe import ClassRecipe, read_class_recipe, start_model
+from napari_pathsam.training.class_recipe import ClassRecipe, read_class_recipe
+from napari_pathsam.training.class_start import start_model
 
 SEEDS = range(5)
 

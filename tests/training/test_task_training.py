@@ -23,7 +23,8 @@ from napari_pathsam.training.class_config import ClassLossConfig, TrainConfig
 from napari_pathsam.training.class_data import TrainingImage
 from napari_pathsam.training.class_fit import fit_classes, fit_steps
 from napari_pathsam.training.class_images import load_images
-from napari_pathsam.training.class_recipe import ClassRecipe, prepare
+from napari_pathsam.training.class_recipe import ClassRecipe
+from napari_pathsam.training.class_start import prepare
 from napari_pathsam.training.losses import class_loss, class_sums
 from napari_pathsam.training.task_augment import AS_IT_IS, MAKERS, SWAYING
 from napari_pathsam.training.task_settings import SETTINGS, task_training

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def train_run(file: Path, out: Path, *, device: str, resume: bool) -> None:
     """Train a frozen run, and write the model it gives; its state lies beside it until then."""
-    from napari_pathsam.training.class_recipe import state_file
+    from napari_pathsam.training.class_model_file import state_file
     from napari_pathsam.training.finetune import Teacher
     from napari_pathsam.training.finetune_file import read_run, save_taught
 

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_pathsam.core.errors import BadWeightsError, PathsamError, UnavailableError
+from napari_pathsam.core.errors import PathsamError, UnavailableError
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.models.pathsam import PathSam, part_of
-from napari_pathsam.training.class_recipe import base_of
 from napari_pathsam.training.finetune_crops import Crop, Crops
 from napari_pathsam.training.finetune_data import tile_pixels_of
 from napari_pathsam.training.finetune_report import (
@@ -27,8 +26,9 @@ from napari_pathsam.training.finetune_report import (
 )
 from napari_pathsam.training.finetune_run import Frozen
 from napari_pathsam.training.finetune_score import Tally, said_of
-from napari_pathsam.training.finetune_start import Load, start_model
+from napari_pathsam.training.finetune_start import Load, check_start, start_model
 from napari_pathsam.training.finetune_state import Best, load_state, save_state
+from napari_pathsam.training.finetune_time import Spent, out_of_memory
 from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
 
 SCORED_TILES = 16
@@ -87,7 +87,7 @@ class Teacher:
         self.cache = EmbeddingCache() if cache is None else cache
         with self._threads():
             self.model = start_model(settings, [one.mpp for one in frozen.run.images], load)
-        _check_start(self.model, frozen)
+        check_start(self.model, frozen.run)
         self.tiles = tile_pixels_of(frozen)
         self.crops = Crops(self.model, frozen, config, self.tiles, self.cache)
         self.model.train_only(config.parts)
@@ -129,7 +129,7 @@ class Teacher:
             Not even a single crop fits into memory.
         """
         config = self.config
-        began, spent = perf_counter(), _Spent()
+        began, spent = perf_counter(), Spent()
         total = config.epochs * config.steps
         for tile in range(len(self.crops)):
             with self._threads(), spent.on("encode"):
@@ -147,10 +147,10 @@ class Teacher:
                     if isinstance(encoded, list):
                         crops = encoded
                     else:
-                        yield self._report("encoding", began, spent.left(self, total))
+                        yield self._report("encoding", began, self._left(spent, total))
                 with self._threads(), spent.on("step"):
                     losses.append(self._step(crops))
-                yield self._report("training", began, spent.left(self, total), loss=losses[-1])
+                yield self._report("training", began, self._left(spent, total), loss=losses[-1])
             self.epoch += 1
             scores, improved = yield from self._judge(began, spent)
             if self.state is not None:
@@ -158,7 +158,7 @@ class Teacher:
             yield self._report(
                 "epoch",
                 began,
-                0.0 if self.stopped else spent.left(self, total),
+                0.0 if self.stopped else self._left(spent, total),
                 loss=float(np.mean(losses)),
                 scores=scores,
                 improved=improved,
@@ -273,7 +273,7 @@ class Teacher:
     # --- judging ---------------------------------------------------------------------------------
 
     def _judge(
-        self, began: float, spent: _Spent
+        self, began: float, spent: Spent
     ) -> Generator[TeachReport, None, tuple[Scores | None, bool]]:
         """Score the averaged weights, and keep them where they are the best so far."""
         last = self.epoch == self.config.epochs
@@ -293,7 +293,7 @@ class Teacher:
         return scores, kept
 
     def _scored(
-        self, weights: Weights, began: float, spent: _Spent
+        self, weights: Weights, began: float, spent: Spent
     ) -> Generator[TeachReport, None, Scores]:
         """Score some weights, tile by tile: cancelling need not wait for all of them."""
         model = self.model_with(weights)
@@ -339,6 +339,10 @@ class Teacher:
             notes=tuple(self.notes),
         )
 
+    def _left(self, spent: Spent, total: int) -> float | None:
+        steps = total - self.step
+        return spent.left(steps, steps / self.config.steps * self.scored_tiles)
+
     @contextmanager
     def _threads(self) -> Iterator[None]:
         """The run's number of threads, in whichever thread this runs: it decides the last bit."""
@@ -365,62 +369,8 @@ _NO_NUMBER = (
 )
 
 
-class _Spent:
-    """Seconds spent on each kind of work, and what follows for the rest."""
-
-    def __init__(self) -> None:
-        self._seconds = dict.fromkeys(("encode", "step", "score"), 0.0)
-        self._times = dict.fromkeys(("encode", "step", "score"), 0)
-
-    @contextmanager
-    def on(self, kind: str) -> Iterator[None]:
-        started = perf_counter()
-        yield
-        self._seconds[kind] += perf_counter() - started
-        self._times[kind] += 1
-
-    def left(self, teacher: Teacher, total: int) -> float | None:
-        if not self._times["step"]:
-            return None
-        each = {k: s / max(1, self._times[k]) for k, s in self._seconds.items()}
-        steps = total - teacher.step
-        scorings = steps / teacher.config.steps * teacher.scored_tiles
-        return steps * each["step"] + scorings * each["score"]
-
-
 def _together(parts: list[ClassSums]) -> ClassSums:
     if len(parts) == 1:
         return parts[0]
     names = ("overlap", "predicted", "wanted", "focal", "known", "iou_error")
     return ClassSums(*(torch.cat([getattr(p, name) for p in parts]) for name in names))
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether this is what torch raises when memory is short."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    said = str(error).casefold()
-    return any(
-        text in said for text in ("out of memory", "can't allocate memory", "not enough memory")
-    )
-
-
-def _check_start(model: PathSam, frozen: Frozen) -> None:
-    run = frozen.run
-    here = {b.name: b.sha256 for b in base_of(model)}
-    if run.start is not None:
-        from napari_pathsam.models.catalogue import weights_sha256
-
-        here[run.start.name] = weights_sha256(run.start.name)
-    for wanted in (*run.base, *([run.start] if run.start else [])):
-        if here.get(wanted.name) != wanted.sha256:
-            raise BadWeightsError(
-                f"The run started from other weights of {wanted.name} than those that are here: "
-                "their SHA-256 differs, so it cannot be run again. `pathsam models verify "
-                f"{wanted.name}` checks what is here."
-            )
-    if model.config != run.network:
-        raise BadWeightsError(
-            "The run was made for a network that what it starts from no longer has. Freeze it "
-            "again from its labels."
-        )

@@ -22,7 +22,7 @@ from napari_pathsam.inference.working_grid import WorkingGrid, checked_mpp
 from napari_pathsam.models.model_file import BaseWeights
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.models.pathsam_config import PathSamConfig
-from napari_pathsam.training.class_recipe import base_of
+from napari_pathsam.training.class_start import base_of
 from napari_pathsam.training.finetune_check import check_images, check_painted, warnings_of
 from napari_pathsam.training.finetune_config import FineTuneSettings
 from napari_pathsam.training.finetune_start import Load, start_model

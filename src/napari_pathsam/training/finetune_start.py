@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,11 @@ from napari_pathsam.models.kan import Kan, KanLinear
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.models.pathsam_config import PathSamConfig, profiled
 from napari_pathsam.models.sam2 import Sam2
+from napari_pathsam.training.class_start import base_of
 from napari_pathsam.training.finetune_config import FineTuneSettings
+
+if TYPE_CHECKING:
+    from napari_pathsam.training.finetune_run import FineTuneRun
 
 Load = Callable[[str, str], object]
 """``(name or path, device)`` → a model; ``models.catalogue.load_model`` is one."""
@@ -144,3 +149,24 @@ def _take_iou(head: ClassPrompts, known: ClassPrompts, pairs: Sequence[tuple[int
         mine.coefficients[to] = other.coefficients[source]
         if mine.base is not None and other.base is not None:
             mine.base.weight[to] = other.base.weight[source]
+
+
+def check_start(model: PathSam, run: FineTuneRun) -> None:
+    """Refuse a model that is not what a run started from."""
+    here = {b.name: b.sha256 for b in base_of(model)}
+    if run.start is not None:
+        from napari_pathsam.models.catalogue import weights_sha256
+
+        here[run.start.name] = weights_sha256(run.start.name)
+    for wanted in (*run.base, *([run.start] if run.start else [])):
+        if here.get(wanted.name) != wanted.sha256:
+            raise BadWeightsError(
+                f"The run started from other weights of {wanted.name} than those that are here: "
+                "their SHA-256 differs, so it cannot be run again. `pathsam models verify "
+                f"{wanted.name}` checks what is here."
+            )
+    if model.config != run.network:
+        raise BadWeightsError(
+            "The run was made for a network that what it starts from no longer has. Freeze it "
+            "again from its labels."
+        )

@@ -1,0 +1,42 @@
+"""What training costs: seconds on each kind of work, and memory that is short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+import torch
+
+
+class Spent:
+    """Seconds spent on each kind of work, and what follows for the rest."""
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(("encode", "step", "score"), 0.0)
+        self._times = dict.fromkeys(("encode", "step", "score"), 0)
+
+    @contextmanager
+    def on(self, kind: str) -> Iterator[None]:
+        """What runs inside is work of this kind."""
+        started = perf_counter()
+        yield
+        self._seconds[kind] += perf_counter() - started
+        self._times[kind] += 1
+
+    def left(self, steps: int, scorings: float) -> float | None:
+        """Seconds that so many steps and scored tiles still take; None: not known yet."""
+        if not self._times["step"]:
+            return None
+        each = {k: s / max(1, self._times[k]) for k, s in self._seconds.items()}
+        return steps * each["step"] + scorings * each["score"]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is what torch raises when memory is short."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error).casefold()
+    return any(
+        text in said for text in ("out of memory", "can't allocate memory", "not enough memory")
+    )
