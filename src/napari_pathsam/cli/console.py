@@ -70,7 +70,7 @@ def _fail(text: str) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Progress]:
+def progress(what: str, total: int | None) -> Iterator[Progress]:
     """A bar with time left, on stderr; its only task has the id 0."""
     columns = (
         TextColumn("{task.description}"),

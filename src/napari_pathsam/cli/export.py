@@ -1,4 +1,4 @@
-"""``pathsam export``: label images to COCO, GeoJSON, or label images of objects."""
+"""``pathsam export``: label images, and labels of slides, as other programs want them; and back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_pathsam.cli.console import OUT, MppOption, progress
+from napari_pathsam.cli.export_store import export_store, import_outlines, is_store
 from napari_pathsam.core.errors import BadFileError
 
 if TYPE_CHECKING:
@@ -17,10 +18,19 @@ if TYPE_CHECKING:
 
 
 def export(
-    labels: Annotated[list[Path], typer.Argument(help="Label images, or a folder of them.")],
+    labels: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Label images, a folder of them, labels of a slide (.zarr), outlines (.geojson)."
+        ),
+    ],
     out: Annotated[
         Path,
-        typer.Option("--out", help=".json: one COCO file; a folder: a GeoJSON or PNG each."),
+        typer.Option(
+            "--out",
+            help="Of label images: .json is one COCO file, a folder gets a GeoJSON or PNG each. Of "
+            "a .zarr: .geojson[.gz], .ome.tif, .csv or .parquet. Of a .geojson: .zarr.",
+        ),
     ],
     to: Annotated[
         str, typer.Option("--to", help="Into a folder: geojson, or png (ids of objects).")
@@ -34,28 +44,76 @@ def export(
         ),
     ] = None,
     mpp: MppOption = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--labels", help="Of a .zarr: which of its labels. [objects, else classes]"),
+    ] = None,
+    table: Annotated[
+        str, typer.Option("--table", help="Of a .zarr to .csv, .parquet: classes, or objects.")
+    ] = "classes",
+    slide: Annotated[
+        Path | None,
+        typer.Option(
+            "--slide",
+            help="Of a .zarr: the slide, whose mm² of tissue densities are of. Of a .geojson: the "
+            "slide it lies on.",
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option("--shape", metavar="H,W", help="Of a .geojson: the image's size.")
+    ] = None,
+    simplify: Annotated[
+        float,
+        typer.Option("--simplify", min=0, help="Outlines may leave the pixels' edges by so much."),
+    ] = 0.0,
+    detections: Annotated[
+        bool, typer.Option("--detections", help="QuPath shall take objects for detections.")
+    ] = False,
 ) -> None:
-    """Label images as other programs want them."""
+    """Labels as other programs want them; outlines as labels of a slide."""
+    if table not in ("classes", "objects"):
+        raise typer.BadParameter("classes or objects.", param_hint="--table")
+    if len(labels) == 1 and is_store(labels[0]):
+        export_store(
+            labels[0], out, labels=name, table=table, slide=slide, simplify=simplify,
+            detections=detections,
+        )  # fmt: skip
+        return
+    if len(labels) == 1 and is_store(out):
+        import_outlines(labels[0], out, shape=_shape(shape), slide=slide, mpp=mpp)
+        return
     if to not in ("geojson", "png"):
         raise typer.BadParameter("geojson or png.", param_hint="--to")
     from napari_pathsam.cli.evaluate_data import class_table
     from napari_pathsam.core.classes import ClassTable
     from napari_pathsam.io.coco import write_coco
 
-    table = class_table(classes) if classes is not None else ClassTable.of("object")
+    known = class_table(classes) if classes is not None else ClassTable.of("object")
     files = list(_files(labels))
     with progress("export", len(files)) as bar:
 
         def counted() -> Iterator[LabelledImage]:
             for path in files:
-                yield _read(path, table if classes is not None else None)
+                yield _read(path, known if classes is not None else None)
                 bar.advance(bar.task_ids[0])
 
         if out.suffix.lower() == ".json":
-            n = write_coco(out, counted(), table)
+            n = write_coco(out, counted(), known)
         else:
-            n = sum(_write(image, out, to, table, mpp) for image in counted())
+            n = sum(_write(image, out, to, known, mpp) for image in counted())
     OUT.print(f"{n} objects of {len(files)} images are in {out}.")
+
+
+def _shape(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        height, width = (int(part) for part in text.split(","))
+    except ValueError:
+        height = width = 0
+    if min(height, width) < 1:
+        raise typer.BadParameter(f"{text!r} is not of the form H,W.", param_hint="--shape")
+    return height, width
 
 
 def _files(given: list[Path]) -> Iterator[Path]:

@@ -29,7 +29,7 @@ def members_of(path: Path, streamed: str) -> Iterator[tuple[str, Any]]:
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
     with gzip.open(path) if packed else path.open("rb") as file:
-        scan = _Scanner(io.TextIOWrapper(file, encoding="utf-8-sig"), path)  # type: ignore[type-var]
+        scan = _Scanner(io.TextIOWrapper(file, encoding="utf-8-sig"), path)
         if scan.peek() == "[":
             yield from ((streamed, value) for value in _values(scan))
             return

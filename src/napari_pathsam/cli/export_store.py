@@ -1,0 +1,173 @@
+"""``pathsam export RUN.zarr``: labels of a slide as other programs want them; and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from napari_pathsam.cli.console import OUT, progress
+from napari_pathsam.core.errors import BadFileError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from napari_pathsam.io.label_store import LabelStore
+
+OBJECTS, CLASSES = "objects", "classes"
+GEOJSON = (".geojson", ".geojson.gz", ".json", ".json.gz")
+TIFF = (".tif", ".tiff")
+TABLES = (".csv", ".parquet")
+
+
+def is_store(path: Path) -> bool:
+    """Whether a path is an OME-Zarr container of labels, by its name."""
+    return path.suffix.lower() == ".zarr"
+
+
+def export_store(
+    container: Path,
+    out: Path,
+    *,
+    labels: str | None,
+    table: str,
+    slide: Path | None,
+    simplify: float,
+    detections: bool,
+) -> None:
+    """Write the labels of a container as the suffix of ``out`` says."""
+    objects, kinds = _opened(container, OBJECTS), _opened(container, CLASSES)
+    chosen = _chosen(container, labels, objects, kinds)
+    name = out.name.lower()
+    if name.endswith(GEOJSON):
+        from napari_pathsam.io.store_geojson import write_store_geojson
+
+        n = 0
+        beside = kinds if chosen is objects else None
+        with progress("outlines", None) as bar:
+            for n in write_store_geojson(
+                out, chosen, beside, simplify_px=simplify,
+                object_type="detection" if detections else "annotation",
+            ):  # fmt: skip
+                _show(bar, n)
+        OUT.print(f"{n} outlines are in {out}.")
+    elif name.endswith(TIFF):
+        from napari_pathsam.io.store_tiff import write_store_tiff
+
+        write_store_tiff(out, chosen)
+        levels = " × ".join(str(n) for n in chosen.shape_yx)
+        OUT.print(f"{levels} pixels in {len(chosen.level_shapes)} levels are in {out}.")
+    elif name.endswith(TABLES):
+        _write_table(out, objects, kinds, table, slide)
+    else:
+        raise typer.BadParameter(
+            f"{out.name}: .geojson, .geojson.gz, .ome.tif, .csv or .parquet is wanted.",
+            param_hint="--out",
+        )
+
+
+def import_outlines(
+    path: Path, out: Path, *, shape: tuple[int, int] | None, slide: Path | None, mpp: float | None
+) -> None:
+    """Paint GeoJSON into a label container of a slide's size."""
+    from napari_pathsam.io.slides import open_slide
+    from napari_pathsam.io.store_geojson import read_store_geojson
+
+    about = None
+    if slide is not None:
+        opened = open_slide(slide)
+        shape, mpp, about = opened.shape_yx, mpp or opened.mpp, {"slide": opened.identity}
+        opened.close()
+    with progress(f"outlines of {path.name}", None) as bar:
+        for done, total in read_store_geojson(path, out, shape_yx=shape, mpp=mpp, about=about):
+            _show(bar, done, total or None)
+    OUT.print(f"The outlines of {path.name} are labels in {out}.")
+
+
+def _write_table(
+    out: Path,
+    objects: LabelStore | None,
+    kinds: LabelStore | None,
+    table: str,
+    slide: Path | None,
+) -> None:
+    from napari_pathsam.core.classes import ClassTable
+    from napari_pathsam.io.store_tables import (
+        Counted,
+        class_columns,
+        count_store,
+        object_columns,
+        write_table,
+    )
+
+    store = kinds or objects
+    assert store is not None
+    if table == OBJECTS and objects is None:
+        raise BadFileError(
+            f"{store.path} has no objects, only classes, so there is no table of objects. Segment "
+            "with objects, or take --table classes."
+        )
+    if table == CLASSES and kinds is None:
+        raise BadFileError(f"{store.path} has no classes; take --table objects.")
+    counted: Counted | None = None
+    with progress("count", 100) as bar:
+        for found in count_store(kinds, objects):
+            if isinstance(found, Counted):
+                counted = found
+            else:
+                _show(bar, int(100 * found))
+    assert counted is not None
+    classes, mpp = store.classes or ClassTable(), store.mpp
+    tissue = None if slide is None else _tissue_mm2(slide, mpp)
+    columns = (
+        object_columns(counted, classes, mpp=mpp)
+        if table == OBJECTS
+        else class_columns(
+            counted, classes, mpp=mpp, objects=objects is not None, tissue_mm2=tissue
+        )
+    )
+    write_table(out, columns)
+    OUT.print(f"{len(next(iter(columns.values())))} rows are in {out}.")
+
+
+def _tissue_mm2(path: Path, mpp: float | None) -> float | None:
+    from napari_pathsam.inference.tissue import find_tissue
+    from napari_pathsam.io.slides import open_slide
+
+    slide = open_slide(path)
+    try:
+        mpp = slide.mpp or mpp
+        if mpp is None:
+            raise BadFileError(
+                f"{path.name} does not say how large its pixels are, so mm² of tissue are not "
+                "known. Leave --slide out."
+            )
+        return find_tissue(slide, mpp).mm2(mpp)
+    finally:
+        slide.close()
+
+
+def _opened(container: Path, name: str) -> LabelStore | None:
+    from napari_pathsam.io.label_store import LabelStore
+
+    if not (container / "labels" / name).is_dir():
+        return None
+    return LabelStore.open(container, name)
+
+
+def _chosen(
+    container: Path, name: str | None, objects: LabelStore | None, kinds: LabelStore | None
+) -> LabelStore:
+    """The labels of this name; by default the objects, else the classes."""
+    from napari_pathsam.io.label_store import LabelStore
+
+    if name is not None and name not in (OBJECTS, CLASSES):
+        return LabelStore.open(container, name)
+    found = {None: objects or kinds, OBJECTS: objects, CLASSES: kinds}[name]
+    return found if found is not None else LabelStore.open(container, name or CLASSES)
+
+
+def _show(bar: Progress, done: int, total: int | None = None) -> None:
+    task = bar.task_ids[0]
+    bar.update(task, completed=done, total=total or bar.tasks[0].total)

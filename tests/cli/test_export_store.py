@@ -1,0 +1,113 @@
+"""``pathsam export`` of a slide's labels, and of outlines into labels."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.io.label_store import LabelStore
+from napari_pathsam.io.slides import open_slide
+
+SHAPE = (80, 120)
+
+
+@pytest.fixture
+def run(tmp_path):
+    ids = np.zeros(SHAPE, np.int32)
+    ids[5:25, 5:35], ids[30:70, 60:110] = 4, 11
+    for name, array in (("objects", ids), ("classes", np.where(ids > 4, 2, ids > 0))):
+        store = LabelStore.create(
+            tmp_path / "run.zarr", SHAPE, mpp=0.5, classes=ClassTable.of("gland", "stroma"),
+            dtype=np.int32 if name == "objects" else np.uint8, name=name, chunk_px=32,
+        )  # fmt: skip
+        store.write(Region.of(SHAPE), array)
+    return tmp_path / "run.zarr"
+
+
+def test_there_and_back(pathsam, run, tmp_path):
+    out, back = tmp_path / "o.geojson", tmp_path / "back.zarr"
+    status, said, _ = pathsam("export", run, "--out", out, "--detections")
+    assert (status, "2 outlines" in said) == (0, True)
+    features = json.loads(out.read_text())["features"]
+    assert {f["properties"]["objectType"] for f in features} == {"detection"}
+    assert pathsam("export", out, "--out", back)[0] == 0
+    for name in ("objects", "classes"):
+        a, b = LabelStore.open(run, name), LabelStore.open(back, name)
+        np.testing.assert_array_equal(a.read(Region.of(SHAPE)), b.read(Region.of(SHAPE)))
+    status, _, error = pathsam("export", out, "--out", back)
+    assert (status, "there already" in error) == (1, True)
+
+
+def test_areas_tiff_and_tables(pathsam, run, tmp_path):
+    assert pathsam("export", run, "--out", tmp_path / "c.geojson", "--labels", "classes")[0] == 0
+    assert pathsam("export", run, "--out", tmp_path / "l.ome.tif", "--labels", "classes")[0] == 0
+    classes = LabelStore.open(run).read(Region.of(SHAPE))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "l.ome.tif"), classes)
+    for table in ("classes", "objects"):
+        out = tmp_path / f"{table}.csv"
+        assert pathsam("export", run, "--out", out, "--table", table)[0] == 0
+        with out.open() as file:
+            rows = list(csv.DictReader(file))
+        assert [r["class"] for r in rows] == ["gland", "stroma"]
+    assert rows[0]["area_px"] == "600"
+    assert rows[1]["object"] == "11"
+
+
+def test_densities_are_of_the_tissue(pathsam, tmp_path, rng):
+    shape = (1024, 1536)
+    image = np.full((*shape, 3), 243, np.uint8)
+    image[:, :768] = np.array((190, 110, 170)) + rng.integers(-20, 20, (1024, 768, 1))
+    tifffile.imwrite(
+        tmp_path / "s.tif", image, photometric="rgb", tile=(256, 256),
+        resolution=(1e4, 1e4), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    store = LabelStore.create(tmp_path / "r.zarr", shape, mpp=1, classes=ClassTable.of("gland"))
+    store.write(Region(0, 0, 512, 384), np.ones((512, 384), np.uint8))
+    out = tmp_path / "c.csv"
+    status, _, _ = pathsam(
+        "export", tmp_path / "r.zarr", "--out", out, "--slide", tmp_path / "s.tif"
+    )
+    assert status == 0
+    with out.open() as file:
+        row = next(csv.DictReader(file))
+    assert float(row["share"]) == pytest.approx(1 / 8)
+    assert float(row["share_of_tissue"]) == pytest.approx(1 / 4, rel=0.05)
+
+
+def test_outlines_onto_a_slide(pathsam, run, tmp_path):
+    slide = tmp_path / "s.tif"
+    tifffile.imwrite(
+        slide, np.full((*SHAPE, 3), 200, np.uint8), photometric="rgb",
+        resolution=(2e4, 2e4), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    features = [{
+        "type": "Feature", "properties": {},
+        "geometry": {"type": "Polygon", "coordinates": [[[1, 1], [9, 1], [9, 7], [1, 7], [1, 1]]]},
+    }]  # fmt: skip
+    path = tmp_path / "q.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    status, _, error = pathsam("export", path, "--out", tmp_path / "a.zarr")
+    assert (status, "--shape" in error) == (1, True)
+    assert pathsam("export", path, "--out", tmp_path / "a.zarr", "--slide", slide)[0] == 0
+    found = LabelStore.open(tmp_path / "a.zarr", "objects")
+    assert (found.shape_yx, found.mpp) == (SHAPE, 0.5)
+    assert found.about["slide"] == open_slide(slide).identity
+    assert int((found.read(Region.of(SHAPE)) > 0).sum()) == 48
+    assert pathsam("export", path, "--out", tmp_path / "b.zarr", "--shape", "30,40")[0] == 0
+
+
+def test_called_wrongly(pathsam, run, tmp_path):
+    status, _, error = pathsam("export", run, "--out", tmp_path / "x.docx")
+    assert (status, ".geojson" in error) == (2, True)
+    status, _, error = pathsam("export", run, "--out", tmp_path / "x.csv", "--table", "nuclei")
+    assert status == 2
+    status, _, error = pathsam("export", run, "--out", tmp_path / "x.tif", "--labels", "nuclei")
+    assert (status, "classes, objects" in error) == (1, True)
+    status, _, error = pathsam("export", tmp_path / "gone.zarr", "--out", tmp_path / "x.csv")
+    assert status == 1
