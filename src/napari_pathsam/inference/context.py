@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.models.wsi_sam_fields import Read, read_surroundings
@@ -12,6 +13,26 @@ from napari_pathsam.models.wsi_sam_fields import Read, read_surroundings
 if TYPE_CHECKING:
     from napari_pathsam.models.embedding import ImageEmbedding
     from napari_pathsam.models.promptable import Promptable
+
+
+def surroundings_for(
+    model: Any, read: Read, image_yx: tuple[int, int], field: Region, shape_yx: tuple[int, int]
+) -> NDArray[np.uint8] | None:
+    """What is round a field, for a model that looks at it (:class:`WsiSam`); None for others.
+
+    Parameters
+    ----------
+    read
+        The image's pixels: of a slide ``read_resampled``, of an ``ImageSource`` ``read``.
+    image_yx
+        The image's level-0 shape: what lies beyond is not read.
+    field, shape_yx
+        Level-0 pixels, and the pixels they are encoded at.
+    """
+    factor: float | None = getattr(model, "context_factor", None)
+    if factor is None:
+        return None
+    return read_surroundings(read, image_yx, field, shape_yx, factor)
 
 
 def encode_field(
@@ -22,26 +43,11 @@ def encode_field(
     shape_yx: tuple[int, int],
     *,
     mpp: float | None,
-    context: bool = True,
 ) -> ImageEmbedding:
     """Read a field of an image, its surroundings where the model looks at them, and encode it.
 
-    Parameters
-    ----------
-    read
-        The image's pixels: of a slide ``read_resampled``, of an ``ImageSource`` ``read``.
-    image_yx
-        The image's level-0 shape: what lies beyond is not read.
-    field, shape_yx
-        Level-0 pixels, and the pixels they are encoded at.
-    mpp
-        Pixel size of the field as it is encoded.
-    context
-        False: the surroundings are not shown, whatever the model.
+    Arguments as those of :func:`surroundings_for`; ``mpp`` is the pixel size kept with it.
     """
-    image = np.array(read(field, shape_yx))
-    factor: float | None = getattr(model, "context_factor", None)
-    if factor is None or not context:
-        return model.encode(image, mpp=mpp)
-    around = read_surroundings(read, image_yx, field, shape_yx, factor)
-    return model.encode(image, mpp=mpp, surroundings=around)  # type: ignore[call-arg]
+    around = surroundings_for(model, read, image_yx, field, shape_yx)
+    more: dict[str, Any] = {} if around is None else {"surroundings": around}
+    return model.encode(np.array(read(field, shape_yx)), mpp=mpp, **more)
