@@ -185,10 +185,12 @@ class Hands:
 
 @pytest.fixture(autouse=True)
 def _own_embeddings(monkeypatch):
-    """What one test encoded, another one does not find."""
+    """What one test encoded, another one does not find; a test that wants the disk says so."""
     from napari_pathsam._napari import embeddings
 
     monkeypatch.setattr(embeddings, "_made", [])
+    monkeypatch.setattr(embeddings, "_books", [])
+    monkeypatch.setenv("NAPARI_PATHSAM_EMBEDDINGS_GB", "0")
 
 
 @pytest.fixture

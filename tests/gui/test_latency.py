@@ -124,6 +124,8 @@ def burst(viewer, dock, hands, qtbot, rng, *, n_clicks: int = 30) -> dict:
     """Clicks every 100 ms while fields are encoded and the camera moves."""
     from qtpy.QtCore import QTimer
 
+    from napari_pathsam._napari.embeddings import shared_cache
+
     clicks = iter(rng.uniform(SIDE * 0.2, SIDE * 0.8, (n_clicks, 2)))
     done: list[int] = []
 
@@ -132,7 +134,8 @@ def burst(viewer, dock, hands, qtbot, rng, *, n_clicks: int = 30) -> dict:
         done.append(n)
         if n % 10 == 0:
             dock.workspace.reject()
-            dock.workspace.forget_embeddings()  # the next click encodes
+            dock.workspace.forget_embeddings()
+            shared_cache().clear()  # the next click encodes
         if n % 7 == 3:
             viewer.scene.camera.zoom *= 1.05 if n % 2 else 1 / 1.05
         pos = hands.at(next(clicks))

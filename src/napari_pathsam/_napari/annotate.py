@@ -1,7 +1,6 @@
 """The “PathSAM: Annotate” dock: what a person reads and presses.
 
-Everything it does is a call of the session or the workspace; everything it shows comes from their
-signals.
+Everything it does is a call of session or workspace; all that it shows comes from their signals.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from napari_pathsam._napari.class_edits import change_classes
 from napari_pathsam._napari.class_table import ClassCount
 from napari_pathsam._napari.copy_as import origin_of
 from napari_pathsam._napari.docking import Dock
+from napari_pathsam._napari.embeddings import shared_keeping
 from napari_pathsam._napari.export import Labels, write
 from napari_pathsam._napari.keys import TOOL_IDS, KeyBinder, Keys
 from napari_pathsam._napari.model_panel import ModelPanel
@@ -61,11 +61,13 @@ class AnnotateDock(Dock):
     ) -> None:
         super().__init__()
         self.viewer = viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self.runner = QtRunner(self)
+        self.runner = runner = QtRunner(self)
         self._files = QtRunner(self)  # exports and downloads, beside the model's work
         loader = model_loader or ViewerModels(self.runner)
-        self.workspace = Workspace(model_loader=loader, runner=self.runner, journal_dir=journal_dir)
-        self.session = Session(viewer, self.workspace, self.runner, self)
+        self.workspace = Workspace(
+            model_loader=loader, runner=runner, journal_dir=journal_dir, keeping=shared_keeping()
+        )
+        self.session = Session(viewer, self.workspace, runner, self)
         self.keys = keys or Keys()
         self._cheat_sheet: CheatSheet | None = None
         self._bound_layers: list[Any] | None = None
@@ -75,9 +77,7 @@ class AnnotateDock(Dock):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view, 1)
-        self._left_timer = QTimer(self)
-        self._left_timer.setSingleShot(True)
-        self._left_timer.setInterval(500)
+        self._left_timer = QTimer(self, singleShot=True, interval=500)
         self._left_timer.timeout.connect(self._show_candidate)
         self._binder = KeyBinder(viewer, self.keys, self._actions())
         self._connect()

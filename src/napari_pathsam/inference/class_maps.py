@@ -18,7 +18,7 @@ from napari_pathsam.core.errors import BadImageError, BadWeightsError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import Tile
 from napari_pathsam.inference.blending import Blend, grown
-from napari_pathsam.inference.embedding_cache import EmbeddingCache, model_identity
+from napari_pathsam.inference.embedding_cache import EmbeddingCache, embedding_of
 from napari_pathsam.inference.working_grid import MppWarning, WorkingGrid, checked_mpp
 from napari_pathsam.io.slides import ArraySlide
 
@@ -301,20 +301,7 @@ def pixels_embedding(
     model: ClassModel, pixels: NDArray[np.uint8], *, cache: EmbeddingCache | None = None
 ) -> tuple[ImageEmbedding, bool]:
     """The embedding of :func:`tile_pixels`, and whether it had to be made."""
-    made = []
-
-    def encode() -> ImageEmbedding:
-        made.append(True)
-        return model.encode(pixels, mpp=model.config.mpp)
-
-    # Without a cache too: an embedding is rounded when it is made, kept or not.
-    cache = cache if cache is not None else EmbeddingCache(memory_bytes=0)
-    about = {
-        "input_yx": model.input_yx((pixels.shape[0], pixels.shape[1])),
-        "octaves": model.octaves,
-    }
-    key = cache.key(pixels, model_identity(model), about)
-    return cache.get_or_encode(key, encode, device=model.device), bool(made)
+    return embedding_of(model, pixels, mpp=model.config.mpp, cache=cache)
 
 
 def filled_up(pixels: NDArray[np.uint8], shape_yx: tuple[int, int]) -> NDArray[np.uint8]:

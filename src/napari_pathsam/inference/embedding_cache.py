@@ -308,8 +308,7 @@ def embedding_of(
     Parameters
     ----------
     model
-        Encodes: a ``Sam2``, a ``PathSam``, a ``TaskModel``, a ``WsiSam``. Whatever is no torch
-        module has no weights to be told apart by, and is asked each time.
+        Encodes: a ``Sam2``, a ``PathSam``, a ``TaskModel``, a ``WsiSam``.
     pixels
         ``(H, W, 3)``.
     mpp
@@ -318,24 +317,21 @@ def embedding_of(
         What is round them, for a model that looks at it.
     """
     more: dict[str, Any] = {} if surroundings is None else {"surroundings": surroundings}
-    if not isinstance(model, nn.Module):
-        return model.encode(pixels, mpp=mpp, **more), True
-    network: Any = model
     made: list[bool] = []
 
     def encode() -> ImageEmbedding:
         made.append(True)
-        found: ImageEmbedding = network.encode(pixels, mpp=mpp, **more)
+        found: ImageEmbedding = model.encode(pixels, mpp=mpp, **more)
         return found
 
     kept = EmbeddingCache(memory_bytes=0) if cache is None else cache
-    octaves = getattr(network, "octaves", None) or getattr(network.config, "octaves", 1)
+    octaves = getattr(model, "octaves", None) or getattr(model.config, "octaves", 1)
     about: dict[str, Any] = {
-        "input_yx": network.input_yx((pixels.shape[0], pixels.shape[1])),
+        "input_yx": model.input_yx((pixels.shape[0], pixels.shape[1])),
         "octaves": octaves,
     }
     if surroundings is not None:
         about["surroundings"] = kept.key(surroundings, "")
-    key = kept.key(pixels, model_identity(network), about)
-    embedding = kept.get_or_encode(key, encode, device=network.device)
+    key = kept.key(pixels, model_identity(model), about)
+    embedding = kept.get_or_encode(key, encode, device=model.device)
     return replace(embedding, mpp=mpp), bool(made)

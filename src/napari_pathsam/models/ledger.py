@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.io.places import cache_folder
 from napari_pathsam.models.hub import sha256_of
 from napari_pathsam.models.model_file import replacing
 
 
 def cache_dir() -> Path:
     """Where fetched and imported models are kept; NAPARI_PATHSAM_CACHE overrides it."""
-    from platformdirs import user_cache_dir
-
-    base = os.environ.get("NAPARI_PATHSAM_CACHE") or user_cache_dir("napari-pathsam", False)
-    return Path(base) / "models"
+    return cache_folder() / "models"
 
 
 def recorded() -> dict[str, str]:

@@ -14,6 +14,7 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Box
 from napari_pathsam.workspace.boxes import Found, answers_to, as_labels, fields_of
 from napari_pathsam.workspace.candidate import Answer
+from napari_pathsam.workspace.encoding import Keeping
 from napari_pathsam.workspace.label_actions import LabelActions
 from napari_pathsam.workspace.prompting import Line, paragraph
 from napari_pathsam.workspace.runner import InlineRunner, Runner
@@ -32,9 +33,12 @@ class BoxActions(LabelActions):
         model_loader: Callable[[str, str], Any] | None = None,
         runner: Runner | None = None,
         journal_dir: Path | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         runner = runner or InlineRunner()
-        super().__init__(model_loader=model_loader, runner=runner, journal_dir=journal_dir)
+        super().__init__(
+            model_loader=model_loader, runner=runner, journal_dir=journal_dir, keeping=keeping
+        )
         self._boxes_line = Line(runner)
         self._pieces: Iterator[Found] | None = None
         self._boxes_runner = runner
@@ -83,7 +87,8 @@ class BoxActions(LabelActions):
         self, model: Any, name: str, source: Any, boxes: Sequence[Box], class_id: int
     ) -> None:
         fields = fields_of(boxes, source.shape_yx, self.mpp, model.config)
-        self._pieces = answers_to(model, name, source, fields, self.mpp)
+        cache = self._prompter.keeping.cache
+        self._pieces = answers_to(model, name, source, fields, self.mpp, cache)
         self._next_boxes({}, len(boxes), class_id)
 
     def _next_boxes(self, answers: dict[int, Answer], n: int, class_id: int) -> None:

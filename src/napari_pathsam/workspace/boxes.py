@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Box, Prompts
 from napari_pathsam.workspace.candidate import Answer, offer
+from napari_pathsam.workspace.encoding import Cache, field_embedding, nowhere
 from napari_pathsam.workspace.fields import Field, ImageSource, choose_field
 
 SEEN_PX = 160
@@ -75,13 +76,17 @@ def fields_of(
 
 
 def answers_to(
-    model: Any, model_name: str, source: ImageSource, fields: Sequence[BoxField], mpp: float | None
+    model: Any,
+    model_name: str,
+    source: ImageSource,
+    fields: Sequence[BoxField],
+    mpp: float | None,
+    cache: Cache = nowhere,
 ) -> Iterator[Found]:
     """Encode each field and decode its boxes, some at a time; closing it stops."""
     for one in fields:
         field = one.field
-        image = source.read(field.region, field.shape_yx)
-        embedding = model.encode(image, mpp=mpp and mpp / field.scale)
+        embedding, _ = field_embedding(model, source.read, source.shape_yx, field, mpp, cache)
         for start in range(0, len(one.boxes), TOGETHER):
             some = slice(start, start + TOGETHER)
             prompts = [field.prompts_seen(Prompts(box=box)) for box in one.boxes[some]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -264,3 +265,32 @@ def serves(field: Field, wanted: Field, at_yx: YX, shape_yx: tuple[int, int]) ->
         if start + length < image_px and at > start + length - margin:
             return False
     return True
+
+
+def neighbours(field: Field, shape_yx: tuple[int, int]) -> list[Field]:
+    """The fields left, right, above and below, a quarter over this one, as far as there is image.
+
+    What would overlap by three quarters or more is left out.
+    """
+    region, found = field.region, []
+    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        y, x = (
+            min(max(start + round(0.75 * step * length), 0), whole - length)
+            for start, step, length, whole in (
+                (region.y, dy, region.height, shape_yx[0]),
+                (region.x, dx, region.width, shape_yx[1]),
+            )
+        )
+        if abs(y - region.y) > region.height / 4 or abs(x - region.x) > region.width / 4:
+            found.append(Field(Region(y, x, region.height, region.width), field.shape_yx))
+    return found
+
+
+def next_beside(field: Field, shape_yx: tuple[int, int], known: Sequence[Field]) -> Field | None:
+    """The first of a field's neighbours of which none that is known shows the middle."""
+    for beside in neighbours(field, shape_yx):
+        region = beside.region
+        middle = (region.y + region.height // 2, region.x + region.width // 2)
+        if not any(serves(one, beside, middle, shape_yx) for one in known):
+            return beside
+    return None

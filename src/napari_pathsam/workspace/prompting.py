@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +13,14 @@ from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Prompts, tight_box
 from napari_pathsam.workspace.candidate import Answer, offer
+from napari_pathsam.workspace.encoding import Keeping, encode, encode_ahead
+from napari_pathsam.workspace.field_book import Ready
 from napari_pathsam.workspace.fields import (
     Field,
     ImageSource,
     MaskPrompt,
     choose_field,
+    next_beside,
     serves,
 )
 from napari_pathsam.workspace.history import PromptState
@@ -27,10 +29,10 @@ from napari_pathsam.workspace.runner import Job, Runner
 if TYPE_CHECKING:
     from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
 
-EMBEDDINGS_BYTES = 256 * 2**20
-"""Memory for embeddings that are kept; the newest one is kept whatever its size."""
-
 DEFAULT_MODEL = "pathsam-nano"
+
+AHEAD_S = 3.0
+"""Fields beside the one in view are encoded ahead where encoding one takes no longer than this."""
 
 logger = logging.getLogger(__name__)
 
@@ -90,40 +92,6 @@ class Line:
             callback(value)
 
 
-class Embeddings:
-    """The embeddings used last, bounded by bytes."""
-
-    def __init__(self, at_most_bytes: int = EMBEDDINGS_BYTES) -> None:
-        self._at_most = at_most_bytes
-        self._kept: OrderedDict[tuple[Any, ...], ImageEmbedding] = OrderedDict()
-
-    def get(self, key: tuple[Any, ...]) -> ImageEmbedding | None:
-        """The embedding, now the one used last."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
-
-    def put(self, key: tuple[Any, ...], embedding: ImageEmbedding) -> None:
-        """Keep it, and let go of the oldest ones."""
-        self._kept[key] = embedding
-        self._kept.move_to_end(key)
-        while len(self._kept) > 1 and self.nbytes > self._at_most:
-            self._kept.popitem(last=False)
-
-    def fields(self, about: tuple[Any, ...]) -> list[Field]:
-        """The fields kept for one image and model, newest first."""
-        return [key[-1] for key in reversed(self._kept) if key[:-1] == about]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held."""
-        return sum(embedding.nbytes for embedding in self._kept.values())
-
-    def clear(self) -> None:
-        """Let go of all."""
-        self._kept.clear()
-
-
 class Prompter:
     """Answers the prompts there are whenever :meth:`update` says that they changed.
 
@@ -134,6 +102,8 @@ class Prompter:
     answered, failed, changed
         Called with an answer and its prompt state; with a paragraph; when ``busy`` or ``field``
         changed. All in the caller's thread.
+    keeping
+        Where embeddings are kept; by default only those in use.
     """
 
     def __init__(
@@ -145,15 +115,17 @@ class Prompter:
         answered: Callable[[PromptState, Answer], None],
         failed: Callable[[str], None],
         changed: Callable[[], None],
+        keeping: Keeping | None = None,
     ) -> None:
         self.load = load
+        self.keeping = keeping or Keeping()
         self._request, self._answered = request, answered
         self._failed, self._changed = failed, changed
-        self._preparing, self._decoding = Line(runner), Line(runner)
+        self._preparing, self._decoding, self._ahead = Line(runner), Line(runner), Line(runner)
         self._model: Any = None
         self._asked: int | None = None
         self.model_name, self.device = DEFAULT_MODEL, "auto"
-        self.embeddings = Embeddings()
+        self.ready = Ready()
         self._s_per_px: float | None = None  # what encoding took the last time
         self._began = 0.0
         self.field: Field | None = None
@@ -166,7 +138,7 @@ class Prompter:
         self.stop()
         self._model = self._s_per_px = None
         self.model_name, self.device = name, device
-        self.embeddings.clear()
+        self.ready.clear()
         self._tell(None, None)
         return True
 
@@ -183,13 +155,13 @@ class Prompter:
     def forget(self) -> None:
         """Other pixels: no embedding is valid any more."""
         self.stop()
-        self.embeddings.clear()
+        self.ready.clear()
         self._tell(None, None)
 
     def stop(self) -> None:
         """Cancel loading, encoding and decoding."""
-        self._preparing.stop()
-        self._decoding.stop()
+        for line in (self._preparing, self._decoding, self._ahead):
+            line.stop()
         self._tell(None, self.field)
 
     def hush(self) -> None:
@@ -202,13 +174,14 @@ class Prompter:
         request = self._request()
         if request is None:
             return
+        self._ahead.stop()  # in this answer's way
         if self._model is None:
             self._prepare_model()
             return
         about = (request.source.key, self.model_name, request.mpp)
         field = self._field_for(request, about)
         key = (*about, field)
-        embedding = self.embeddings.get(key)
+        embedding = self.ready.get(key)
         if embedding is None:
             self._encode(request, key, field)
             return
@@ -232,10 +205,11 @@ class Prompter:
     def _field_for(self, request: Request, about: tuple[Any, ...]) -> Field:
         """The field in use while it holds all prompts; else a kept one that serves, or another."""
         state, places = request.state, request.state.places()
-        kept = self.embeddings.fields(about)
+        kept = self.ready.fields(about)
         encoding = self._preparing.busy_with
         if isinstance(encoding, tuple) and encoding[:-1] == about:
             kept.insert(0, encoding[-1])
+        known = [*kept, *self.keeping.book.fields(about)]
         same_object = any(s.serial == self._asked for s in (state, *state.lineage()))
         self._asked = state.serial
         if (
@@ -255,7 +229,7 @@ class Prompter:
             field_px=config.field_px,
             at_yx=_at(request.state),
         )
-        for field in kept:
+        for field in known:
             if all(serves(field, wanted, place, shape_yx) for place in places):
                 return field
         return wanted
@@ -267,19 +241,21 @@ class Prompter:
         self._began = time.monotonic()
         self._preparing.start(
             key,
-            _encode,
+            encode,
             self._model,
             request.source,
-            field,
-            request.mpp,
+            key,
+            self.keeping,
             then=partial(self._encoded, key),
             failed=self._went_wrong,
         )
 
-    def _encoded(self, key: tuple[Any, ...], embedding: ImageEmbedding) -> None:
-        height, width = key[-1].shape_yx
-        self._s_per_px = (time.monotonic() - self._began) / (height * width)
-        self.embeddings.put(key, embedding)
+    def _encoded(self, key: tuple[Any, ...], found: tuple[ImageEmbedding, bool]) -> None:
+        embedding, made = found
+        if made:
+            height, width = key[-1].shape_yx
+            self._s_per_px = (time.monotonic() - self._began) / (height * width)
+        self.ready.put(key, embedding)
         self._tell(None, self.field)
         self.update()
 
@@ -298,9 +274,31 @@ class Prompter:
             previous,
             field,
             self.model_name,
-            then=partial(self._answered, state),
+            then=partial(self._landed, request),
             failed=self._went_wrong,
         )
+
+    def _landed(self, request: Request, answer: Answer) -> None:
+        self._answered(request.state, answer)
+        self._look_ahead(request)
+
+    def _look_ahead(self, request: Request, *_: Any) -> None:
+        """Encode what lies beside the field in use, one after the other, until there is work."""
+        field, busy = self.field, (self._preparing.busy_with, self._decoding.busy_with)
+        if not self.keeping.ahead or field is None or any(b is not None for b in busy):
+            return
+        height, width = field.shape_yx
+        if self._s_per_px is None or self._s_per_px * height * width > AHEAD_S:
+            return
+        shape_yx = request.source.shape_yx
+        about = (request.source.key, self.model_name, request.mpp)
+        beside = next_beside(field, shape_yx, self.keeping.book.fields(about))
+        if beside is not None:
+            key = (*about, beside)
+            self._ahead.start(
+                key, encode_ahead, self._model, request.source, key, self.keeping,
+                then=partial(self._look_ahead, request), failed=_no_matter,
+            )  # fmt: skip
 
     def _previous(self, request: Request, field: Field) -> PromptedMask | None:
         """The nearest earlier answer about the same object over the same field."""
@@ -333,10 +331,9 @@ def paragraph(error: BaseException) -> str:
     )
 
 
-def _encode(model: Any, source: ImageSource, field: Field, mpp: float | None) -> ImageEmbedding:
-    image = source.read(field.region, field.shape_yx)
-    embedding: ImageEmbedding = model.encode(image, mpp=mpp and mpp / field.scale)
-    return embedding
+def _no_matter(error: BaseException) -> None:
+    """What was done ahead failed; it will fail again, and be told, when somebody needs it."""
+    logger.debug("encoding ahead failed", exc_info=error)
 
 
 def as_seen(

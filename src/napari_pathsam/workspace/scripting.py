@@ -23,6 +23,7 @@ from napari_pathsam.core.errors import BadPromptError, UnavailableError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Prompts
 from napari_pathsam.workspace.candidate import Answer
+from napari_pathsam.workspace.encoding import field_embedding, nowhere
 from napari_pathsam.workspace.fields import Field, MaskPrompt
 from napari_pathsam.workspace.prompting import as_seen, decoded
 
@@ -202,8 +203,8 @@ def answer_prompts(
     -------
     The mask, ``field.region.shape_yx`` bool, and its predicted IoU.
     """
-    pixels = np.asarray(slide.read_resampled(field.region, field.shape_yx))
-    embedding = model.encode(pixels, mpp=mpp and mpp / field.scale)
+    read, shape_yx = slide.read_resampled, slide.shape_yx
+    embedding, _ = field_embedding(model, read, shape_yx, field, mpp, nowhere)
     masks: PromptedMask | None = None
     for said in steps:
         seen = as_seen(field, said.prompts, said.mask, masks)

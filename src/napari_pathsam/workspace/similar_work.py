@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_pathsam.core.errors import BadImageError, BadPromptError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.encoding import field_embedding
 from napari_pathsam.workspace.fields import Field, ImageSource, MaskPrompt, choose_field
 
 if TYPE_CHECKING:
@@ -81,8 +82,6 @@ def principal_components(look: Look) -> Components:
 
 def _encoded(look: Look) -> tuple[Any, Field, ImageEmbedding]:
     """The promptable model, the field that is looked at, and its embedding."""
-    from napari_pathsam.inference.embedding_cache import EmbeddingCache, model_identity
-
     model = look.load(look.model, look.device)
     model = getattr(model, "base", model)
     region, config = look.region, model.config
@@ -96,11 +95,8 @@ def _encoded(look: Look) -> tuple[Any, Field, ImageEmbedding]:
             f"A field of {field.region.height} × {field.region.width} pixels is too large to look "
             "for single objects in. Zoom in, and search in the field in view."
         )
-    pixels = look.source.read(field.region, field.shape_yx)
-    mpp = look.mpp and look.mpp / field.scale
-    cache = look.cache() or EmbeddingCache(memory_bytes=0)
-    key = cache.key(pixels, model_identity(model), {"field": True, "mpp": mpp})
-    embedding = cache.get_or_encode(key, lambda: model.encode(pixels, mpp=mpp), device=model.device)
+    source = look.source
+    embedding, _ = field_embedding(model, source.read, source.shape_yx, field, look.mpp, look.cache)
     return model, field, embedding
 
 

@@ -15,6 +15,7 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Prompts
 from napari_pathsam.workspace.annotations import Annotations
 from napari_pathsam.workspace.candidate import Answer, Candidate
+from napari_pathsam.workspace.encoding import Keeping
 from napari_pathsam.workspace.fields import Field, ImageSource
 from napari_pathsam.workspace.history import History, PromptState, Step
 from napari_pathsam.workspace.keeper import Keeper
@@ -57,6 +58,7 @@ class WorkspaceState:
         model_loader: Callable[[str, str], Any] | None = None,
         runner: Runner | None = None,
         journal_dir: Path | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         self.source: ImageSource | None = None
         self._view, self._view_px_per_px = Region(0, 0, 1, 1), 1.0
@@ -80,6 +82,7 @@ class WorkspaceState:
             answered=self._answered,
             failed=self.failed.emit,
             changed=self._work_changed,
+            keeping=keeping,
         )
 
     @property
