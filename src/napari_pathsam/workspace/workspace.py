@@ -32,6 +32,8 @@ class Workspace(PromptActions, BoxActions):
         Where slow work runs. Default: at once, in this thread.
     journal_dir
         Where journals are kept. Default: ``journals`` in the user's data folder.
+    keeping
+        Where embeddings are kept. Default: those in use, while the image is open.
     """
 
     # --- the image ------------------------------------------------------------------------------
