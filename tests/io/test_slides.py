@@ -26,11 +26,11 @@ BAD = Region(256, 128, 128, 128)
 """The tile that the damaged slides lack."""
 
 
-def without_tile(path: Path) -> Path:
-    """Zeros where the tile :data:`BAD` of the first picture lay."""
+def without_tile(path: Path, bad: Region = BAD) -> Path:
+    """Zeros where a tile of the first picture lay."""
     with tifffile.TiffFile(path) as tif:
         page = tif.pages.first
-        tile = BAD.y // 128 * -(-page.imagewidth // 128) + BAD.x // 128
+        tile = bad.y // 128 * -(-page.imagewidth // 128) + bad.x // 128
         at, size = page.dataoffsets[tile], page.databytecounts[tile]
     with path.open("r+b") as file:
         file.seek(at)
@@ -92,6 +92,14 @@ def test_a_damaged_tile_is_named_and_the_rest_is_read(
         assert np.abs(slide.read(sound).astype(int) - picture[sound.slices]).mean() < 1.5
         if slide.stored_levels > 1:
             assert slide.read(region, level=1).shape == (150, 125, 3)
+
+
+def test_a_slide_without_its_first_tile_is_opened(slide_files: ModuleType, tmp_path: Path) -> None:
+    first = Region(0, 0, 128, 128)
+    with open_slide(without_tile(slide_files.pyramidal_tiff(tmp_path), first)) as slide:
+        with pytest.raises(DamagedTileError) as caught:
+            slide.read(Region(-9, 100, 300, 300))
+        assert caught.value.regions == (first,)
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.6, 0.9])

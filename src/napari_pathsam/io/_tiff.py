@@ -148,7 +148,8 @@ def _level(path: Path, stored: Any) -> Level:
     )
     colors = _colors(path, keyframe)
     shape_yx = _size_yx(stored)
-    scale = _scale(raw, shape_yx, tile_yx) if colors is None else None
+    eight_bit = colors is not None or stored.dtype == np.uint8
+    scale = None if eight_bit else _scale(raw, shape_yx)
 
     def fetch(rows: slice, columns: slice) -> RGB:
         piece = raw(rows, columns)
@@ -210,13 +211,10 @@ def _colors(path: Path, keyframe: Any) -> Callable[[NDArray], NDArray] | None:
     )
 
 
-def _scale(
-    raw: Callable[[slice, slice], NDArray], shape_yx: tuple[int, int], tile_yx: tuple[int, int]
-) -> float | None:
+def _scale(raw: Callable[[slice, slice], NDArray], shape_yx: tuple[int, int]) -> float:
     """One full scale for the whole slide, from its middle, so that every field is alike."""
-    middle = [slice(max(0, n // 2 - 1024), min(n, n // 2 + 1024)) for n in shape_yx]
-    corner = raw(slice(0, 1), slice(0, 1))
-    return None if corner.dtype == np.uint8 else full_scale_of(raw(*middle))
+    rows, columns = (slice(max(0, n // 2 - 1024), min(n, n // 2 + 1024)) for n in shape_yx)
+    return full_scale_of(raw(rows, columns))
 
 
 # --- pixel size ----------------------------------------------------------------------------------
