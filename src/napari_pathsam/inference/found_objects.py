@@ -75,7 +75,7 @@ class ObjectMap:
         return table[self.labels]
 
 
-def knows_objects(model: ClassModel) -> bool:
+def knows_objects(model: ClassModel | None) -> bool:
     """Whether a model finds objects one by one."""
     return isinstance(model, TaskModel) and model.finds_objects
 

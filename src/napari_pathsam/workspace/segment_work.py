@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.fields import ImageSource
+from napari_pathsam.workspace.segment_objects import objects_one_by_one
 from napari_pathsam.workspace.segment_result import CellMaps, SegmentResult
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ class SourceTiles:
     @property
     def shape_yx(self) -> tuple[int, int]:
         return self.source.shape_yx
+
+    @property
+    def identity(self) -> str:
+        """Of its pixels; label pyramids are theirs and no other's."""
+        return self.source.key
 
     def read_resampled(self, region: Region, shape_yx: tuple[int, int]) -> NDArray[np.uint8]:
         """The region brought to a shape."""
@@ -187,6 +193,7 @@ def rest_of(
 ) -> Iterator[Piece]:
     """Tidy what was segmented, find its objects, and measure; ``model`` to sharpen objects."""
     from napari_pathsam.inference.class_maps import finish
+    from napari_pathsam.inference.found_objects import knows_objects
 
     settings = settings_of(request)
     for part in request.parts:
@@ -198,7 +205,16 @@ def rest_of(
             tidy = finish(np.where(where, result.class_map.written[at], 0), settings)
             yield Piece(part.region, tidy, where.copy(), next_text="Measuring")
     objects = None
-    if request.options.instances and result.covered.any():
+    if request.options.instances and result.covered.any() and knows_objects(model):
+        box = _box_of(result.covered)
+        region = Region(box.y + result.window.y, box.x + result.window.x, *box.shape_yx)
+        tiles = SourceTiles(request.source)
+        for said in objects_one_by_one(request, result, region, model, tiles, settings, cache):
+            if isinstance(said, str):
+                yield Piece(next_text=said)
+            else:
+                objects = (region, *said)
+    elif request.options.instances and result.covered.any():
         yield Piece(next_text="Splitting into objects")
         region, labels = found_objects(request, result)
         if request.options.sharpen and model is not None:
