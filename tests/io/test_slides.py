@@ -85,13 +85,23 @@ def test_a_damaged_tile_is_named_and_the_rest_is_read(
             slide.read_resampled(region, (290, 240))
         assert caught.value.pixels is not None
         assert caught.value.pixels.shape == (290, 240, 3)
-        again = pickle.loads(pickle.dumps(caught.value))  # a worker sends it home
-        assert again.regions == (BAD,)
-        assert str(again) == str(caught.value)
         sound = Region(0, 0, 250, 500)  # and goes on
         assert np.abs(slide.read(sound).astype(int) - picture[sound.slices]).mean() < 1.5
         if slide.stored_levels > 1:
             assert slide.read(region, level=1).shape == (150, 125, 3)
+
+
+def test_damage_found_by_a_worker_is_told_at_home(slide_files: ModuleType, tmp_path: Path) -> None:
+    """Not every decoder's own error can be sent, and Dask sends causes along."""
+    pytest.importorskip("distributed", reason="Dask's workers are not installed")
+    with (
+        damaged("aperio", slide_files, tmp_path) as slide,
+        pytest.raises(DamagedTileError) as caught,
+    ):
+        slide.read(BAD)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert again.regions == (BAD,)
+    assert str(again) == str(caught.value)
 
 
 def test_a_slide_without_its_first_tile_is_opened(slide_files: ModuleType, tmp_path: Path) -> None:

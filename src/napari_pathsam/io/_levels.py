@@ -95,13 +95,14 @@ def _coarser(level: Level, step: int) -> Level:
 
 def fetch_around_damage(
     level: Level, rows: slice, columns: slice, fill: int
-) -> tuple[RGB, list[tuple[slice, slice]], BadFileError | None]:
-    """A level's pixels tile by tile: the pixels, ``fill`` where a tile cannot be read; those tiles.
+) -> tuple[RGB, list[tuple[slice, slice]], str]:
+    """A level's pixels, tile by tile.
 
-    The tiles are whole ones, in pixels of the level; the error is what the first one said.
+    Returns the pixels, ``fill`` where a tile cannot be read; those tiles, whole ones, in pixels of
+    the level; and what was wrong with the first.
     """
     out = np.full((rows.stop - rows.start, columns.stop - columns.start, 3), fill, np.uint8)
-    damaged, first = [], None
+    damaged, reason = [], ""
     for ys in _tiles(rows, level.tile_yx[0], level.shape_yx[0]):
         for xs in _tiles(columns, level.tile_yx[1], level.shape_yx[1]):
             y0, y1 = max(ys.start, rows.start), min(ys.stop, rows.stop)
@@ -112,8 +113,8 @@ def fetch_around_damage(
                 out[into] = level.fetch(slice(y0, y1), slice(x0, x1))
             except BadFileError as error:
                 damaged.append((ys, xs))
-                first = first or error
-    return out, damaged, first
+                reason = reason or " ".join(str(error.__cause__ or error).split())[:200]
+    return out, damaged, reason
 
 
 def _tiles(wanted: slice, tile: int, length: int) -> list[slice]:

@@ -242,21 +242,18 @@ class PyramidSlide:
         level = self._levels[index]
         try:
             return level.fetch(rows, columns), None
-        except BadFileError as error:
-            self._check_there(error)
-            if all(tile >= n for tile, n in zip(level.tile_yx, level.shape_yx, strict=True)):
-                raise  # all of it in one piece: there is no rest
-            pixels, tiles, first = fetch_around_damage(level, rows, columns, fill)
-            if first is None:
-                return pixels, None  # it can be read after all
-            self._check_there(error)
-            damage = DamagedTileError.at(
-                tuple(self._level_0(index, *tile) for tile in tiles),
-                name=self.name,
-                reason=_reason(first),
-            )
-            damage.__cause__ = first
-            return pixels, damage
+        except BadFileError:
+            one_piece = all(t >= n for t, n in zip(level.tile_yx, level.shape_yx, strict=True))
+            if one_piece and self._origin.still_there():
+                raise  # there is no rest
+        # Not in the handler: what a decoder raised need not survive the way home from a worker.
+        self._check_there()
+        pixels, tiles, reason = fetch_around_damage(level, rows, columns, fill)
+        if not tiles:
+            return pixels, None  # it can be read after all
+        self._check_there()
+        regions = tuple(self._level_0(index, *tile) for tile in tiles)
+        return pixels, DamagedTileError.at(regions, name=self.name, reason=reason)
 
     def _level_0(self, index: int, rows: slice, columns: slice) -> Region:
         """A tile of a level in level-0 pixels."""
@@ -269,13 +266,13 @@ class PyramidSlide:
         if self._closed:
             raise BadFileError(f"{self.name} was closed; open it again to read from it.")
 
-    def _check_there(self, error: BadFileError) -> None:
+    def _check_there(self) -> None:
         if not self._origin.still_there():
             raise BadFileError(
                 f"{self.name} is gone, or another file lies in its place, since it was opened "
                 f"({self.path or self.name}). Check that the drive or the network is connected, "
                 "and go on from there."
-            ) from error
+            )
 
     def _check_size(self, height: int, width: int) -> None:
         if height * width > LARGEST_READ_PX:
@@ -292,10 +289,6 @@ def _sound(pixels: RGB, damage: DamagedTileError | None) -> RGB:
         return pixels
     damage.pixels = pixels
     raise damage
-
-
-def _reason(error: BadFileError) -> str:
-    return " ".join(str(error.__cause__ or error).split())[:200] or type(error.__cause__).__name__
 
 
 def _chunk(tile: int) -> int:
