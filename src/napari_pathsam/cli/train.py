@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from napari_pathsam.cli.console import OUT, DeviceOption, progress, use_own_cores
+from napari_pathsam.cli.train_sources import mpp_of, recipe_of, sources_of
 from napari_pathsam.cli.train_wsi import is_wsi_sam, recipe_of_options, train_wsi
-
-if TYPE_CHECKING:
-    from napari_pathsam.core.classes import ClassTable
-    from napari_pathsam.training.class_recipe import ClassRecipe
 
 PARTS = ("head", "alignment", "decoder", "encoder")
 IMAGES = "Images and labels"
@@ -311,7 +308,7 @@ def train(
         train_wsi(wsi, {} if dataset is None else {dataset: Path(*roots[:1])}, out, **how)
         return
     else:
-        named, source, held_out, table = _sources(
+        named, source, held_out, table = sources_of(
             images, labels, classes, dataset, roots, target, split, val_images, val_labels
         )
         about = {"mpp": mpp, "group_by": group_by, "label_kind": label_kind and label_kind.value}
@@ -321,12 +318,12 @@ def train(
         fields: dict[str, Any] = {
             "parts": trained and trained.parts, "epochs": epochs, "seed": seed
         }  # fmt: skip
-        recipe = _recipe(
+        recipe = recipe_of(
             out.stem,
             base,
             encoder,
             table,
-            mpp=at_mpp or mpp or _mpp_of(source, named),
+            mpp=at_mpp or mpp or mpp_of(source, named),
             sources=(source | about,),
             validation=() if held_out is None else (held_out | about,),
             val_share=0.2 if val_share is None else val_share,
@@ -378,96 +375,6 @@ def _refuse_beside_config(**given: object) -> None:
                 "the recipe says what to train on; leave this out, or leave out --config.",
                 param_hint=f"--{name}",
             )
-
-
-def _sources(
-    images: Path | None,
-    labels: Path | None,
-    classes: Path | None,
-    dataset: str | None,
-    roots: list[str],
-    target: str | None,
-    split: str | None,
-    val_images: Path | None,
-    val_labels: Path | None,
-) -> tuple[dict[str, Path], dict[str, Any], dict[str, Any] | None, ClassTable]:
-    """Where data sets lie, what is trained on, what is validated on, and the classes."""
-    from napari_pathsam.core.classes import ClassTable
-
-    table = None if classes is None else ClassTable.from_csv(classes.read_text("utf-8-sig"))
-    if (val_images is None) != (val_labels is None):
-        raise typer.BadParameter("give both or neither.", param_hint="--val-images / --val-labels")
-    held_out: dict[str, Any] | None = None
-    if val_images is not None:
-        held_out = {"images": val_images, "labels": val_labels}
-    if dataset is not None and len(roots) == 1 and images is None and labels is None:
-        from napari_pathsam.datasets import dataset as find
-
-        found = find(dataset, target, roots[0])
-        about: dict[str, Any] = {"dataset": found.name, "target": target}
-        if held_out is None and found.val_split is not None and split in (None, found.train_split):
-            held_out = about | {"split": found.val_split}
-        source = about | {"split": split or found.train_split}
-        return (
-            {found.name: Path(roots[0])},
-            source,
-            held_out,
-            table or ClassTable.of(*found.classes),
-        )
-    if images is not None and labels is not None and dataset is None and not roots:
-        if split is not None or target is not None:
-            raise typer.BadParameter(
-                "a folder of images has neither splits nor targets.",
-                param_hint="--split / --target",
-            )
-        if table is None:
-            raise typer.BadParameter(
-                "a table of the classes is needed: a CSV with the columns id,name,color.",
-                param_hint="--classes",
-            )
-        return {}, {"images": images, "labels": labels}, held_out, table
-    raise typer.BadParameter(
-        "give --images, --labels and --classes, or --dataset and --root, or --config.",
-        param_hint="--images / --dataset / --config",
-    )
-
-
-def _mpp_of(source: dict[str, Any], roots: dict[str, Path]) -> float:
-    """The data set's pixel size, or what is taken for it; a folder has none."""
-    from napari_pathsam.datasets import dataset
-
-    if name := source.get("dataset"):
-        found = dataset(name, source["target"], roots[name])
-        if found.patches is not None and found.mpp is not None:
-            return found.mpp
-        one, *_ = found.samples(roots[name], source["split"])
-        if known := one.mpp or one.nominal_mpp:
-            return known
-    raise typer.BadParameter(
-        "the pixel size of these images is not known: say it, in microns per pixel.",
-        param_hint="--mpp",
-    )
-
-
-def _recipe(
-    name: str, base: str, encoder: str | None, classes: ClassTable, *, mpp: float, **fields: Any
-) -> ClassRecipe:
-    """A recipe from options; ``base`` may be one of the catalogue's recipes."""
-    from pydantic import ValidationError
-
-    from napari_pathsam.core.errors import BadFileError
-    from napari_pathsam.models.recipes import RECIPES, find_recipe
-    from napari_pathsam.training.class_recipe import ClassRecipe
-
-    if base.partition("+")[0] in RECIPES:
-        found = find_recipe(base)
-        base, encoder = found.base, encoder or found.encoder
-    try:
-        return ClassRecipe(
-            name=name, base=base, encoder=encoder, classes=classes, network={"mpp": mpp}, **fields
-        )
-    except ValidationError as error:
-        raise BadFileError(f"These options do not go together: {error}") from error
 
 
 def _root(text: str) -> tuple[str, Path]:
