@@ -287,7 +287,7 @@ def test_an_ome_zarr_at_an_address(
 ) -> None:
     path = slide_files.ngff(tmp_path, version)
     address = f"http://127.0.0.1:{server.server_port}/{path.name}"
-    with open_slide(address) as far, open_slide(path) as near:
+    with open_slide(Path(address)) as far, open_slide(path) as near:  # as the command line does
         assert (far.name, far.path, far.mpp) == (path.name, None, near.mpp)
         assert far.level_shapes == near.level_shapes
         assert far.identity == near.identity

@@ -33,13 +33,13 @@ GEOJSON_SUFFIXES = (".geojson", ".geojson.gz")
 
 def get_reader(path: str | Sequence[str]) -> Reader | None:
     """The function that reads this path, or None when it is better left to another reader."""
-    from napari_pathsam.io._ngff import is_address, is_rgb, is_zarr
+    from napari_pathsam.io._ngff import address_of, is_rgb, is_zarr
 
     if not isinstance(path, str):
         if len(path) != 1:
             return None
         path = path[0]
-    if is_address(path):
+    if address_of(path) is not None:
         return read_slide
     name = Path(path).name.lower()
     if name.endswith(GEOJSON_SUFFIXES):

@@ -29,9 +29,14 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs"))
 
 
-def is_address(path: str | os.PathLike[str]) -> bool:
-    """Whether this is an address on another machine (``https://…``, ``s3://…``), not a path."""
-    return isinstance(path, str) and bool(re.match(r"[a-z][a-z0-9]+://", path))
+def address_of(path: str | os.PathLike[str]) -> str | None:
+    """The address on another machine (``https://…``, ``s3://…``); None for a path on this one.
+
+    A ``Path`` of an address, which has lost a slash, is one, too.
+    """
+    text = path if isinstance(path, str) else Path(path).as_posix()
+    found = re.match(r"([a-z][a-z0-9]+):/{1,2}(?!/)(.+)", text)
+    return f"{found[1]}://{found[2]}" if found else None
 
 
 def open_ngff(place: Path | str) -> PyramidSlide:

@@ -120,10 +120,10 @@ def open_slide(path: str | os.PathLike[str], *, icc: bool = False) -> Slide:
 
 
 def _open(path: str | os.PathLike[str]) -> Slide:
-    from napari_pathsam.io._ngff import is_address, is_zarr, open_ngff
+    from napari_pathsam.io._ngff import address_of, is_zarr, open_ngff
 
-    if is_address(path):
-        return open_ngff(str(path))
+    if (address := address_of(path)) is not None:
+        return open_ngff(address)
     path = Path(path)
     if path.is_dir():
         if is_zarr(path):
