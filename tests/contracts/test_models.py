@@ -1,6 +1,6 @@
 """What every model that knows classes must do, whatever it is made of; all of the catalogue, small.
 
-What promptable models must do beside it is in ``tests/models``.
+What promptable models must do is in ``test_promptable``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from napari_pathsam.datasets import folder_samples
 from napari_pathsam.datasets.base import overriding
 from napari_pathsam.evaluation.evaluate import evaluate
 from napari_pathsam.inference.class_maps import segment_classes
+from napari_pathsam.models.catalogue import TRAINABLE
 from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.encoder_spec import EncoderSpec, VitArgs
 from napari_pathsam.models.encoders import random_encoder
@@ -152,6 +153,7 @@ def test_no_model_of_the_catalogue_is_left_out() -> None:
     assert set(SMALL) == set(TASK_RECIPES)
     # Every other recipe is a PathSam with or without an encoder: test_pathsam has the variants.
     assert {r.encoder is None for r in RECIPES.values()} == {True, False}
+    assert set(TRAINABLE) == {"wsi-sam"}  # answers prompts: test_promptable
 
 
 def test_it_is_built_from_a_configuration_that_can_be_written_down(case: Case) -> None:
