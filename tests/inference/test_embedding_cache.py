@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_pathsam.inference.embedding_cache import EmbeddingCache, model_identity
+from napari_pathsam.inference.embedding_cache import EmbeddingCache, embedding_of, model_identity
 from napari_pathsam.models.embedding import ImageEmbedding
+from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.models.sam2 import Sam2
 
 
@@ -209,3 +210,23 @@ def test_a_changed_weight_is_another_model(tiny_model: Sam2) -> None:
         unused -= 1
         used -= 1
     assert model_identity(tiny_model) == before
+
+
+def test_all_who_ask_share_an_embedding(
+    tiny_model: Sam2, tiny_pathsam: PathSam, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    image = rng.integers(0, 256, (64, 96, 3), np.uint8)
+    cache = EmbeddingCache(disk=tmp_path)
+    by_prompts, made = embedding_of(tiny_model, image, mpp=0.3, cache=cache)
+    assert made
+    by_classes, made = embedding_of(tiny_pathsam, image, mpp=0.5, cache=cache)
+    assert not made
+    assert by_classes.mpp == 0.5
+    assert same(by_prompts, replace(by_classes, mpp=0.3))
+    later, made = embedding_of(tiny_model, image, mpp=0.3, cache=EmbeddingCache(disk=tmp_path))
+    assert not made
+    uncached, made = embedding_of(tiny_model, image, mpp=0.3)
+    assert made
+    assert same(later, by_prompts)
+    assert same(uncached, by_prompts)  # rounded, kept or not
+    assert not same(tiny_model.encode(image, mpp=0.3), by_prompts)

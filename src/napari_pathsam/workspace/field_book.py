@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.io._files import replacing
 from napari_pathsam.workspace.fields import Field
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ READY_BYTES = 256 * 2**20
 """Memory for embeddings ready to decode; the newest one is kept whatever its size."""
 AT_MOST = 64
 """Fields remembered of an image and model."""
+
+logger = logging.getLogger(__name__)
 
 About = tuple[Any, ...]
 """The image's key, the model's name, and the pixel size the image is said to have."""
@@ -98,13 +103,12 @@ class FieldBook:
             if path is None:
                 return
             rows = [[f.region.y, f.region.x, *f.region.shape_yx, *f.shape_yx] for f in known]
-            beside = path.with_suffix(f".{threading.get_ident()}.part")
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                beside.write_text(json.dumps(rows), "utf-8")
-                beside.replace(path)
-            except OSError:
-                beside.unlink(missing_ok=True)
+                with replacing(path) as beside:
+                    beside.write_text(json.dumps(rows), "utf-8")
+            except (OSError, BadFileError) as error:
+                logger.debug("%s was not kept: %s", path, error)
 
     def _path(self, about: About) -> Path | None:
         if self._folder is None:
