@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,6 +45,20 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or 
 MppOption = Annotated[
     float | None,
     typer.Option("--mpp", min=0.001, help="Microns per pixel of the image; overrides the file's."),
+]
+
+
+class Views(StrEnum):
+    """How often a task-specific network looks at each tile, turned and mirrored."""
+
+    one, two, four, eight = "1", "2", "4", "8"
+
+
+ViewsOption = Annotated[
+    Views | None,
+    typer.Option(
+        "--views", help="U-Nets: average over so many turned and mirrored views. [the model's]"
+    ),
 ]
 
 
@@ -94,12 +109,14 @@ def show_facts(facts: Mapping[str, str]) -> None:
     OUT.print(table)
 
 
-def load(name: str, device: str = "auto") -> Model:
-    """A model of the catalogue or a file, ready to use."""
+def load(name: str, device: str = "auto", views: Views | None = None) -> Model:
+    """A model of the catalogue or a file, ready to use, looking from so many views."""
     from napari_pathsam.models.catalogue import load_model
+    from napari_pathsam.models.task_model import looking_from
 
     use_own_cores()
-    return load_model(name, device)
+    model = load_model(name, device)
+    return model if views is None else looking_from(model, int(views))
 
 
 def load_promptable(name: str, device: str = "auto") -> Sam2 | WsiSam:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, use_own_cores
+from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, ViewsOption, load
 from napari_pathsam.cli.evaluate_data import ids_are_classes, labelled_images
 from napari_pathsam.cli.train import StainNormName
 
@@ -24,12 +24,6 @@ class Task(StrEnum):
     classes = "classes"
     prompts = "prompts"
     everything = "everything"
-
-
-class Views(StrEnum):
-    """How often a task-specific network looks at each tile, turned and mirrored."""
-
-    one, two, four, eight = "1", "2", "4", "8"
 
 
 class Kind(StrEnum):
@@ -154,12 +148,7 @@ def evaluate(
         StainNormName | None,
         typer.Option("--stain-norm", help="Bring all stains to a common look."),
     ] = None,
-    views: Annotated[
-        Views | None,
-        typer.Option(
-            "--views", help="U-Nets: average over so many turned and mirrored views. [the model's]"
-        ),
-    ] = None,
+    views: ViewsOption = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Only the first N images.")
     ] = None,
@@ -219,16 +208,11 @@ def evaluate(
     from napari_pathsam.evaluation.html_report import images_csv, write_text
     from napari_pathsam.evaluation.prompting import PromptSettings
     from napari_pathsam.evaluation.runs import Run
-    from napari_pathsam.models.catalogue import load_model
     from napari_pathsam.models.class_model import ClassModel
-    from napari_pathsam.models.task_model import looking_from
 
     look = cast("StainNorm | None", stain_norm and stain_norm.value)
     samples = overriding(samples[:limit], mpp=mpp, label_kind=kind, stain_norm=look)
-    use_own_cores()
-    loaded = load_model(model, device)
-    if views is not None:
-        loaded = looking_from(loaded, int(views))
+    loaded = load(model, device, views)
     task = task or (Task.classes if isinstance(loaded, ClassModel) else Task.prompts)
     settings: Settings
     if task is Task.classes:

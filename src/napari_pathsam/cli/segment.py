@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_pathsam.cli.console import ERR, OUT, DeviceOption, MppOption, load
+from napari_pathsam.cli.console import ERR, OUT, DeviceOption, MppOption, ViewsOption, load
 from napari_pathsam.core.errors import BadFileError, PathsamError
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def segment(
         str | None,
         typer.Option("--scheduler", metavar="tcp://…", help="Into .zarr: on this Dask cluster."),
     ] = None,
+    views: ViewsOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Give every pixel a class.
@@ -127,7 +128,7 @@ def segment(
             "--resume, --workers, --scheduler, --uncertainty and --probabilities are for .zarr.",
             param_hint="--out",
         )
-    loaded = load(model, device)
+    loaded = load(model, device, views)
     tables = _segment_all(loaded, images, targets, wish, slides, None if out.suffix else out)
     if area is not None and tables:
         _write_areas(area, tables)
