@@ -44,7 +44,9 @@ ModelOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 MppOption = Annotated[
     float | None,
-    typer.Option("--mpp", min=0.001, help="Microns per pixel of the image; overrides the file's."),
+    typer.Option(
+        "--mpp", min=0.001, max=1000, help="Microns per pixel of the image; overrides the file's."
+    ),
 ]
 
 
