@@ -24,6 +24,8 @@ LONGEST_GAP_MS = 500
 CLICK_GUI_MS, FRAME_GUI_MS = 50, 100
 """What the GUI thread may work from a click to its candidate, and to the frame that shows it."""
 BURSTS = 3
+PRESSED_MS = 100
+"""As long as a finger takes from press to release; the prompt is there with the release."""
 
 
 class Ticks:
@@ -190,10 +192,10 @@ def clicks(working, rng, n: int) -> dict:
     for y, x in rng.uniform(SIDE * 0.3, SIDE * 0.7, (n, 2)):
         dock.workspace.reject()
         hands.until(lambda: dock.runner.idle)
-        hands.settle(5)
-        seen.clear()
         pos = hands.at((y, x))
         press = scene.events.mouse_press(pos=pos, button=1, modifiers=[])
+        hands.qtbot.wait(PRESSED_MS)  # what the press itself has drawn is drawn by then
+        seen.clear()
         note("release")
         scene.events.mouse_release(
             pos=pos, button=1, modifiers=[], press_event=press, last_event=press

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,33 @@ def test_two_threads_make_it_once(tmp_path: Path) -> None:
     assert encode.calls == 1
     assert same(*found)
     assert not cache._busy
+
+
+def test_two_viewers_share_a_folder_that_is_full(tmp_path: Path) -> None:
+    EmbeddingCache(0, tmp_path / "one").get_or_encode("a", made)
+    size = EmbeddingCache(0, tmp_path / "one").disk_nbytes
+    right = [EmbeddingCache(0).get_or_encode("a", partial(made, i)) for i in range(6)]
+    wrong: list[object] = []
+
+    def work(seed: int) -> None:
+        cache, rng = (
+            EmbeddingCache(0, tmp_path / "both", int(2.5 * size)),
+            np.random.default_rng(seed),
+        )
+        for i in rng.integers(0, 6, 30):
+            try:
+                found = cache.get_or_encode(str(i), partial(made, int(i)))
+                wrong.extend([] if same(found, right[i]) else [i])
+            except Exception as error:  # noqa: BLE001  a thread's errors are the test's
+                wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert EmbeddingCache(0, tmp_path / "both").disk_nbytes <= 3.5 * size
 
 
 def test_the_key_follows_pixels_weights_and_settings(
