@@ -164,3 +164,20 @@ def test_a_run_of_another_split_has_no_place(report):
     report.write_text(json.dumps(train))
     with pytest.raises(Exception, match="no place"):
         rows_of_report(report, "glas-challenge")
+
+
+def test_our_rows_have_figures_with_intervals_and_a_command_to_copy(pathsam):
+    status, said, _ = pathsam("tables", "path-sam2")
+    assert status == 0
+    (glas,) = [
+        r for r in measured_rows("path-sam2")
+        if (r.dataset, r.model) == ("GlaS", "pathsam-nano:glands")
+    ]  # fmt: skip
+    dice, iou = (glas.figures[k][0] for k in ("dice", "iou"))
+    assert iou == pytest.approx(dice / (2 - dice), abs=2e-4)
+    assert all(low < value < high for value, low, high in glas.figures.values())
+    assert f"] {glas.command}\n" in said  # in one piece
+    assert f"{dice:.3f}" in said
+    ranked = [r for r in measured_rows("glas-challenge") if r.figures]
+    assert {r.dataset for r in ranked} == {"GlaS part A"}
+    assert all(set(r.figures) == {"object_f1", "object_dice", "object_hausdorff"} for r in ranked)

@@ -50,6 +50,8 @@ def tables(
     else:
         OUT.print(_published(table))
         OUT.print(_measured(ours))
+    for number, command in enumerate(_commands(ours), start=1):
+        OUT.print(escape(f"[{number}] {command}"), soft_wrap=True)
     OUT.print(table.note)
 
 
@@ -77,16 +79,16 @@ def _published(table: PublishedTable) -> Table:
 
 
 def _measured(ours: Sequence[MeasuredRow]) -> Table:
-    """Our rows: values with intervals, and the command that measures them."""
+    """Our rows: values with intervals, and the number of the command that measures them."""
     drawn = Table(title="measured here", title_justify="left")
     metrics = list(dict.fromkeys(m for row in ours for m in row.figures))
     for heading in ("data set", "model", *(metrics or ["figures"]), "command"):
-        drawn.add_column(heading)
+        drawn.add_column(heading, overflow="fold")
     for row in ours:
         cells = [_with_interval(row, m) for m in metrics] or [""]
         if not row.figures:
             cells[0] = "not measured"
-        drawn.add_row(row.dataset, row.model, *cells, row.command)
+        drawn.add_row(row.dataset, row.model, *cells, _number_of(row, ours))
     drawn.caption = "in brackets: 95 % of the bootstrap over patients"
     drawn.caption_justify = "left"
     return drawn
@@ -106,7 +108,7 @@ def _ranking(table: PublishedTable, ours: Sequence[MeasuredRow], part: str) -> T
     ranks = glas_ranks(theirs | values)
     drawn = Table(title=f"{part}, by rank sum", title_justify="left")
     for heading in ("", *table.columns.values(), "rank sum", "is", "pixel IoU", "command"):
-        drawn.add_column(heading)
+        drawn.add_column(heading, overflow="fold")
     whats = list(dict.fromkeys(table.read(row).what for row in published))
     for name in sorted(ranks, key=lambda n: ranks[n]):
         row = here.get(name)
@@ -115,7 +117,7 @@ def _ranking(table: PublishedTable, ours: Sequence[MeasuredRow], part: str) -> T
             if row is None
             else [_with_interval(row, m) for m in table.columns]
         )
-        told = (_letter(0), "", "" if row is None else row.command)
+        told = (_letter(0), "", "" if row is None else _number_of(row, ours))
         drawn.add_row(name, *cells, str(ranks[name]), *told, style=None if row is None else "bold")
     for entry in published:
         if entry.model not in ranks:
@@ -127,9 +129,18 @@ def _ranking(table: PublishedTable, ours: Sequence[MeasuredRow], part: str) -> T
             drawn.add_row(entry.model, *cells, "–", _letter(whats.index(reading.what)), bound, "")
     for name, row in here.items():
         if name not in ranks:
-            drawn.add_row(name, "not measured", "", "", "–", "", "", row.command)
+            drawn.add_row(name, "not measured", "", "", "–", "", "", _number_of(row, ours))
     _explain(drawn, whats)
     return drawn
+
+
+def _commands(ours: Sequence[MeasuredRow]) -> list[str]:
+    """Commands as they are listed below the tables: each once, in one piece, to be copied."""
+    return list(dict.fromkeys(row.command for row in ours if row.command))
+
+
+def _number_of(row: MeasuredRow, ours: Sequence[MeasuredRow]) -> str:
+    return escape(f"[{1 + _commands(ours).index(row.command)}]") if row.command else ""
 
 
 def _explain(drawn: Table, whats: Sequence[str]) -> None:
