@@ -113,8 +113,8 @@ class PixelSize(QWidget):
         )
         self._badge.setToolTip(
             "The image does not say how large a pixel is. Everything works; areas are in pixels, "
-            "and the model takes the image as it is seen. Type the size to the left if you know it: "
-            "it is kept for this slide."
+            "and the model takes the image as it is seen. Type the size to the left if you know "
+            "it; it is kept for this slide."
         )
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
