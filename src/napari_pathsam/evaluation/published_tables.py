@@ -147,8 +147,8 @@ PUBLISHED: dict[str, PublishedTable] = {
             {"dice": "Dice", "iou_as_published": "“IoU”"},
             read_sam_path,
             "The released code trains on 133 GlaS images, 48 of them official test images, and "
-            "tests on 32; ours follow the official split. The training epoch of pathsam-nano:glands "
-            "was chosen on EBHI-Seg val itself; GlaS took no part in its training.",
+            "tests on 32; ours follow the official split. The training epoch of "
+            "pathsam-nano:glands was chosen on EBHI-Seg val itself; no image of GlaS trained it.",
         ),
         PublishedTable(
             "sam-path",
