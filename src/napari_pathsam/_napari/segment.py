@@ -30,7 +30,8 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.scripting import ImageOrigin, segment_command, segment_python
 from napari_pathsam.workspace.segment_request import Part, Progress, SegmentRequest
 from napari_pathsam.workspace.segment_result import SegmentResult
-from napari_pathsam.workspace.segmenting import Segmenting
+from napari_pathsam.workspace.segment_slide import SlideResult, slide_command, slide_python
+from napari_pathsam.workspace.segmenting import Result, Segmenting
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -92,8 +93,8 @@ class SegmentDock(ImageDock):
         view.progress.cancel_button.clicked.connect(lambda: self.cancel())
         view.csv_button.clicked.connect(lambda: view.table.save_csv(say=self.view.status.setText))
         view.copy_button.said.connect(view.status.setText)
-        view.copy_button.python = lambda: self._copied(segment_python)
-        view.copy_button.command = lambda: self._copied(segment_command)
+        view.copy_button.python = lambda: self._copied(segment_python, slide_python)
+        view.copy_button.command = lambda: self._copied(segment_command, slide_command)
         self.supply.changed.connect(self._on_head)
         self.supply.failed.connect(self.say_error)
         self.results.changed.connect(self._on_results)
@@ -239,19 +240,26 @@ class SegmentDock(ImageDock):
         self.view.csv_button.setEnabled(there)
         self.view.copy_button.setEnabled(there)
 
-    def _result(self) -> SegmentResult | None:
+    def _result(self) -> Result | None:
         """What the chosen model found on this image."""
         head = self.view.heads.value()
         if head is None or self.source is None:
             return None
         return self.segmenting.result_of(self.source.key, head.name)
 
-    def _copied(self, text_of: Callable[[SegmentResult, ImageOrigin], str]) -> str:
+    def _copied(
+        self,
+        of_image: Callable[[SegmentResult, ImageOrigin], str],
+        of_slide: Callable[[SlideResult, ImageOrigin], str],
+    ) -> str:
         """The result that is shown, as code."""
         result = self._result()
         if result is None or self.image is None:
             raise UnavailableError("There is nothing to copy yet: segment something first.")
-        return text_of(result, origin_of(self.image))
+        origin = origin_of(self.image)
+        if isinstance(result, SlideResult):
+            return of_slide(result, origin)
+        return of_image(result, origin)
 
     def _say(self, text: str) -> None:
         self.view.status.setText(text)

@@ -18,14 +18,17 @@ from napari_pathsam._napari.label_colors import LabelColors
 from napari_pathsam._napari.label_layers import painted_pixels, redraw_regions
 from napari_pathsam._napari.layer_source import OWN
 from napari_pathsam._napari.plane import Plane, own_layer_place
+from napari_pathsam._napari.segment_pyramids import PyramidLayers
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.segment_slide import SlideResult
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
     from napari_pathsam.workspace.segment_result import CellMaps, SegmentResult
+    from napari_pathsam.workspace.segmenting import Result
 
 UNSURE, UNSURE_COLOR = 255, "#9aa0a6"
 SEGMENTATION = "segmentation"
@@ -38,7 +41,7 @@ STRIP_PX = 1_500_000
 class _Shown:
     """A result, and the layers that show it."""
 
-    result: SegmentResult
+    result: Result
     image: Image
     plane: Plane
     layers: dict[str, Any] = field(default_factory=dict)
@@ -62,31 +65,40 @@ class ResultLayers(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(0)
         self._timer.timeout.connect(self._redraw_next)
+        self._pyramids = PyramidLayers(self)
         viewer.layers.events.removed.connect(self._on_removed)
 
-    def layer(self, result: SegmentResult, kind: str = "classes") -> Any:
+    def layer(self, result: Result, kind: str = "classes") -> Any:
         """The layer of a result, or None."""
         found = self._find(result)
         return None if found is None else found.layers.get(kind)
 
     # --- showing ---
 
-    def show(self, result: SegmentResult, image: Image, plane: Plane) -> None:
+    def show(self, result: Result, image: Image, plane: Plane) -> None:
         """Show a result over its image, from now on."""
         shown = self._find(result)
         if shown is None:
             shown = _Shown(result, image, plane)
             self._shown.append(shown)
-            self._make_labels(shown, "classes")
+            if isinstance(result, SlideResult):
+                self._make_pyramid(shown, result)
+            else:
+                self._make_labels(shown, result, "classes")
+        if isinstance(result, SlideResult):
+            return
         kept = ("classes", "objects") if result.request.options.instances else ("classes",)
         self._remove(shown, [kind for kind in shown.layers if kind not in kept])
         self.redraw(result, result.window)
-        self._show_objects(shown)
+        self._show_objects(shown, result)
 
-    def redraw(self, result: SegmentResult, region: Region) -> None:
+    def redraw(self, result: Result, region: Region) -> None:
         """The class map changed in place in this level-0 region."""
         shown = self._find(result)
         if shown is None:
+            return
+        if isinstance(result, SlideResult):
+            self._pyramids.landed(shown.layers["classes"])
             return
         at = result.to_array(region)
         rows = max(1, STRIP_PX // at.width)
@@ -95,12 +107,15 @@ class ResultLayers(QObject):
             self._waiting.append((shown, Region(y, at.x, height, at.width)))
         self._redraw_next()
 
-    def finish(self, result: SegmentResult) -> None:
+    def finish(self, result: Result) -> None:
         """Objects, probabilities and uncertainty are there, where they were asked for."""
         shown = self._find(result)
         if shown is None:
             return
-        self._show_objects(shown)
+        if isinstance(result, SlideResult):
+            self._finish_pyramids(shown, result)
+            return
+        self._show_objects(shown, result)
         for layer in shown.layers.values():
             layer.refresh(data_displayed=False, highlight=False, extent=False)  # its thumbnail
         options = result.request.options
@@ -136,24 +151,47 @@ class ResultLayers(QObject):
         for shown in [s for s in self._shown if image is None or s.image == image]:
             self._let_go(shown)
 
-    def let_go(self, result: SegmentResult) -> None:
+    def let_go(self, result: Result) -> None:
         """Leave the layers of one result to the person."""
         if (shown := self._find(result)) is not None:
             self._let_go(shown)
+
+    def drop(self, result: Result) -> None:
+        """Take the layers of a result away; it is shown anew."""
+        if (shown := self._find(result)) is not None:
+            self._let_go(shown)
+            self._remove(shown, list(shown.layers))
 
     def close(self) -> None:
         """The dock goes; the layers stay."""
         self._timer.stop()
         with suppress(ValueError, TypeError, RuntimeError):
             self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._pyramids.close()
         self.release()
 
     # --- making ---
 
-    def _make_labels(self, shown: _Shown, kind: str) -> None:
+    def _make_pyramid(self, shown: _Shown, result: SlideResult) -> None:
+        layer = self._pyramids.labels(
+            result, name=f"PathSAM {result.title}", opacity=0.45,
+            metadata={OWN: SEGMENTATION, "at": (0, 0), "ratio": (1, 1)},
+            **own_layer_place(shown.plane, shown.image),
+        )  # fmt: skip
+        color_classes(layer, result.classes)
+        self._add(shown, "classes", layer)
+
+    def _finish_pyramids(self, shown: _Shown, result: SlideResult) -> None:
+        """All has landed; further maps are shown."""
+        self._pyramids.landed(shown.layers["classes"])
+        if len(shown.layers) == 1:
+            for name, layer in self._pyramids.maps(result).items():
+                layer.metadata.update({OWN: SEGMENTATION, "at": (0, 0), "ratio": (1, 1)})
+                self._add(shown, name, layer)
+
+    def _make_labels(self, shown: _Shown, result: SegmentResult, kind: str) -> None:
         from napari.layers import Labels
 
-        result = shown.result
         is_classes = kind == "classes"
         array = result.class_map.shown if is_classes else result.new_objects().shown
         layer = Labels(
@@ -169,20 +207,19 @@ class ResultLayers(QObject):
         else:
             layer.contour = 2
         slots = (
-            (layer.events.paint, lambda event: self._on_paint(shown, kind, event)),
-            (layer.events.data, lambda event: self._on_data(shown, kind)),
+            (layer.events.paint, lambda event: self._on_paint(result, kind, event)),
+            (layer.events.data, lambda event: self._on_data(shown, result, kind)),
         )
         self._add(shown, kind, layer)
         for emitter, slot in slots:
             emitter.connect(slot)
             shown.slots.append((emitter, slot))
 
-    def _show_objects(self, shown: _Shown) -> None:
-        result = shown.result
+    def _show_objects(self, shown: _Shown, result: SegmentResult) -> None:
         if result.objects is None or not result.request.options.instances:
             return
         if "objects" not in shown.layers:
-            self._make_labels(shown, "objects")
+            self._make_labels(shown, result, "objects")
         layer: Labels = shown.layers["objects"]
         by_class = {c.id: c.color for c in result.classes}
         names = {c.id: c.name for c in result.classes}
@@ -245,8 +282,7 @@ class ResultLayers(QObject):
 
     # --- the person ---
 
-    def _on_paint(self, shown: _Shown, kind: str, event: Any) -> None:
-        result = shown.result
+    def _on_paint(self, result: SegmentResult, kind: str, event: Any) -> None:
         array = result.class_map if kind == "classes" else result.objects
         for atom in event.value:
             rows, columns, _, _ = painted_pixels(atom)
@@ -254,9 +290,8 @@ class ResultLayers(QObject):
                 array.protect(rows, columns)
         self.painted.emit(result)
 
-    def _on_data(self, shown: _Shown, kind: str) -> None:
+    def _on_data(self, shown: _Shown, result: SegmentResult, kind: str) -> None:
         """Other pixels were given to the layer: it is the person's from now on."""
-        result = shown.result
         array = result.class_map if kind == "classes" else result.objects
         if shown in self._shown and array is not None:
             if shown.layers[kind].data is array.shown:
@@ -293,7 +328,7 @@ class ResultLayers(QObject):
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
 
-    def _find(self, result: SegmentResult) -> _Shown | None:
+    def _find(self, result: Result) -> _Shown | None:
         return next((s for s in self._shown if s.result is result), None)
 
     def _redraw_next(self) -> None:

@@ -8,7 +8,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_pathsam._napari.segment_layers import ResultLayers
 from napari_pathsam.workspace.segment_result import SegmentResult
-from napari_pathsam.workspace.segmenting import Segmenting
+from napari_pathsam.workspace.segment_slide import SlideResult
+from napari_pathsam.workspace.segmenting import Result, Segmenting
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -32,7 +33,7 @@ class ShownResults(QObject):
         self._segmenting = segmenting
         self.layers = ResultLayers(viewer, self)
         self._of_run: tuple[Image, Plane] | None = None
-        self._shown: dict[tuple[str, str], SegmentResult] = {}
+        self._shown: dict[tuple[str, str], Result] = {}
         self._painted: SegmentResult | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -67,25 +68,26 @@ class ShownResults(QObject):
             (s.finished, self._on_finished),
         )
 
-    def _on_result(self, result: SegmentResult) -> None:
+    def _on_result(self, result: Result) -> None:
         """A run begins to fill a result."""
         if self._of_run is None:
             return
         key = (result.image_key, result.request.model)
         before = self._shown.get(key)
+        self.said.emit("")
         if before is not None and before is not result:
             kept = self.layers.layer(before)
+            if _same_pyramid(before, result):
+                self.layers.drop(before)
             self.layers.let_go(before)
-            if kept is not None:
+            if kept is not None and before.edited:
                 self.said.emit(f"You changed “{kept.name}” by hand: it stays as it is, and this "
                                "run fills a new layer.")  # fmt: skip
-        else:
-            self.said.emit("")
         self._shown[key] = result
         self.layers.show(result, *self._of_run)
         self.changed.emit()
 
-    def _on_finished(self, result: SegmentResult) -> None:
+    def _on_finished(self, result: Result) -> None:
         self.layers.finish(result)
         self.changed.emit()
 
@@ -97,10 +99,16 @@ class ShownResults(QObject):
         if self._painted is not None:
             self._segmenting.recount(self._painted)
 
-    def _on_gone(self, result: SegmentResult) -> None:
+    def _on_gone(self, result: Result) -> None:
         running = self._segmenting.result is result
         self._shown = {k: r for k, r in self._shown.items() if r is not result}
         self._segmenting.let_go(result)
         self.changed.emit()
         if running:
             self.said.emit("The layer of this run was removed: the run was stopped.")
+
+
+def _same_pyramid(one: Result, other: Result) -> bool:
+    if isinstance(one, SlideResult) and isinstance(other, SlideResult):
+        return one.path == other.path
+    return False

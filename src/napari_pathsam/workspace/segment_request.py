@@ -101,11 +101,12 @@ def check(request: SegmentRequest) -> None:
             "has no shape on it. Move the image into view, draw a shape, or choose “Whole image”."
         )
     window = result_window(request)
-    if max(window.shape_yx) > LARGEST_WHOLE_PX:
+    one = len(request.parts) == 1 and request.parts[0].within is None
+    if max(window.shape_yx) > LARGEST_WHOLE_PX and not one:
         raise BadImageError(
-            f"{window.height} × {window.width} pixels are more than a labels layer can show "
-            f"({LARGEST_WHOLE_PX} a side). Segment the field in view or a region of a shapes "
-            "layer; `pathsam segment` does large images without a screen."
+            f"The shapes lie on {window.height} × {window.width} pixels, and together up to "
+            f"{LARGEST_WHOLE_PX} a side are segmented. Choose “The whole image”, one rectangle, or "
+            "shapes that are nearer to each other."
         )
 
 

@@ -21,6 +21,14 @@ from napari_pathsam.workspace.segment_request import (
     result_window,
 )
 from napari_pathsam.workspace.segment_result import SegmentResult
+from napari_pathsam.workspace.segment_slide import (
+    PreparedSlide,
+    SlideResult,
+    is_slide,
+    prepared_slide,
+    slide_areas,
+    slide_pieces,
+)
 from napari_pathsam.workspace.segment_work import (
     Answer,
     Piece,
@@ -35,10 +43,13 @@ if TYPE_CHECKING:
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
 
 
+Result = SegmentResult | SlideResult
+
+
 @dataclass
 class _Run:
     request: SegmentRequest
-    result: SegmentResult | None = None
+    result: Result | None = None
     pieces: Iterator[Piece] | None = None
     done: int = 0
     total: int = 0
@@ -83,7 +94,7 @@ class Segmenting:
         self._load, self._runner, self._cache = load, runner, cache
         self._line = Line(runner)
         self._run: _Run | None = None
-        self._results: dict[tuple[str, str], SegmentResult] = {}
+        self._results: dict[tuple[str, str], Result] = {}
         self._encoded: set[tuple[str, Any, tuple[Region, ...]]] = set()
         self._s_per_cell: dict[str, float] = {}
         self._counting = Line(runner)
@@ -96,11 +107,11 @@ class Segmenting:
         return self._run is not None
 
     @property
-    def result(self) -> SegmentResult | None:
+    def result(self) -> Result | None:
         """What the run under way fills."""
         return self._run.result if self._run else None
 
-    def result_of(self, image_key: str, model: str) -> SegmentResult | None:
+    def result_of(self, image_key: str, model: str) -> Result | None:
         """The newest result of a model on an image."""
         return self._results.get((image_key, model))
 
@@ -130,7 +141,7 @@ class Segmenting:
         run = self._run = _Run(request)
         self._tell(run, f"Loading {request.model}")
         self._line.start(
-            "prepare", prepared, self._load, request,
+            "prepare", prepared_slide if is_slide(request) else prepared, self._load, request,
             then=partial(self._prepared, run), failed=partial(self._went_wrong, run),
         )  # fmt: skip
 
@@ -152,7 +163,7 @@ class Segmenting:
         self._counting.stop()
         self._drop()
 
-    def let_go(self, result: SegmentResult) -> None:
+    def let_go(self, result: Result) -> None:
         """Forget a result: its layer was deleted, or is the person's own now."""
         for key, kept in list(self._results.items()):
             if kept is result:
@@ -175,24 +186,32 @@ class Segmenting:
 
     # --- the run ---
 
-    def _prepared(self, run: _Run, ready: Prepared) -> None:
+    def _prepared(self, run: _Run, ready: Prepared | PreparedSlide) -> None:
         run.total = ready.total
-        run.result = self._result_for(run.request, ready)
+        if isinstance(ready, PreparedSlide):
+            run.done = ready.done
+            run.result = ready.result(run.request)
+            self._results[(run.request.source.key, run.request.model)] = run.result
+            run.pieces = slide_pieces(ready, run.request)
+        else:
+            run.result = self._result_for(run.request, ready)
+            run.pieces = pieces_of(ready, run.request, run.result, self._cache)
         if ready.warning:
             self.status.emit(ready.warning)
         self._tell(run, "Segmenting")
         self.result_changed.emit(run.result)
-        run.pieces = pieces_of(ready, run.request, run.result, self._cache)
         self._next(run, ready)
 
-    def _next(self, run: _Run, ready: Prepared) -> None:
+    def _next(self, run: _Run, ready: Prepared | PreparedSlide) -> None:
         assert run.pieces is not None
         self._line.start(
             "piece", _timed_next, run.pieces,
             then=partial(self._piece, run, ready), failed=partial(self._went_wrong, run),
         )  # fmt: skip
 
-    def _piece(self, run: _Run, ready: Prepared, answer: tuple[Piece | None, float]) -> None:
+    def _piece(
+        self, run: _Run, ready: Prepared | PreparedSlide, answer: tuple[Piece | None, float]
+    ) -> None:
         piece, seconds = answer
         result = run.result
         if result is None or piece is None:
@@ -210,7 +229,13 @@ class Segmenting:
             self._encoded.add((result.image_key, ready.encoding, regions))
         self._next(run, ready)
 
-    def _write(self, result: SegmentResult, piece: Piece) -> None:
+    def _write(self, result: Result, piece: Piece) -> None:
+        if isinstance(result, SlideResult):
+            if piece.region is not None:
+                self.piece_written.emit(result, piece.region)
+            if piece.answer is not None:
+                result.table = piece.answer.table
+            return
         if piece.region is not None and piece.class_map is not None:
             at = result.to_array(piece.region)
             result.class_map.write(at, piece.class_map, piece.where)
@@ -234,6 +259,8 @@ class Segmenting:
         result = run.result
         self._run = None
         self.progress_changed.emit(None)
+        if isinstance(result, SlideResult) and not run.stopped:
+            self.status.emit(result.summary())
         if result is not None:
             self.finished.emit(result)
 
@@ -283,7 +310,7 @@ class Segmenting:
         key = (request.source.key, request.model)
         kept = self._results.get(key)
         if (
-            kept is None
+            not isinstance(kept, SegmentResult)
             or kept.edited
             or kept.classes != ready.classes
             or not all(kept.holds(part.region) for part in request.parts)
@@ -309,7 +336,9 @@ def _timed_next(pieces: Iterator[Piece]) -> tuple[Piece | None, float]:
     return piece, time.perf_counter() - began
 
 
-def _all_rest(request: SegmentRequest, result: SegmentResult) -> list[Piece]:
+def _all_rest(request: SegmentRequest, result: Result) -> list[Piece]:
+    if isinstance(result, SlideResult):
+        return list(slide_areas(result))
     return list(rest_of(request, result))
 
 

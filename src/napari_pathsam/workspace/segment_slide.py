@@ -1,0 +1,287 @@
+"""Segmenting what no labels layer holds: a slide's classes go into a label pyramid on the disk.
+
+The pyramid lies in the user's data folder, one for each image, model and way of segmenting. A run
+that was stopped goes on where it was, and one that was finished is there at once.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from platformdirs import user_data_dir
+
+from napari_pathsam.core.areas import BACKGROUND_NAME, UNSURE_NAME, AreaTable, ClassArea
+from napari_pathsam.core.class_map import UNSURE
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX
+from napari_pathsam.workspace.scripting import ImageOrigin, quoted
+from napari_pathsam.workspace.segment_request import SegmentRequest, result_window
+from napari_pathsam.workspace.segment_work import (
+    Answer,
+    Piece,
+    SourceTiles,
+    encoding_of,
+    settings_of,
+    title_of,
+)
+
+if TYPE_CHECKING:
+    from napari_pathsam.inference.slide_job import SlideJob, SlideRun
+    from napari_pathsam.io.label_store import LabelStore
+
+
+def is_slide(request: SegmentRequest) -> bool:
+    """Whether what is asked for is more than a labels layer holds."""
+    return max(result_window(request).shape_yx) > LARGEST_WHOLE_PX
+
+
+@dataclass
+class SlideResult:
+    """One model's class map of a slide, in a label pyramid; nobody paints in it.
+
+    Attributes
+    ----------
+    request, title, classes, at_mpp, class_of, maps, table
+        As of a :class:`~napari_pathsam.workspace.segment_result.SegmentResult`.
+    run
+        The label pyramids, and the record of what is done.
+    """
+
+    request: SegmentRequest
+    title: str
+    classes: ClassTable
+    at_mpp: float
+    run: SlideRun
+    class_of: dict[int, int] = field(default_factory=dict)
+    maps: list[Any] = field(default_factory=list)
+    table: AreaTable | None = None
+    objects: None = None
+    edited: bool = False
+
+    @property
+    def image_key(self) -> str:
+        return self.request.source.key
+
+    @property
+    def mpp(self) -> float | None:
+        """Microns per level-0 pixel; None: nobody said."""
+        return self.request.mpp
+
+    @property
+    def window(self) -> Region:
+        """All of the image."""
+        return Region.of(self.request.source.shape_yx)
+
+    @property
+    def stores(self) -> dict[str, LabelStore]:
+        """The label pyramids ``classes``, ``uncertainty`` and ``probability-NAME``."""
+        return self.run.stores
+
+    @property
+    def path(self) -> Path:
+        """The container of the pyramids."""
+        return self.stores["classes"].path
+
+    def summary(self) -> str:
+        """Where it is, how well seams are hidden, what could not be read."""
+        from napari_pathsam.inference.seams import SeamCounts
+
+        text = f"Kept in {self.path}."
+        seam = SeamCounts.total(self.run.record.seams.values()).score
+        if seam == seam:
+            text += f" Seam score {seam:.2f} (1: no seam)."
+        if n := len(self.run.record.damage):
+            text += f" {n} places could not be read and were taken for glass."
+        return text
+
+
+@dataclass(frozen=True)
+class PreparedSlide:
+    """A loaded model and the job it will do; what :class:`Segmenting` asks of a ``Prepared``."""
+
+    job: SlideJob
+    mpp: float
+    title: str
+
+    @property
+    def classes(self) -> ClassTable:
+        return self.job.model.classes
+
+    @property
+    def total(self) -> int:
+        """Blocks of the slide."""
+        return len(self.job.plan.blocks)
+
+    @property
+    def done(self) -> int:
+        """Blocks that an earlier run finished."""
+        return len(self.job.done)
+
+    @property
+    def warning(self) -> str:
+        """What is to be said of the pixel size; empty: nothing."""
+        return "" if self.job.plan.warning is None else str(self.job.plan.warning)
+
+    @property
+    def embedding_name(self) -> str:
+        return str(self.job.model.embedding_name)
+
+    @property
+    def encoding(self) -> tuple[Any, ...]:
+        """See :func:`encoding_of`; of slides no embedding is kept."""
+        config = self.job.model.config
+        return (*encoding_of(self.embedding_name, config.mpp, config.enlarge), "slide")
+
+    def result(self, request: SegmentRequest) -> SlideResult:
+        """Where the job's labels are."""
+        assert self.job.run is not None
+        return SlideResult(request, self.title, self.classes, self.mpp, self.job.run)
+
+
+def prepared_slide(load: Callable[[str, str], Any], request: SegmentRequest) -> PreparedSlide:
+    """Load the model, plan the slide and make or open its label pyramid.
+
+    Raises
+    ------
+    BadImageError, BadWeightsError, BadFileError
+        In words for a person.
+    """
+    from napari_pathsam.inference.slide_job import prepare_slide
+
+    model = load(request.model, request.device)
+    mpp = request.mpp or getattr(getattr(model, "config", None), "mpp", None)
+    path = _path_of(request, mpp)
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def prepare() -> SlideJob:
+        return prepare_slide(
+            model, SourceTiles(request.source), mpp=mpp, store=path, resume=True,
+            region=result_window(request) if len(request.parts) == 1 else None,
+            settings=settings_of(request), uncertainty=request.options.uncertainty,
+        )  # fmt: skip
+
+    try:
+        job = prepare()
+    except BadFileError:
+        if not path.exists():
+            raise
+        shutil.rmtree(path)  # of the same name, but another model now: ours to make anew
+        job = prepare()
+    return PreparedSlide(job, job.plan.mpp, title_of(model.name))
+
+
+def _path_of(request: SegmentRequest, mpp: float | None) -> Path:
+    options, w = request.options, result_window(request)
+    settings = (options.threshold, options.smallest_px, options.fill_holes_px)
+    about = (request.model, mpp, settings, options.probabilities, options.uncertainty, w)
+    digest = sha256(repr((request.source.key, about)).encode()).hexdigest()[:12]
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in title_of(request.model))
+    stem = Path(request.source.name).stem[:40].strip() or "slide"
+    return Path(user_data_dir("napari-pathsam")) / "segmented" / f"{stem}-{name}-{digest}.zarr"
+
+
+def slide_pieces(ready: PreparedSlide, request: SegmentRequest) -> Iterator[Piece]:
+    """Block after block, those in view first; in the end the areas. Closing it cancels."""
+    from napari_pathsam.inference.slide import slide_tiles
+
+    for tile in slide_tiles(ready.job, first=request.first):
+        cells = ready.job.plan.cells(tile.region)
+        yield Piece(
+            tile.region, tiles=1, cells=cells.height * cells.width, encoded=True,
+            seconds_left=tile.seconds_left,
+        )  # fmt: skip
+    yield Piece(next_text="Measuring")
+    yield from slide_areas(ready.result(request))
+
+
+def slide_areas(result: SlideResult) -> Iterator[Piece]:
+    """Measure what is in a label pyramid."""
+    from napari_pathsam.io.store_tables import Counted, count_store
+
+    counted: Counted | None = None
+    for found in count_store(result.stores["classes"]):
+        if isinstance(found, Counted):
+            counted = found
+        else:
+            yield Piece(next_text=f"Measuring, {found:.0%}")
+    assert counted is not None
+    yield Piece(answer=Answer(_table(counted.px, result)))
+
+
+def _table(px: np.ndarray, result: SlideResult) -> AreaTable:
+    wanted = result_window(result.request)
+    total = wanted.height * wanted.width
+    per_px = None if result.mpp is None else result.mpp**2
+    inside = int(px.sum()) - int(px[0])
+    rows = [(0, BACKGROUND_NAME, total - inside)]
+    rows += [(info.id, info.name, int(px[info.id])) for info in result.classes]
+    if px[UNSURE]:
+        rows.append((UNSURE, UNSURE_NAME, int(px[UNSURE])))
+    return AreaTable(
+        tuple(ClassArea(i, name, n, n / total, um2_per_px=per_px) for i, name, n in rows),
+        result.request.source.name,
+    )
+
+
+def slide_python(result: SlideResult, origin: ImageOrigin) -> str:
+    """Python that makes the label pyramid of a result."""
+    request, options = result.request, result.request.options
+    named = {
+        "threshold": options.threshold,
+        "smallest_px": options.smallest_px,
+        "fill_holes_px": options.fill_holes_px,
+        "keep_probabilities": options.probabilities,
+    }
+    settings = ", ".join(f"{name}={value!r}" for name, value in named.items() if value)
+    w = result_window(request)
+    asked = f"mpp={result.at_mpp!r}, store={_out(origin)!r}, resume=True"
+    if w != Region.of(request.source.shape_yx):
+        asked += f", region=Region({w.y}, {w.x}, {w.height}, {w.width})"
+    if settings:
+        asked += f", settings=SegmentSettings({settings})"
+    if options.uncertainty:
+        asked += ", uncertainty=True"
+    lines = ["import napari_pathsam as ps"]
+    if "Region(" in asked:
+        lines.append("from napari_pathsam.core.geometry import Region")
+    if settings:
+        lines.append("from napari_pathsam.inference.class_maps import SegmentSettings")
+    lines += ["", f"model = ps.load_model({request.model!r}, device={request.device!r})"]
+    lines += [*origin.lines(), f"for tile in ps.segment_slide(model, slide, {asked}):"]
+    lines.append('    print(f"{tile.done} of {tile.total} blocks, {tile.seconds_left:.0f} s left")')
+    return "\n".join(lines) + "\n"
+
+
+def slide_command(result: SlideResult, origin: ImageOrigin) -> str:
+    """A command that makes the label pyramid of a result, from a slide in a file."""
+    request, options = result.request, result.request.options
+    words = ["pathsam", "segment", origin.argument(), "--model", request.model]
+    words += ["--out", _out(origin), "--mpp", f"{result.at_mpp!r}", "--resume"]
+    w = result_window(request)
+    if w != Region.of(request.source.shape_yx):
+        words += ["--region", f"{w.y},{w.x},{w.y + w.height},{w.x + w.width}"]
+    if request.device != "auto":
+        words += ["--device", request.device]
+    for option, value in (
+        ("--threshold", options.threshold),
+        ("--smallest", options.smallest_px),
+        ("--fill-holes", options.fill_holes_px),
+    ):
+        if value:
+            words += [option, f"{value!r}"]
+    words += ["--uncertainty"] if options.uncertainty else []
+    words += ["--probabilities"] if options.probabilities else []
+    return quoted(words) + "\n"
+
+
+def _out(origin: ImageOrigin) -> str:
+    stem = origin.path.stem if origin.path is not None else origin.layer
+    return f"{stem}-classes.zarr"

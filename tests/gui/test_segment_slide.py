@@ -1,0 +1,69 @@
+"""The Segment dock on a slide: blocks appear as they land, a stop is no loss, any zoom shows it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_pathsam._napari.segment_table import MM2, NAME, PX
+from napari_pathsam.workspace.scripting import segment_python
+from napari_pathsam.workspace.segment_slide import slide_python
+
+from .test_segment import choose, done, layer_of  # noqa: TID252
+from .test_slide_labels import slide_levels  # noqa: TID252
+
+pytestmark = pytest.mark.gui
+MPP = 0.04
+
+
+def test_blocks_land_in_the_layer_and_stay(segment_of):
+    levels = [level[: 17_408 // f, : 2_048 // f] for f, level in zip((1, 4, 16, 64), slide_levels(),
+                                                                     strict=True)]  # fmt: skip
+    place = {"scale": (MPP, MPP), "units": ("um", "um"), "name": "slide"}
+    viewer, dock, hands = segment_of(levels, rgb=True, multiscale=True, **place)
+    choose(dock, uncertainty=True)
+    camera = viewer.scene.camera
+    camera.center, camera.zoom = (0, 14_000 * MPP, 1_000 * MPP), 0.2 / MPP
+    hands.settle(10)
+    landed = []
+    dock.segmenting.piece_written.connect(lambda result, region: landed.append(region))
+    dock.view.run_button.click()
+    hands.until(lambda: bool(landed), 240_000)
+    first = landed[0]
+    assert first.contains(14_000, 1_000)  # what is looked at comes first
+    layer = layer_of(viewer)
+    assert layer.multiscale
+    assert not layer.editable
+    hands.until(lambda: bool(layer.data[-1].any()), 60_000)
+    hands.screenshot("slide-segment-1-first-blocks")
+    assert dock.segmenting.running
+    dock.view.progress.cancel_button.click()
+    done(dock, hands)
+    n = len(landed)
+    assert "Stopped after" in dock.view.status.text()
+    gone = dock.segmenting.result_of(dock.source.key, "tiny:made").table
+    assert 0 < sum(row.px for row in gone.rows if row.class_id)
+
+    # The rest, on top of what is there.
+    dock.view.run_button.click()
+    done(dock, hands)
+    assert not dock.view.error_bar.text()
+    result = dock.segmenting.result_of(dock.source.key, "tiny:made")
+    assert len(landed) > n
+    assert len({(r.y, r.x) for r in landed}) == len(landed)  # no block was done twice
+    layers = [x for x in viewer.layers if x.name == "PathSAM made"]
+    assert len(layers) == 1
+    assert np.asarray(layers[0].data[-1]).any()
+    table = dock.view.table
+    assert [table.text(row, NAME) for row in range(2)] == ["gland", "stroma"]
+    assert table.text(0, PX)
+    assert table.text(0, MM2)
+    assert "Uncertainty made" in viewer.layers
+    viewer.layers["Uncertainty made"].visible = False
+    viewer.fit_to_view()
+    hands.settle(5)
+    hands.screenshot("slide-segment-2-whole")
+    camera.center, camera.zoom = (0, 9_000 * MPP, 1_000 * MPP), 0.5 / MPP
+    hands.screenshot("slide-segment-3-near")
+    assert "ps.segment_slide(" in dock._copied(segment_python, slide_python)
+    assert result.path.exists()
