@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLay
 
 from napari_pathsam._napari.runner import QtJob, QtRunner
 from napari_pathsam._napari.torch_import import load_torch
+from napari_pathsam.core.errors import PathsamError
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 DEVICE_TIPS = {
@@ -31,6 +32,8 @@ class ModelChoice:
     licence_url: str = ""
     size_text: str = ""
     ready: bool = True
+    context: bool = False
+    """Whether it can be shown what is round a field."""
 
     @property
     def line(self) -> str:
@@ -71,7 +74,8 @@ def read_catalogue() -> Catalogue:
         for name, entry in MODELS.items()
     ]  # fmt: skip
     listed += [
-        ModelChoice(name, name, "Imported by you.") for name in sorted(fetched - set(MODELS))
+        ModelChoice(name, name, "Imported by you.", context=_looks_round(name))
+        for name in sorted(fetched - set(MODELS))
     ]
     devices = {"auto", "cpu"}
     if torch.cuda.is_available():
@@ -79,6 +83,16 @@ def read_catalogue() -> Catalogue:
     if torch.backends.mps.is_available():
         devices.add("mps")
     return Catalogue(tuple(listed), frozenset(devices))
+
+
+def _looks_round(name: str) -> bool:
+    """Whether an imported model is a WSI-SAM with context; one that cannot be read is none."""
+    from napari_pathsam.models.checkpoints import cached_path, read_card
+
+    try:
+        return bool(getattr(read_card(cached_path(name)).config, "context", False))
+    except PathsamError:
+        return False
 
 
 class ModelChooser(QWidget):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_pathsam._napari.model_chooser import Catalogue, Fetch, ModelChooser, read_catalogue
 from napari_pathsam._napari.runner import QtRunner
@@ -14,7 +14,10 @@ from napari_pathsam._napari.widgets import BLUE, MessageBar
 
 
 class ModelPanel(QWidget):
-    """Edits ``(model name, device)``; ``runner`` does the model's work, ``files`` downloads."""
+    """Edits ``(model name, device, whether it is shown what is round a field)``.
+
+    ``runner`` does the model's work, ``files`` downloads.
+    """
 
     value_changed = Signal(str, str)
     fetched = Signal()
@@ -32,6 +35,10 @@ class ModelPanel(QWidget):
         self._loader = loader
         self._fetch = Fetch(files, self)
         self.chooser = ModelChooser(self)
+        self.context = QCheckBox("Use context", self)
+        self.context.setToolTip("Show the model what is round the field, too")
+        self.context.setChecked(True)
+        self.context.hide()
         self._answering = self.chooser.choice().title
         self.bar = MessageBar(BLUE, self)
         self._button = self.bar.add("Download", "Fetch the weights", self._on_button)
@@ -39,8 +46,10 @@ class ModelPanel(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addWidget(self.chooser)
+        layout.addWidget(self.context)
         layout.addWidget(self.bar)
         self.chooser.value_changed.connect(self._on_chosen)
+        self.context.toggled.connect(lambda: self.value_changed.emit(*self.chooser.value()))
         self._fetch.progressed.connect(self._say)
         self._fetch.done.connect(self._on_fetched)
         self._fetch.failed.connect(self._stopped)
@@ -48,8 +57,8 @@ class ModelPanel(QWidget):
         self._warm_up_timer.setSingleShot(True)
         self._warm_up_timer.timeout.connect(self._warm_up)
 
-    def value(self) -> tuple[str, str]:
-        return self.chooser.value()
+    def value(self) -> tuple[str, str, bool]:
+        return (*self.chooser.value(), self.context.isChecked())
 
     def start_warm_up(self) -> None:
         """Import torch and load the model before the first click asks for it."""
@@ -75,12 +84,14 @@ class ModelPanel(QWidget):
 
     def _on_catalogue(self, catalogue: Catalogue) -> None:
         self.chooser.set_catalogue(catalogue)
+        self.context.setVisible(self.chooser.choice().context)
         if self.chooser.choice().ready:
             # A model that cannot be loaded is reported when a prompt asks for it.
-            self._runner.submit(self._loader, *self.value())
+            self._runner.submit(self._loader, *self.chooser.value())
 
     def _on_chosen(self, name: str, device: str) -> None:
         choice = self.chooser.choice()
+        self.context.setVisible(choice.context)
         if choice.ready:
             self._answering = choice.title
         self._stopped(

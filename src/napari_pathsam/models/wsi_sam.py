@@ -12,7 +12,9 @@ Source: Liu et al., WSI-SAM (2024), arXiv 2403.09257; network after Ke et al., H
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,7 @@ class WsiSam(nn.Module):
     def __init__(self, config: WsiSamConfig, base: Sam2) -> None:
         super().__init__()
         self.config, self.base = config, base
+        self._asks = True
         width = base.config.width
         self.high = Resolution(config, base)
         self.low = Resolution(config, base) if config.context else None
@@ -87,7 +90,14 @@ class WsiSam(nn.Module):
     @property
     def context_factor(self) -> float | None:
         """How many times as wide the surroundings are that :meth:`encode` wants; None: none."""
-        return self.config.factor if self.config.context else None
+        return self.config.factor if self.config.context and self._asks else None
+
+    @cached_property
+    def alone(self) -> WsiSam:
+        """The same model, weights shared, that asks for no surroundings: they are not known."""
+        one = copy(self)
+        one._asks = False
+        return one
 
     @property
     def embedding_name(self) -> str:

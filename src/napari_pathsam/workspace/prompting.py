@@ -124,20 +124,25 @@ class Prompter:
         self._preparing, self._decoding, self._ahead = Line(runner), Line(runner), Line(runner)
         self._model: Any = None
         self._asked: int | None = None
-        self.model_name, self.device = DEFAULT_MODEL, "auto"
+        self.model_name, self.device, self.context = DEFAULT_MODEL, "auto", True
         self.ready = Ready()
         self._s_per_px: float | None = None  # what encoding took the last time
         self._began = 0.0
         self.field: Field | None = None
         self.busy: str | None = None
 
-    def use(self, name: str, device: str) -> bool:
-        """Answer with another model, loaded when there is something to answer; False: the same."""
-        if (name, device) == (self.model_name, self.device):
+    def use(self, name: str, device: str, *, context: bool = True) -> bool:
+        """Answer with another model, loaded when there is something to answer; False: the same.
+
+        ``context``: whether a model that looks at what is round a field (WSI-SAM) is shown it.
+        """
+        if (name, device, context) == (self.model_name, self.device, self.context):
             return False
         self.stop()
-        self._model = self._s_per_px = None
-        self.model_name, self.device = name, device
+        if (name, device) != (self.model_name, self.device):
+            self._model = None
+        self._s_per_px = None
+        self.model_name, self.device, self.context = name, device, context
         self.ready.clear()
         self._tell(None, None)
         return True
@@ -242,13 +247,17 @@ class Prompter:
         self._preparing.start(
             key,
             encode,
-            self._model,
+            self._looking(),
             request.source,
             key,
             self.keeping,
             then=partial(self._encoded, key),
             failed=self._went_wrong,
         )
+
+    def _looking(self) -> Any:
+        """The model that encodes."""
+        return self._model if self.context else getattr(self._model, "alone", self._model)
 
     def _encoded(self, key: tuple[Any, ...], found: tuple[ImageEmbedding, bool]) -> None:
         embedding, made = found
@@ -296,7 +305,7 @@ class Prompter:
         if beside is not None:
             key = (*about, beside)
             self._ahead.start(
-                key, encode_ahead, self._model, request.source, key, self.keeping,
+                key, encode_ahead, self._looking(), request.source, key, self.keeping,
                 then=partial(self._look_ahead, request), failed=_no_matter,
             )  # fmt: skip
 

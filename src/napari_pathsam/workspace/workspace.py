@@ -87,9 +87,12 @@ class Workspace(PromptActions, BoxActions):
             self._prompter.update()
             self.objects_changed.emit()
 
-    def set_model(self, name: str, device: str = "auto") -> None:
-        """Answer with another model; it is loaded when there are prompts to answer."""
-        if self._prompter.use(name, device):
+    def set_model(self, name: str, device: str = "auto", context: bool = True) -> None:
+        """Answer with another model; it is loaded when there are prompts to answer.
+
+        ``context``: whether it is shown what is round a field, if it is one that looks there.
+        """
+        if self._prompter.use(name, device, context=context):
             self._prompter.update()
 
     def forget_embeddings(self) -> None:
