@@ -1,4 +1,4 @@
-"""'Use context' in the Annotate dock: there for models that look round the field, and only there."""
+"""'Use context' in the Annotate dock: there for models that look round the field, only for them."""
 
 from __future__ import annotations
 
