@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,7 @@ def segment_to_store(
 ) -> AreaTable:
     """Segment a slide into a label pyramid; its areas. ``again``: go on with a failed attempt."""
     from napari_pathsam.core.errors import BadImageError
+    from napari_pathsam.inference.distributed import dask_client, distributed_tiles
     from napari_pathsam.inference.slide import slide_tiles
     from napari_pathsam.inference.slide_job import prepare_slide
 
@@ -83,7 +84,15 @@ def segment_to_store(
         ERR.print(f"{slide.name}: {job.plan.warning}", style="yellow")
     _say_estimate(job, slides)
     todo = len(job.todo(None))
-    with closing(slide_tiles(job)) as tiles, progress(slide.name, todo) as bar:
+    with ExitStack() as stack:
+        if slides.workers or slides.scheduler:
+            client = stack.enter_context(
+                dask_client(workers=slides.workers, scheduler=slides.scheduler)
+            )
+            tiles = stack.enter_context(closing(distributed_tiles(job, client)))
+        else:
+            tiles = stack.enter_context(closing(slide_tiles(job)))
+        bar = stack.enter_context(progress(slide.name, todo))
         for _ in tiles:
             bar.advance(bar.task_ids[0])
     return _told(job, path, wish, todo)

@@ -73,3 +73,29 @@ def count_seams(
             int(beside.sum()) * across,
         )
     return counts
+
+
+def cut_objects(
+    class_map: NDArray[np.uint8], rows: Sequence[int], columns: Sequence[int], least_px: int = 16
+) -> tuple[int, int]:
+    """Objects that end in a straight line where a window does, and all objects.
+
+    An object is an 8-connected area of a class; it is cut where at least ``least_px`` neighbouring
+    pixels of it meet another class across one window's end.
+    """
+    from skimage.measure import label
+
+    objects = np.asarray(label(class_map, connectivity=2, background=0))
+    cut: set[int] = set()
+    for axis, ends in enumerate((rows, columns)):
+        for end in ends:
+            if not 0 < end < class_map.shape[axis]:
+                continue
+            sides = [np.take(objects, at, axis) for at in (end - 1, end)]
+            classes = [np.take(class_map, at, axis) for at in (end - 1, end)]
+            for mine in sides:
+                own = np.where(classes[0] != classes[1], mine, 0)
+                starts = np.flatnonzero(np.r_[True, own[1:] != own[:-1]])
+                lengths = np.diff(np.r_[starts, len(own)])
+                cut |= {int(own[at]) for at in starts[lengths >= least_px]}
+    return len(cut - {0}), int(objects.max(initial=0))

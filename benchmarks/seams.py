@@ -1,0 +1,120 @@
+"""Does it show where windows meet? The window grid is shifted by 37 % of its stride.
+
+    python benchmarks/seams.py --images DIR --mpp 0.62 [--model M] [--figure F.png]
+
+A mosaic of images, at the model's pixel size, is segmented as a slide is, with the grid where it is
+and shifted (by cutting rows and columns off the mosaic's corner, in whole steps of the network, as
+windows always begin), with the blended windows that ``segment_slide`` uses and
+with windows laid side by side. Told are the part of the pixels whose class the shift changes, the
+seam score, and the part of the objects that are cut in a straight line at a window's end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import napari_pathsam as ps
+from napari_pathsam.inference.class_maps import SegmentSettings
+from napari_pathsam.inference.seams import cut_objects
+from napari_pathsam.inference.slide import slide_tiles
+from napari_pathsam.inference.slide_job import prepare_slide
+from napari_pathsam.inference.working_grid import STEP_PX
+from napari_pathsam.io.slides import ArraySlide
+from napari_pathsam.models.class_model import ClassModel
+
+SHIFT = 0.37
+
+
+def mosaic(paths: list[Path], side_px: int, scale: float) -> np.ndarray:
+    """Images side by side, in rows of their own height, cut to a square, at another scale."""
+    wanted = round(side_px / scale)
+    rows: list[np.ndarray] = []
+    images = (np.asarray(Image.open(path).convert("RGB")) for path in paths)
+    while sum(row.shape[0] for row in rows) < wanted:
+        row = [next(images)]
+        while sum(image.shape[1] for image in row) < wanted:
+            row.append(next(images))
+        height = min(image.shape[0] for image in row)
+        rows.append(np.concatenate([image[:height] for image in row], axis=1)[:, :wanted])
+    whole = Image.fromarray(np.concatenate(rows)[:wanted])
+    return np.asarray(whole.resize((side_px, side_px), Image.Resampling.BILINEAR))
+
+
+def segmented(
+    model: ClassModel, pixels: np.ndarray, overlap: float
+) -> tuple[np.ndarray, list[int], list[int], float, int]:
+    """The class map, the window ends, the seam score, and the stride in level-0 pixels."""
+    slide = ArraySlide(pixels, mpp=model.config.mpp, name="mosaic")
+    settings = SegmentSettings(overlap=overlap)
+    job = prepare_slide(model, slide, settings=settings, tissue=False)
+    out = np.zeros(slide.shape_yx, np.uint8)
+    score = float("nan")
+    for tile in slide_tiles(job):
+        out[tile.region.slices], score = tile.class_map, tile.seams.score
+    rows, columns = (job.plan.edges(axis, 0, n) for axis, n in enumerate(slide.shape_yx))
+    return out, rows, columns, score, round(job.plan.grid.stride_level0(overlap))
+
+
+def compared(
+    model: ClassModel, pixels: np.ndarray, overlap: float
+) -> tuple[dict[str, float], np.ndarray]:
+    """What the shift changes with this overlap, and where."""
+    plain, rows, columns, score, stride = segmented(model, pixels, overlap)
+    step = round(STEP_PX / model.config.enlarge)
+    by = round(SHIFT * stride / step) * step
+    shifted = segmented(model, pixels[by:, by:], overlap)[0]
+    # Away from the corner that was cut off: there the shifted run does not see what the other saw.
+    margin = stride // 2
+    changed = plain[by + margin :, by + margin :] != shifted[margin:, margin:]
+    cut, objects = cut_objects(plain, rows, columns)
+    told = {
+        "changed": float(changed.mean()), "seam score": score, "cut": cut, "objects": objects,
+        "shift_px": by, "stride_px": stride,
+    }  # fmt: skip
+    return told, plain
+
+
+def figure(path: Path, pixels: np.ndarray, maps: list[np.ndarray], colors: list[str]) -> None:
+    """The mosaic, and both class maps over it."""
+    parts = [pixels]
+    for class_map in maps:
+        shown = pixels.astype(float)
+        for i, color in enumerate(colors, start=1):
+            rgb = np.array([int(color[j : j + 2], 16) for j in (1, 3, 5)])
+            shown[class_map == i] = 0.5 * shown[class_map == i] + 0.5 * rgb
+        parts.append(shown.astype(np.uint8))
+    strip = Image.fromarray(np.concatenate(parts, axis=1))
+    strip.thumbnail((1800, 1800))
+    strip.save(path)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--mpp", type=float, required=True)
+    parser.add_argument("--glob", default="*[0-9].*")
+    parser.add_argument("--model", default="pathsam-nano:glands")
+    parser.add_argument("--side", type=int, default=2000)
+    parser.add_argument("--overlap", type=float, default=SegmentSettings().overlap)
+    parser.add_argument("--figure", type=Path)
+    wish = parser.parse_args()
+    model = ps.load_model(wish.model)
+    scale = wish.mpp / model.config.mpp
+    pixels = mosaic(sorted(wish.images.rglob(wish.glob)), wish.side, scale)
+    blended, with_overlap = compared(model, pixels, wish.overlap)
+    beside, without = compared(model, pixels, 0.0)
+    ratio = blended["changed"] / max(beside["changed"], 1e-9)
+    print(json.dumps({"blended": blended, "side by side": beside, "ratio": ratio}, indent=1))
+    if wish.figure is not None:
+        colors = [info.color for info in model.classes]
+        figure(wish.figure, pixels, [without, with_overlap], colors)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The same blocks as tasks of Dask: on the processors of one machine, or on a cluster.
+
+A worker opens the slide by its path, runs a block and writes its chunks; the coarser levels and
+the record have one writer, the process that asked. A block depends on no other, so a worker that
+is lost costs its block once more and changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_pathsam.core.errors import BadFileError, UnavailableError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.inference.slide import SlideProgress, SlideTile
+from napari_pathsam.inference.slide_block import Block, run_block
+from napari_pathsam.inference.slide_job import SlideJob
+from napari_pathsam.inference.windows import Windows
+from napari_pathsam.io.label_store import LabelStore
+
+if TYPE_CHECKING:
+    from napari_pathsam.inference.slide_plan import SlidePlan
+
+RETRIES = 3
+"""How often a block is tried again after an error; a lost worker is no error."""
+CONNECT_S = 10
+
+
+@dataclass(frozen=True)
+class BlockWork:
+    """What a worker is told of a slide; the model comes beside it."""
+
+    token: str
+    slide: str
+    identity: str
+    plan: SlidePlan
+    names: tuple[str, ...]
+    ids: Any
+    store: str
+    batch: int
+
+
+@contextmanager
+def dask_client(*, workers: int = 0, scheduler: str | None = None) -> Iterator[Any]:
+    """A client of a running scheduler, or of so many processes on this machine.
+
+    Raises
+    ------
+    UnavailableError
+        ``distributed`` is not installed, or the scheduler cannot be reached.
+    """
+    try:
+        dask: Any = import_module("distributed")
+    except ImportError as error:
+        raise UnavailableError(
+            "Dask's `distributed` is not installed, and --workers and --scheduler need it: "
+            'pip install "napari-pathsam[distributed]".'
+        ) from error
+    if scheduler is None:
+        one_each = {"threads_per_worker": 1, "dashboard_address": None}
+        with (
+            dask.LocalCluster(n_workers=workers, **one_each) as cluster,
+            dask.Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        client = dask.Client(scheduler, timeout=CONNECT_S)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise UnavailableError(
+            f"No Dask scheduler answers at {scheduler} ({' '.join(str(error).split())[:120]}). "
+            "Start one with `dask scheduler` and workers with `dask worker ADDRESS`, and give the "
+            "address it says, such as tcp://10.0.0.5:8786."
+        ) from error
+    with client:
+        yield client
+
+
+def distributed_tiles(
+    job: SlideJob, client: Any, *, first: Region | None = None
+) -> Generator[SlideTile, None, None]:
+    """Do a job on a cluster; the tiles come as they are finished, and are those of one process.
+
+    Slide and label pyramid must lie where the workers find them by the same path.
+
+    Raises
+    ------
+    BadFileError
+        The slide is not a file, or is another one where a worker looks; the job writes nothing.
+    """
+    path = getattr(job.slide, "path", None)
+    if job.run is None or path is None:
+        raise BadFileError(
+            f"{job.slide.name} cannot be shared between processes: the slide must be a file, and "
+            "the result a .zarr, that all of them see."
+        )
+    dask: Any = import_module("distributed")
+    work = _work(job, Path(path))
+    progress = SlideProgress(job)
+    model = client.scatter(pickle.dumps(_portable(job.model)), broadcast=True, hash=False)
+    todo = job.todo(first)
+    futures = {}
+    for place, number in enumerate(todo):
+        at = job.plan.blocks[number]
+        name = f"segment {job.slide.name}".replace("-", "_")
+        key = (f"{name}-{work.token}", at.y, at.x)  # the dashboard groups them by the name
+        futures[client.submit(
+            run_task, work, model, number, key=key, priority=-place, retries=RETRIES, pure=False
+        )] = number  # fmt: skip
+    try:
+        for future in dask.as_completed(futures):
+            block: Block = future.result()
+            job.run.write(block, base=False)
+            maps: Any = {name: s.read(block.region) for name, s in job.run.stores.items()}
+            future.release()
+            yield progress.finished(replace(block, maps=maps))
+        job.run.record.finish()
+    finally:
+        if client.status == "running":
+            client.cancel(list(futures))
+
+
+def _work(job: SlideJob, path: Path) -> BlockWork:
+    assert job.run is not None
+    store = job.run.stores["classes"]
+    told = json.dumps([str(path), str(store.path), store.about], sort_keys=True)
+    return BlockWork(
+        token=hashlib.blake2b(told.encode(), digest_size=6).hexdigest(),
+        slide=str(path.resolve()),
+        identity=str(getattr(job.slide, "identity", "")),
+        plan=job.plan,
+        names=job.names,
+        ids=job.ids,
+        store=str(store.path.resolve()),
+        batch=job.batch,
+    )
+
+
+def _portable(model: Any) -> Any:
+    """A copy of the model on the CPU, to be sent."""
+    from copy import deepcopy
+
+    return deepcopy(model).cpu()
+
+
+# --- on a worker ---------------------------------------------------------------------------------
+
+_open: dict[str, tuple[Windows, dict[str, LabelStore]]] = {}
+_lock = threading.Lock()
+
+
+def run_task(work: BlockWork, model: bytes, number: int) -> Block:
+    """Run one block and write it; the block without its pixels."""
+    with _lock:  # one block at a time: the model has all of the worker's cores
+        windows, stores = _opened(work, model)
+        block = run_block(work.plan, windows, number, ids=work.ids, names=work.names)
+        for name, store in stores.items():
+            store.write_base(block.region, block.maps[name])
+    return replace(block, maps={})
+
+
+def _opened(work: BlockWork, packed: bytes) -> tuple[Windows, dict[str, LabelStore]]:
+    """The slide's windows and label pyramids; kept while blocks of the same run come."""
+    if work.token not in _open:
+        import torch
+
+        from napari_pathsam.io.slides import open_slide
+
+        for windows, _ in _open.values():
+            windows.close()
+        _open.clear()
+        slide = open_slide(work.slide)
+        if slide.identity != work.identity:
+            raise BadFileError(
+                f"{work.slide} is another slide on this worker than where the run was started. "
+                "The workers must see the same files by the same paths."
+            )
+        model = pickle.loads(packed)  # what the process that asked has just sent
+        if torch.cuda.is_available():
+            model.to("cuda")
+        stores = {
+            name: LabelStore.open(work.store, name, writable=True, joining=True)
+            for name in work.names
+        }
+        _open[work.token] = Windows(model, slide, work.plan.grid, batch=work.batch), stores
+    return _open[work.token]
