@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QLabel,
     QLineEdit,
-    QScrollArea,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_pathsam._napari.browse_list import ImageList
+from napari_pathsam._napari.column import Column
 from napari_pathsam._napari.finetune_parts import Choice, form, quiet, row
 from napari_pathsam._napari.segment_heads import HeadChooser
 from napari_pathsam._napari.segment_view import ProgressPanel
@@ -68,7 +67,7 @@ class SetChooser(QWidget):
             self.value_changed.emit()
 
 
-class BrowseView(QWidget):
+class BrowseView(Column):
     """The dock's parts in one column, at most 380 pixels wide; none of them knows another."""
 
     def __init__(self) -> None:
@@ -104,13 +103,6 @@ class BrowseView(QWidget):
         self.status = quiet()
         self._lay_out()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """As wide as the parts need that are shown now, in the viewer's style."""
-        if event.type() in (QEvent.Show, QEvent.LayoutRequest, QEvent.StyleChange):
-            bar = self._scroll.verticalScrollBar().sizeHint().width()
-            self.setMinimumWidth(self._inside.minimumSizeHint().width() + bar)
-        return bool(super().eventFilter(watched, event))
-
     def show_targets(self, names: Any) -> None:
         """List ways to read the labels; hidden where there is one."""
         self.target.set_values({None: "by default", **{name: name for name in names}})
@@ -118,10 +110,7 @@ class BrowseView(QWidget):
         self.target.setVisible(bool(names))
 
     def _lay_out(self) -> None:
-        inside = QWidget()
-        column = QVBoxLayout(inside)
-        column.setContentsMargins(8, 6, 8, 6)
-        column.setSpacing(6)
+        column = self.column
         self._form = form((
             ("Data set", self.source), ("Part", self.split), ("Labels are", self.target),
             ("Pixel size", self.pixel_size),
@@ -142,15 +131,4 @@ class BrowseView(QWidget):
         column.addWidget(self.list)
         column.addWidget(self.status)
         column.addStretch(1)
-        scroll = QScrollArea(self)
-        scroll.setWidget(inside)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-        self._scroll, self._inside = scroll, inside
-        inside.installEventFilter(self)
-        self.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Expanding)
         self.show_targets(())
