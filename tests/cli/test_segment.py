@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def segment(
     tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
     module = import_module("napari_pathsam.cli.segment")  # the package has a function of its name
-    monkeypatch.setattr(module, "load", lambda name, device: tiny_pathsam)
+    monkeypatch.setattr(module, "load", lambda *_: tiny_pathsam)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as left:
@@ -162,3 +163,18 @@ def test_a_pixel_size_it_was_not_made_for_is_told(
     code, _, err = segment(image, "--out", tmp_path / "o.png", "--model", "m", "--mpp", 1.5)
     assert code == 0
     assert "between 0.4 and 0.8" in err
+
+
+def test_colors_as_the_profile_intends(
+    segment: Run, tmp_path: Path, tiny_pathsam: PathSam, slide_files: ModuleType
+) -> None:
+    """The profile says that red is blue; a picture without one stays as it is."""
+    slide, mirrored = slide_files.aperio(tmp_path), slide_files.picture()[..., ::-1]
+    plain = slide_files.pyramidal_tiff(tmp_path)
+    for name, path, pixels in (("a", slide, mirrored), ("b", plain, slide_files.picture())):
+        out = tmp_path / f"{name}.png"
+        assert segment(path, "--out", out, "--model", "m", "--icc")[0] == 0
+        expected = segment_classes(tiny_pathsam, np.ascontiguousarray(pixels), mpp=0.5)
+        assert (read_labels(out) == expected).mean() > 0.97
+    other = segment_classes(tiny_pathsam, slide_files.picture(), mpp=0.5)
+    assert (read_labels(tmp_path / "a.png") == other).mean() < 0.97

@@ -39,7 +39,7 @@ def segment(
     tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
     module = sys.modules["napari_pathsam.cli.segment"]
-    monkeypatch.setattr(module, "load", lambda name, device: tiny_pathsam)
+    monkeypatch.setattr(module, "load", lambda *_: tiny_pathsam)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as left:

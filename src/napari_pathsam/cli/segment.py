@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_pathsam.cli.console import ERR, OUT, DeviceOption, MppOption, ViewsOption, load
+from napari_pathsam.cli.console import (
+    ERR,
+    OUT,
+    DeviceOption,
+    MppOption,
+    ViewsOption,
+    load,
+    seen_from,
+)
 from napari_pathsam.core.errors import BadFileError, PathsamError
 
 if TYPE_CHECKING:
@@ -73,6 +81,9 @@ def segment(
     area: Annotated[
         Path | None, typer.Option("--area", help="Write areas and object counts to this CSV.")
     ] = None,
+    icc: Annotated[
+        bool, typer.Option("--icc", help="Colours as the slide's own colour profile intends.")
+    ] = False,
     everywhere: Annotated[
         bool, typer.Option("--everywhere", help="Of a slide: glass, too, not only tissue.")
     ] = False,
@@ -121,14 +132,14 @@ def segment(
         fill_holes_px=fill_holes,
         keep_probabilities=probabilities,
     )
-    wish = Wish(mpp, part, settings, instances, sharpen)
+    wish = Wish(mpp, part, settings, instances, sharpen, icc)
     slides = SlideWish(not everywhere, uncertainty, resume, workers, scheduler)
     if slides.needs_zarr(settings) and any(p.suffix != ".zarr" for some in targets for p in some):
         raise typer.BadParameter(
             "--resume, --workers, --scheduler, --uncertainty and --probabilities are for .zarr.",
             param_hint="--out",
         )
-    loaded = load(model, device, views)
+    loaded = seen_from(load(model, device), views)
     tables = _segment_all(loaded, images, targets, wish, slides, None if out.suffix else out)
     if area is not None and tables:
         _write_areas(area, tables)
@@ -185,7 +196,7 @@ def _segment_one(
     from napari_pathsam.inference.found_objects import knows_objects
     from napari_pathsam.io.slides import open_slide
 
-    with contextlib.closing(open_slide(image)) as slide:
+    with contextlib.closing(open_slide(image, icc=wish.icc)) as slide:
         only_zarr = [path.suffix.lower() for path in paths] == [".zarr"]
         in_pieces = only_zarr and not wish.instances and not knows_objects(model)
         if in_pieces or not fits_memory(slide, wish.region):

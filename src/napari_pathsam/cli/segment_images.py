@@ -30,6 +30,7 @@ class Wish:
     settings: SegmentSettings
     instances: bool = False
     sharpen: bool = False
+    icc: bool = False
 
 
 def segment_image(model: Any, slide: Slide, paths: Sequence[Path], wish: Wish) -> AreaTable:

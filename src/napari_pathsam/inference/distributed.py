@@ -177,7 +177,7 @@ def _opened(work: BlockWork, packed: bytes) -> tuple[Windows, dict[str, LabelSto
         for windows, _ in _open.values():
             windows.close()
         _open.clear()
-        slide = open_slide(work.slide)
+        slide = open_slide(work.slide, icc=work.identity.endswith("-srgb"))
         if slide.identity != work.identity:
             raise BadFileError(
                 f"{work.slide} is another slide on this worker than where the run was started. "
