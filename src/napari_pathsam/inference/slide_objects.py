@@ -1,0 +1,244 @@
+"""The objects of a class pyramid of any size: block by block, as if it had been done at once.
+
+First every connected area that crosses blocks is put together from its parts; then each area is
+split by the block it begins in, which owns its objects and gives them their ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pathsam.core.class_map import UNSURE
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.inference.blending import grown
+from napari_pathsam.inference.objects import instances
+from napari_pathsam.io.label_store import LabelStore
+
+LONGEST_PX = 8192
+"""An area with a longer side is one object: it is tissue, not something to be told apart."""
+BLOCK_CHUNKS = 4
+
+
+@dataclass(frozen=True)
+class ObjectBlock:
+    """A finished block: its level-0 pixels, its object ids, and how far the work is."""
+
+    region: Region
+    labels: NDArray[np.int32]
+    done: int
+    total: int
+
+
+@dataclass
+class _Area:
+    """A connected area of more than one block: its extent and its first pixel."""
+
+    region: Region
+    seed_yx: tuple[int, int]
+    first_id: int = 0
+    parts: NDArray[np.int32] | None = field(default=None, repr=False)
+
+
+def objects_of_store(
+    classes: LabelStore, *, smallest_px: int = 0, block_px: int | None = None
+) -> Iterator[ObjectBlock]:
+    """The objects of a class pyramid, from the upper left to the lower right.
+
+    What :func:`~napari_pathsam.inference.objects.instances` finds on the whole, whatever the
+    blocks, but for areas longer than :data:`LONGEST_PX`, which stay one. Ids follow the blocks and
+    in them the rows; the same labels give the same ids.
+
+    Parameters
+    ----------
+    classes
+        Class ids; 0 and "unsure" (255) are no objects.
+    smallest_px
+        Objects below so many pixels are left out.
+    block_px
+        Side of a block; by default four chunks.
+    """
+    side = block_px or BLOCK_CHUNKS * classes.chunk_px
+    height, width = classes.shape_yx
+    blocks = [
+        Region(y, x, min(side, height - y), min(side, width - x))
+        for y in range(0, height, side)
+        for x in range(0, width, side)
+    ]
+    spanning = _spanning(classes, blocks)
+    next_id = 1
+    for done, (block, areas) in enumerate(zip(blocks, spanning, strict=True), start=1):
+        out = np.zeros(block.shape_yx, np.int32)
+        found = _labelled(classes, block)
+        if found.any():
+            whole = np.isin(found, list(areas), invert=True)
+            local = _local(classes, block, np.where(whole, found, 0), smallest_px)
+            for label, area in sorted(areas.items()):
+                if not area.first_id:
+                    area.first_id = next_id
+                    next_id += int(_parts(classes, area, smallest_px).max(initial=0))
+                _paint(out, block, area, _parts(classes, area, smallest_px), found == label)
+            out[local > 0] = local[local > 0] + next_id - 1
+            next_id += int(local.max(initial=0))
+        for area in areas.values():
+            if area.region.y + area.region.height <= block.y + block.height and (
+                area.region.x + area.region.width <= block.x + block.width
+            ):
+                area.parts = None  # nobody asks again
+        yield ObjectBlock(block, out, done, len(blocks))
+
+
+def _labelled(classes: LabelStore, region: Region) -> NDArray[np.int32]:
+    """Connected areas of one class in a region, from 1."""
+    from skimage.measure import label
+
+    return np.asarray(label(_known(classes, region), connectivity=2, background=0), np.int32)
+
+
+def _known(classes: LabelStore, region: Region) -> NDArray[np.uint8]:
+    ids = classes.read(region).astype(np.uint8, copy=False)
+    return np.where(ids == UNSURE, 0, ids).astype(np.uint8)
+
+
+def _local(
+    classes: LabelStore, block: Region, found: NDArray[np.int32], smallest_px: int
+) -> NDArray[np.int32]:
+    """The objects of the areas that lie in a block with all they have."""
+    rim = grown(block, 1).intersection(Region.of(classes.shape_yx))
+    assert rim is not None
+    ids = np.zeros(rim.shape_yx, np.uint8)
+    at = Region(block.y - rim.y, block.x - rim.x, *block.shape_yx).slices
+    ids[at] = np.where(found > 0, _known(classes, block), 0)
+    return instances(ids, smallest_px=smallest_px)[at]
+
+
+def _parts(classes: LabelStore, area: _Area, smallest_px: int) -> NDArray[np.int32]:
+    """The objects of one area over its region, from 1; kept until nobody asks again."""
+    if area.parts is None:
+        rim = grown(area.region, 1).intersection(Region.of(classes.shape_yx))
+        assert rim is not None
+        found = _labelled(classes, rim)
+        seed = found[area.seed_yx[0] - rim.y, area.seed_yx[1] - rim.x]
+        mask = (found == seed).astype(np.uint8)
+        split = max(area.region.shape_yx) <= LONGEST_PX
+        parts = instances(mask, split=split, smallest_px=smallest_px)
+        at = Region(area.region.y - rim.y, area.region.x - rim.x, *area.region.shape_yx)
+        area.parts = parts[at.slices]
+    return area.parts
+
+
+def _paint(
+    out: NDArray[np.int32],
+    block: Region,
+    area: _Area,
+    parts: NDArray[np.int32],
+    mask: NDArray[np.bool_],
+) -> None:
+    """Write an area's objects into the block, where the block has it."""
+    shared = block.intersection(area.region)
+    assert shared is not None
+    into = Region(shared.y - block.y, shared.x - block.x, *shared.shape_yx).slices
+    of = Region(shared.y - area.region.y, shared.x - area.region.x, *shared.shape_yx).slices
+    here = mask[into] & (parts[of] > 0)
+    out[into][here] = parts[of][here] + area.first_id - 1
+
+
+# --- areas that cross blocks ---------------------------------------------------------------------
+
+
+def _spanning(classes: LabelStore, blocks: list[Region]) -> list[dict[int, _Area]]:
+    """For each block, its areas that go on in others, by their label in the block."""
+    parents: dict[tuple[int, int], tuple[int, int]] = {}
+    extents: dict[tuple[int, int], tuple[Region, tuple[int, int]]] = {}
+    width = classes.shape_yx[1]
+    above = np.zeros((2, width + 2), np.int64)  # class and node of the row over the blocks
+    below = above.copy()
+    left = np.zeros((2, 0), np.int64)
+    nodes: list[tuple[int, int]] = [(-1, 0)]
+    for number, block in enumerate(blocks):
+        if block.x == 0:
+            above, below = below, np.zeros_like(below)
+            left = np.zeros((2, block.height + 2), np.int64)
+        known, found = _known(classes, block), _labelled(classes, block)
+        codes = np.zeros(int(found.max(initial=0)) + 1, np.int64)
+        rim = np.unique(np.r_[found[0], found[-1], found[:, 0], found[:, -1]])
+        for label in rim[rim > 0].tolist():
+            codes[label] = len(nodes)
+            nodes.append((number, label))
+            parents[number, label] = (number, label)
+            extents[number, label] = _extent(found, label, block)
+        span = slice(block.x, block.x + block.width + 2)
+        _join(parents, nodes, above[:, span], np.stack([known[0], codes[found[0]]]))
+        _join(parents, nodes, left, np.stack([known[:, 0], codes[found[:, 0]]]))
+        inner = slice(block.x + 1, block.x + 1 + block.width)
+        below[:, inner] = known[-1], codes[found[-1]]
+        left = np.pad(np.stack([known[:, -1], codes[found[:, -1]]]), ((0, 0), (1, 1)))
+    return _gathered(parents, extents, len(blocks))
+
+
+def _extent(found: NDArray[np.int32], label: int, block: Region) -> tuple[Region, tuple[int, int]]:
+    """Where an area of a block lies, and its first pixel, in level-0 pixels."""
+    rows = np.flatnonzero((found == label).any(1))
+    columns = np.flatnonzero((found[rows[0] : rows[-1] + 1] == label).any(0))
+    first = int(np.argmax(found[rows[0]] == label))
+    region = Region(
+        block.y + int(rows[0]), block.x + int(columns[0]), int(np.ptp(rows)) + 1,
+        int(np.ptp(columns)) + 1,
+    )  # fmt: skip
+    return region, (region.y, block.x + first)
+
+
+def _join(
+    parents: dict[tuple[int, int], tuple[int, int]],
+    nodes: list[tuple[int, int]],
+    before: NDArray[np.int64],
+    line: NDArray[np.int64],
+) -> None:
+    """Areas of one class that meet across a border, at corners too, are one."""
+    n = line.shape[1]
+    pairs = set()
+    for shift in (0, 1, 2):
+        other = before[:, shift : shift + n]
+        meet = (line[0] > 0) & (other[0] == line[0])
+        pairs |= set(zip(other[1][meet].tolist(), line[1][meet].tolist(), strict=True))
+    for a, b in pairs:
+        one, two = (_root(parents, nodes[code]) for code in (a, b))
+        if one != two:
+            parents[max(one, two)] = min(one, two)
+
+
+def _root(
+    parents: dict[tuple[int, int], tuple[int, int]], node: tuple[int, int]
+) -> tuple[int, int]:
+    path = [node]
+    while parents[path[-1]] != path[-1]:
+        path.append(parents[path[-1]])
+    for one, _ in pairwise(path):
+        parents[one] = path[-1]
+    return path[-1]
+
+
+def _gathered(
+    parents: dict[tuple[int, int], tuple[int, int]],
+    extents: dict[tuple[int, int], tuple[Region, tuple[int, int]]],
+    n_blocks: int,
+) -> list[dict[int, _Area]]:
+    """One area for all the parts that are joined; those of one block only are left to it."""
+    members: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for node in parents:
+        members.setdefault(_root(parents, node), []).append(node)
+    out: list[dict[int, _Area]] = [{} for _ in range(n_blocks)]
+    for root, some in members.items():
+        if len(some) == 1:
+            continue
+        boxes = [extents[node][0] for node in some]
+        y, x = min(b.y for b in boxes), min(b.x for b in boxes)
+        bottom, right = max(b.y + b.height for b in boxes), max(b.x + b.width for b in boxes)
+        area = _Area(Region(y, x, bottom - y, right - x), extents[root][1])
+        for number, label in some:
+            out[number][label] = area
+    return out
