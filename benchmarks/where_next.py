@@ -3,7 +3,7 @@
     python benchmarks/where_next.py --root ../shared/data/glas --out docs/where_next.json
 
 A person who wants glands labelled in a few images is simulated: one stroke of each class in
-each of two images, then round after round a few regions are chosen and a stroke of
+``--begin`` images, then round after round a few regions are chosen and a stroke of
 each class painted in them (seeded, inside the true class). They are the best suggestions over all
 images ("Where next?"), or random ones of the same size. After each round the model is fine-tuned as
 the dock does, from fresh class prompts, and its Dice measured on these images. Reported: strokes
@@ -94,7 +94,7 @@ def simulated(
     """Strokes and Dice after each round."""
     pool = draws(open_dataset("glas", options.root, "train"), options.pool, seed)
     painter = Painter(images, pool, seed)
-    for image in range(2):
+    for image in range(options.begin):
         painter.paint(image, Region.of(painter.truth[image].shape))
     curve: list[tuple[int, float]] = []
     for round_ in range(options.rounds + 1):
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="a folder for embeddings")
     parser.add_argument("--goal", type=float, default=0.85)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--begin", type=int, default=1, help="images painted at first")
     parser.add_argument("--regions", type=int, default=2, help="painted in a round")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--pool", type=int, default=8, help="images")
