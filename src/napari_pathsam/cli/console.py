@@ -111,13 +111,18 @@ def show_facts(facts: Mapping[str, str]) -> None:
     OUT.print(table)
 
 
-def load(name: str, device: str = "auto", views: Views | None = None) -> Model:
-    """A model of the catalogue or a file, ready to use, looking from so many views."""
+def load(name: str, device: str = "auto") -> Model:
+    """A model of the catalogue or a file, ready to use."""
     from napari_pathsam.models.catalogue import load_model
-    from napari_pathsam.models.task_model import looking_from
 
     use_own_cores()
-    model = load_model(name, device)
+    return load_model(name, device)
+
+
+def seen_from(model: Model, views: Views | None) -> Model:
+    """The model, looking at each tile from so many views."""
+    from napari_pathsam.models.task_model import looking_from
+
     return model if views is None else looking_from(model, int(views))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, ViewsOption, load
+from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, ViewsOption, load, seen_from
 from napari_pathsam.cli.evaluate_data import ids_are_classes, labelled_images
 from napari_pathsam.cli.train import StainNormName
 
@@ -212,7 +212,7 @@ def evaluate(
 
     look = cast("StainNorm | None", stain_norm and stain_norm.value)
     samples = overriding(samples[:limit], mpp=mpp, label_kind=kind, stain_norm=look)
-    loaded = load(model, device, views)
+    loaded = seen_from(load(model, device), views)
     task = task or (Task.classes if isinstance(loaded, ClassModel) else Task.prompts)
     settings: Settings
     if task is Task.classes:
