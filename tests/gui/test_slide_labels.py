@@ -9,6 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_pathsam._napari.export import labels_of, write
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.io.annotations import load_annotations
+from napari_pathsam.io.label_store import LabelStore
+
 from .conftest import SCREENSHOTS, tissue  # noqa: TID252
 
 pytestmark = pytest.mark.gui
@@ -71,7 +76,7 @@ def paint(dock, hands, kind: str, path, *, mode: str = "paint", label: int = 1) 
     return time.thread_time() - start
 
 
-def test_labels_of_a_slide(slide_dock):
+def test_labels_of_a_slide(slide_dock, tmp_path):
     viewer, dock, hands, go = slide_dock
     workspace, sync = dock.workspace, dock.session.label_sync
     assert all(layer.visible for layer in sync.window.overview.values())
@@ -80,9 +85,9 @@ def test_labels_of_a_slide(slide_dock):
     go(A)
     assert not any(layer.visible for layer in sync.window.overview.values())
     hands.click(np.add(A, (130, 180)))
-    hands.until(lambda: workspace.candidate is not None)
+    hands.until(lambda: workspace.candidate is not None, 60_000)
     hands.key("N")
-    hands.until(lambda: len(workspace.objects) == 1)
+    hands.until(lambda: len(workspace.objects) == 1, 60_000)
     box = workspace.objects[1].box
     assert np.abs(np.subtract((box.y, box.x), A) - (65, 65)).max() < 15
     paint(dock, hands, "classes", [np.add(A, (300, 40 + 20 * n)) for n in range(12)])
@@ -98,14 +103,25 @@ def test_labels_of_a_slide(slide_dock):
     hands.until(lambda: sync.window.window is not None)
     dock.session.set_tool("point")
     hands.click(np.add(B, (360, 200)))
-    hands.until(lambda: workspace.candidate is not None)
+    hands.until(lambda: workspace.candidate is not None, 60_000)
     hands.key("N")
-    hands.until(lambda: len(workspace.objects) == 2)
+    hands.until(lambda: len(workspace.objects) == 2, 60_000)
     before = workspace.class_area_px(1)
     paint(dock, hands, "instances", [np.add(B, (360, 100 + 10 * n)) for n in range(9)],
           mode="erase", label=2)  # fmt: skip
     assert workspace.class_area_px(1) < before
     hands.screenshot("slide-3-field-b-erased")
+
+    offered = [action.text() for action in dock.view.export_button.menu().actions()]
+    assert any("OME-Zarr" in text for text in offered)
+    labels = labels_of(workspace)
+    found = load_annotations(write("geojson", tmp_path / "a.geojson", labels))
+    assert len(found.items) == 3  # two glands and a painted area
+    path = write("ngff", tmp_path / "a.zarr", labels)
+    assert LabelStore.open(path).read(Region(A[0] + 300, A[1] + 40, 1, 200)).all()
+    assert LabelStore.open(path, "objects").classes == workspace.classes
+    store_level = LabelStore.open(path).pyramid()[4].compute()
+    assert np.array_equal(store_level, workspace.class_map.levels[4])
 
     go((SIDE // 2, SIDE // 2), 0.012)
     assert all(layer.visible for layer in sync.window.overview.values())
@@ -115,7 +131,7 @@ def test_labels_of_a_slide(slide_dock):
     dock.session.set_tool("point")
     for _ in range(2):
         hands.key("Ctrl+Z")
-    hands.until(lambda: len(workspace.objects) == 1)
+    hands.until(lambda: len(workspace.objects) == 1, 60_000)
     for _ in range(2):
         hands.key("Ctrl+Z")
     hands.until(lambda: not workspace.has_labels or len(workspace.objects) == 1)
@@ -126,7 +142,7 @@ def test_labels_of_a_slide(slide_dock):
     assert not level.any()
     for _ in range(12):
         hands.key("Ctrl+Shift+Z")
-    hands.until(lambda: len(workspace.objects) == 2)
+    hands.until(lambda: len(workspace.objects) == 2, 60_000)
     go(A)
     assert layer.data[tuple(np.add(A, (300, 100)) - sync.shown.origin_yx)] == 1
     dock.session.close()

@@ -21,7 +21,7 @@ from napari_pathsam._napari.class_table import ClassCount
 from napari_pathsam._napari.copy_as import origin_of
 from napari_pathsam._napari.docking import Dock
 from napari_pathsam._napari.embeddings import shared_keeping
-from napari_pathsam._napari.export import Labels, write
+from napari_pathsam._napari.export import FORMATS, OF_SLIDES, labels_of, write
 from napari_pathsam._napari.keys import TOOL_IDS, KeyBinder, Keys
 from napari_pathsam._napari.model_panel import ModelPanel
 from napari_pathsam._napari.object_menu import object_menu
@@ -214,7 +214,7 @@ class AnnotateDock(Dock):
 
     def export(self, kind: str, path: Path) -> None:
         """Write the accepted objects; in a worker, of a copy."""
-        labels = Labels.of(self.workspace)
+        labels = labels_of(self.workspace)
         self.view.status.setText(f"Writing {path.name}…")
         self._files.submit(
             write, kind, path, labels,
@@ -307,6 +307,8 @@ class AnnotateDock(Dock):
         self.view.pixel_size.setEnabled(there)
         if there:
             self.view.pixel_size.set_value(self.workspace.mpp)
+            slide = self.session.label_sync.window is not None
+            self.view.export_button.offer(OF_SLIDES if slide else FORMATS)
         else:
             self.view.pixel_size.clear()
         saved = self.workspace.restorable if there else None

@@ -58,8 +58,8 @@ class Answers(QObject):
                 "There is no version yet to be unsure of anything: paint a little and train first."
             )
             return
-        pair = next((p for p in dock.teaching.pairs if p.key == dock.source.key), None)
         first = field_now.region
+        pair = dock.paint.pair_over(dock.source.key, first)
         if dock.view.where.extent.value() == "whole":
             field_now = replace(field_now, region=Region.of(dock.source.shape_yx))
         dock.look.seek(number, field_now, pair, first)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pathsam._napari.label_layers import WHOLE
 from napari_pathsam._napari.layer_source import OWN, LayerSource
 from napari_pathsam._napari.plane import (
     Plane,
@@ -22,7 +23,9 @@ from napari_pathsam._napari.segment_layers import color_classes
 from napari_pathsam.core.classes import PALETTE, ClassTable
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.sparse_labels import SparseLabels
 from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX
+from napari_pathsam.workspace.segment_request import bounds
 from napari_pathsam.workspace.segment_work import SourceTiles
 from napari_pathsam.workspace.teaching_pairs import with_ids
 from napari_pathsam.workspace.teaching_store import Strokes
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 STROKES = "PathSAM training labels"
 """Name of the layer that “New” makes."""
+PART_PX = 4096
+"""Of a slide what is painted is read in parts of this side, each an image to train on."""
 LARGEST_NEW_PX = 4096
 """Of a larger image the new layer covers the field in view."""
 
@@ -49,20 +54,32 @@ class Painted:
 
     @classmethod
     def of(cls, layer: Labels, viewer: Viewer) -> Painted:
-        """What a labels layer shows now."""
+        """What a labels layer shows now; of a window on a slide's labels, all of the slide's."""
+        whole = layer.metadata.get(WHOLE, layer)
         return cls(
-            level_0(layer), plane_index(layer, viewer), plane_of(layer, viewer), layer.name,
+            level_0(whole), plane_index(whole, viewer), plane_of(whole, viewer), layer.name,
             class_names_of_objects(layer),
         )  # fmt: skip
 
-    def over(self, image: Plane, shape_yx: tuple[int, int], classes: ClassTable) -> Strokes:
+    def over(
+        self,
+        image: Plane,
+        shape_yx: tuple[int, int],
+        classes: ClassTable,
+        part: Region | None = None,
+    ) -> Strokes:
         """Class ids on the image's pixels, over the region that the layer covers.
+
+        Of a slide's labels they cover ``part``.
 
         Raises
         ------
         BadImageError
             The layer lies off the image.
         """
+        if isinstance(self.array, SparseLabels):
+            part = part or Region(0, 0, 1, 1)
+            return Strokes(self._classes(self.array[part.slices], classes), part)
         array = np.asarray(self.array[self.index] if self.index else self.array)
         ids = self._classes(array, classes)
         if self.plane.same_place(image) and array.shape == shape_yx:
@@ -106,21 +123,36 @@ class Painted:
 
 @dataclass(frozen=True)
 class LayerPair:
-    """An image layer and the labels layer on it."""
+    """An image layer and the labels layer on it, or on a part of a slide."""
 
     source: LayerSource
     labels: Painted
     mpp: float | None
     path: Path | None = None
     aside: Painted | None = None  # what is only scored on
+    part: Region | None = None
 
     @property
     def key(self) -> str:
-        return self.source.key
+        if self.part is None:
+            return self.source.key
+        return f"{self.source.key}@{self.part.y // PART_PX}-{self.part.x // PART_PX}"
 
     @property
     def name(self) -> str:
-        return self.source.name
+        if self.part is None:
+            return self.source.name
+        return f"{self.source.name} at {self.part.y}, {self.part.x}"
+
+    def parts(self) -> tuple[LayerPair, ...]:
+        """Of a slide a pair for each part of it that is painted on; else itself."""
+        if not isinstance(self.labels.array, SparseLabels):
+            return (self,)
+        found: dict[tuple[int, int], Region] = {}
+        for piece in self.labels.array.pieces():
+            index = (piece.y // PART_PX, piece.x // PART_PX)
+            found[index] = bounds([piece, found.get(index, piece)])
+        return tuple(replace(self, part=part) for part in found.values()) or (self,)
 
     @property
     def labels_name(self) -> str:
@@ -130,13 +162,13 @@ class LayerPair:
         return SourceTiles(self.source)
 
     def painted(self, classes: ClassTable) -> Strokes:
-        return self.labels.over(self.source.plane, self.source.shape_yx, classes)
+        return self.labels.over(self.source.plane, self.source.shape_yx, classes, self.part)
 
     def held_out(self, classes: ClassTable) -> NDArray[np.integer] | None:
         if self.aside is None:
             return None
         mine = self.painted(classes)
-        other = self.aside.over(self.source.plane, self.source.shape_yx, classes)
+        other = self.aside.over(self.source.plane, self.source.shape_yx, classes, mine.at)
         region = mine.at or Region.of(self.source.shape_yx)
         out = np.zeros(region.shape_yx, other.labels.dtype)
         there = other.at or Region.of(self.source.shape_yx)

@@ -14,6 +14,7 @@ from napari_pathsam._napari.layer_source import LayerSource
 from napari_pathsam._napari.segment_layers import color_classes
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import PathsamError
+from napari_pathsam.core.geometry import Region
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -45,8 +46,15 @@ class PaintWatch(QObject):
         viewer.layers.events.removed.connect(self._on_removed)
 
     def pairs(self) -> list[LayerPair]:
-        """Every image with labels."""
-        return [pair for _, _, pair in self._pairs.values()]
+        """Every image with labels, of slides every part."""
+        return [part for _, _, pair in self._pairs.values() for part in pair.parts()]
+
+    def pair_over(self, key: str, region: Region) -> LayerPair | None:
+        """An image and its labels; of a slide those over a region."""
+        if key not in self._pairs:
+            return None
+        pair = self._pairs[key][2]
+        return replace(pair, part=region) if pair.parts() != (pair,) else pair
 
     def labels_of(self, key: str) -> Labels | None:
         """The labels layer on an image."""

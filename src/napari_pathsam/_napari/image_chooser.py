@@ -70,7 +70,7 @@ class LayerChooser(QComboBox):
                 layer.events.name.disconnect(self._show)
 
     def _listed(self, made_as: str | None) -> bool:
-        return made_as is None or (self._own and made_as != "preview")
+        return made_as is None or (self._own and made_as not in ("preview", "overview"))
 
     def _on_layers(self, *_: Any) -> None:
         layers = [

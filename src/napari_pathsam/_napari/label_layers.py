@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from napari_pathsam.workspace import AcceptedObject
 
 NAMES = {"classes": "PathSAM classes", "instances": "PathSAM objects"}
+WHOLE = "whole"
+"""``layer.metadata`` of a window on a slide's labels: the layer that shows all of them."""
 OPACITY = {"classes": 0.35, "instances": 1.0}
 CONTOURS = (1, 2, 4)
 REDRAWN_AT_ONCE_PX = 1_500_000

@@ -15,7 +15,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_pathsam._napari.label_colors import LabelLook
-from napari_pathsam._napari.label_layers import CONTOURS, NAMES, OPACITY, LabelLayers
+from napari_pathsam._napari.label_layers import CONTOURS, NAMES, OPACITY, WHOLE, LabelLayers
 from napari_pathsam._napari.layer_source import OWN
 from napari_pathsam._napari.plane import Plane, own_layer_place
 from napari_pathsam.core.classes import ClassTable
@@ -192,6 +192,7 @@ class LabelWindow(QObject):
         for kind in NAMES:
             if self.overview.get(kind) not in self._viewer.layers:
                 self._make(kind)
+            self._shown.layers[kind].metadata[WHOLE] = self.overview[kind]
 
     def _make(self, kind: str) -> None:
         from napari.layers import Labels

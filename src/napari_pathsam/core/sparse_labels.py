@@ -56,6 +56,12 @@ class SparseArray:
         whole = self._read(0, 0, *self.shape)
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
+    def copy(self) -> SparseArray:
+        """As it is now, without coarser levels."""
+        copied = SparseArray(self.shape, self.dtype)
+        copied._chunks = {index: chunk.copy() for index, chunk in self._chunks.items()}
+        return copied
+
     def pieces(self, within: Region | None = None) -> Iterator[Region]:
         """The rectangles (of a region) outside of which all is 0."""
         for y, x in sorted(self._chunks):

@@ -13,6 +13,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +50,7 @@ def write_store_geojson(
     kinds: LabelStore | None = None,
     *,
     objects: bool | None = None,
+    areas: LabelStore | None = None,
     simplify_px: float = 0.0,
     object_type: Literal["annotation", "detection"] = "annotation",
 ) -> Iterator[int]:
@@ -64,6 +66,8 @@ def write_store_geojson(
         Labels; and, of objects, the class map beside them, which says what they are.
     objects
         Whether ids are objects; None: unless they are 8-bit.
+    areas
+        A class map whose areas are written, too: those that are no objects.
     simplify_px
         How far an outline may leave the pixels' edges; 0 keeps it exact.
     """
@@ -76,10 +80,12 @@ def write_store_geojson(
     n = 0
     with replacing(path) as temporary, opened_text(temporary, path) as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        for one in outlined(store, kinds, objects=objects):
-            class_id = one.class_id if objects else one.value
+        found = ((one, objects) for one in outlined(store, kinds, objects=objects))
+        more = () if areas is None else ((one, False) for one in outlined(areas, objects=False))
+        for one, is_object in chain(found, more):
+            class_id = one.class_id if is_object else one.value
             table = complete_table(table, {class_id} - {0})
-            name = {"label": str(one.value)} if objects else {"area": "true"}
+            name = {"label": str(one.value)} if is_object else {"area": "true"}
             feature = {
                 "type": "Feature",
                 "geometry": geometry_of(one.polygons, (0, 0), simplify_px),
