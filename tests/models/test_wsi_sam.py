@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,9 @@ BASES = {
 }  # fmt: skip
 
 
+@cache
 def base_of(name: str = "nano") -> Sam2:
+    """Made once: nothing changes it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Sam2(BASES[name]).eval()
