@@ -102,7 +102,7 @@ def opened(slide: ArraySource, model: GrowModel, tmp_path: Path, keeping: Keepin
 
 def test_what_lies_beside_is_encoded_when_nothing_else_is_to_be_done(slide, tmp_path):
     model, runner, book = GrowModel(Config(field_px=128)), LateRunner(), FieldBook()
-    workspace = opened(slide, model, tmp_path, Keeping(book=book, ahead=True), runner)
+    workspace = opened(slide, model, tmp_path, Keeping(book=book), runner)
     workspace.set_view(Region(300, 300, 100, 100), 1.0)
     workspace.add_point(350, 350)
     runner.run()  # loads
@@ -111,12 +111,18 @@ def test_what_lies_beside_is_encoded_when_nothing_else_is_to_be_done(slide, tmp_
     assert len(runner.jobs) == 1  # decodes; nothing is in its way
     runner.run()
     assert workspace.candidate is not None
+    workspace.look_ahead()
     (ahead,) = runner.jobs
     assert workspace.busy is None
     workspace.add_point(340, 340)
     assert ahead.cancelled
+    workspace.look_ahead()
+    assert len(runner.jobs) == 2  # what was cancelled, and the click
     runner.run_all()
     assert len(model.decoded) == 2
+    workspace.accept()
+    workspace.look_ahead()
+    runner.run_all()
     assert len(model.encoded) == 5
     workspace.close_image()
     assert len({f.region for f in book.fields((slide.key, "pathsam-nano", None))}) == 5
@@ -126,10 +132,11 @@ def test_slow_models_do_not_look_ahead(slide, tmp_path, monkeypatch):
     clock = iter(np.arange(0.0, 1000.0, 10.0))
     monkeypatch.setattr("napari_pathsam.workspace.prompting.time.monotonic", lambda: next(clock))
     model = GrowModel(Config(field_px=128))
-    workspace = opened(slide, model, tmp_path, Keeping(ahead=True))
+    workspace = opened(slide, model, tmp_path, Keeping())
     workspace.set_view(Region(300, 300, 100, 100), 1.0)
     workspace.add_point(350, 350)
     assert workspace.candidate is not None
+    workspace.look_ahead()
     assert len(model.encoded) == 1
     workspace.close_image()
 

@@ -40,12 +40,12 @@ def shared_cache() -> EmbeddingCache:
 
 
 def shared_keeping() -> Keeping:
-    """The same for a workspace: it also remembers which fields there are, and looks ahead."""
+    """The same for a workspace, with a book of the fields there are."""
     with _lock:
         if not _books:
             folder = _folder()
             _books.append(FieldBook(None if folder is None else folder / "fields"))
-        return Keeping(shared_cache, _books[0], ahead=True)
+        return Keeping(shared_cache, _books[0])
 
 
 def _folder() -> Path | None:

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import QWidget
 from napari_pathsam._napari.label_sync import LabelSync
 from napari_pathsam._napari.layer_source import LayerSource, ShownSource, source_of
 from napari_pathsam._napari.layer_watch import LayerWatch
+from napari_pathsam._napari.look_ahead import LookAhead
 from napari_pathsam._napari.overlays import CandidateOverlay, FieldOutline
 from napari_pathsam._napari.plane import view_of
 from napari_pathsam._napari.prompt_layers import PromptLayers
@@ -69,6 +70,7 @@ class Session(QObject):
         self._zoom = 0.0
         self._watch = LayerWatch(viewer, self)
         self._watch.changed.connect(self._on_look)
+        self._ahead = LookAhead(workspace, runner, self)
         self._view_timer = _timer(self, 40, self._on_view)
         self._marker_timer = _timer(self, DRAWN_AFTER_MS, self._draw_prompts)
         self._connections: list[tuple[Any, Callable]] = []
@@ -97,7 +99,7 @@ class Session(QObject):
             with suppress(ValueError, TypeError, RuntimeError):
                 emitter.disconnect(slot)
         self._connections = []
-        for timer in (self._view_timer, self._marker_timer):
+        for timer in (self._view_timer, self._marker_timer, self._ahead.timer):
             timer.stop()
         with suppress(RuntimeError, ValueError):
             self._release_image(keep_labels=True)

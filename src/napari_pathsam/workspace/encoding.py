@@ -36,13 +36,10 @@ class Keeping:
         Called in the worker for what all who encode share; None: embeddings are not kept.
     book
         Which fields were encoded before.
-    ahead
-        Whether the fields beside the one in view are encoded while nothing else is to be done.
     """
 
     cache: Cache = nowhere
     book: FieldBook = dataclass_field(default_factory=FieldBook)
-    ahead: bool = False
 
 
 def encode(

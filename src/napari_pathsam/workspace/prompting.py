@@ -124,6 +124,7 @@ class Prompter:
         self._preparing, self._decoding, self._ahead = Line(runner), Line(runner), Line(runner)
         self._model: Any = None
         self._asked: int | None = None
+        self._latest: Request | None = None
         self.model_name, self.device, self.context = DEFAULT_MODEL, "auto", True
         self.ready = Ready()
         self._s_per_px: float | None = None  # what encoding took the last time
@@ -160,6 +161,7 @@ class Prompter:
     def forget(self) -> None:
         """Other pixels: no embedding is valid any more."""
         self.stop()
+        self._latest = None
         self.ready.clear()
         self._tell(None, None)
 
@@ -283,18 +285,17 @@ class Prompter:
             previous,
             field,
             self.model_name,
-            then=partial(self._landed, request),
+            then=partial(self._answered, state),
             failed=self._went_wrong,
         )
+        self._latest = request
 
-    def _landed(self, request: Request, answer: Answer) -> None:
-        self._answered(request.state, answer)
-        self._look_ahead(request)
-
-    def _look_ahead(self, request: Request, *_: Any) -> None:
+    def look_ahead(self, *_: Any) -> None:
         """Encode what lies beside the field in use, one after the other, until there is work."""
-        field, busy = self.field, (self._preparing.busy_with, self._decoding.busy_with)
-        if not self.keeping.ahead or field is None or any(b is not None for b in busy):
+        field, request, lines = self.field, self._latest, (self._preparing, self._decoding)
+        if field is None or request is None or self._model is None:
+            return
+        if any(line.busy_with is not None for line in lines):
             return
         height, width = field.shape_yx
         if self._s_per_px is None or self._s_per_px * height * width > AHEAD_S:
@@ -306,7 +307,7 @@ class Prompter:
             key = (*about, beside)
             self._ahead.start(
                 key, encode_ahead, self._looking(), request.source, key, self.keeping,
-                then=partial(self._look_ahead, request), failed=_no_matter,
+                then=self.look_ahead, failed=_no_matter,
             )  # fmt: skip
 
     def _previous(self, request: Request, field: Field) -> PromptedMask | None:

@@ -110,6 +110,13 @@ class WorkspaceState:
         """How long the encoding under way will take, by what the last one took; None: unknown."""
         return self._prompter.seconds_left
 
+    def look_ahead(self) -> None:
+        """Nobody asks for anything just now: encode what lies beside the field in use.
+
+        Any prompt goes before it. What is found stays where embeddings are kept, if anywhere.
+        """
+        self._prompter.look_ahead()
+
     # --- steps ----------------------------------------------------------------------------------
 
     @property
