@@ -508,6 +508,23 @@ def test_one_object_all_over_a_slide(model, tmp_path):
     workspace.close_image()
 
 
+def test_boxes_all_over_a_slide_become_objects_in_one_step(model, tmp_path):
+    class Huge(Wide):
+        shape_yx = (60_000, 90_000)
+
+    workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
+    heard = Heard(workspace)
+    workspace.open_image(Huge())
+    corners = ((10, 20), (59_900, 30), (480, 89_900))
+    workspace.accept_boxes([(y, x, y + 50, x + 60) for y, x in corners])
+    assert not heard.failed
+    assert [o.area_px for o in workspace.objects.values()] == [50 * 60] * 3
+    assert {(o.box.y, o.box.x) for o in workspace.objects.values()} == set(corners)
+    workspace.undo()
+    assert not workspace.objects
+    workspace.close_image()
+
+
 def test_saved_work_of_a_window_of_a_slide_is_restored(model, tmp_path):
     """Journals of earlier versions count from the corner of a window."""
     edit = LabelEdit.between(

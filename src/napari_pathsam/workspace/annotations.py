@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from napari_pathsam.core.errors import BadPromptError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.core.sparse_labels import SparseLabels
+from napari_pathsam.core.sparse_labels import SparseArray, SparseLabels
 from napari_pathsam.workspace.edits import LabelEdit
 from napari_pathsam.workspace.fields import MaskPrompt
 from napari_pathsam.workspace.tallies import grown, span, tally, union, within
@@ -119,20 +119,27 @@ class Annotations:
         return self._edit(region, instances, classes)
 
     def adding(
-        self, labels: NDArray[np.integer], region: Region, class_id: int
-    ) -> LabelEdit | None:
+        self, labels: NDArray[np.integer] | SparseArray, region: Region, class_id: int
+    ) -> tuple[LabelEdit, ...]:
         """Every object of a label map, over a region inside the image, as a new one.
 
         Objects that are there keep their pixels; what they cover of the new ones is lost.
         """
-        instances, classes = self._crops(region)
-        wanted = np.where(instances == 0, labels, 0)
-        found, compact = np.unique(wanted, return_inverse=True)
-        new = np.arange(len(found)) - int(found[0] == 0) + self.next_id()
-        free = wanted != 0
-        instances[free] = new[compact.reshape(wanted.shape)][free]
-        classes[free] = class_id
-        return self._edit(region, instances, classes)
+        pieces = list(labels.pieces()) if isinstance(labels, SparseArray) else []
+        edits, new = [], {0: 0}
+        for piece in pieces or [Region.of(region.shape_yx)]:
+            at = Region(region.y + piece.y, region.x + piece.x, *piece.shape_yx)
+            instances, classes = self._crops(at)
+            wanted = np.where(instances == 0, labels[piece.slices], 0)
+            found, compact = np.unique(wanted, return_inverse=True)
+            for i in found.tolist():
+                new.setdefault(i, self._newest_id + len(new))
+            ids = np.array([new[i] for i in found.tolist()], np.int32)
+            free = wanted != 0
+            instances[free] = ids[compact.reshape(wanted.shape)][free]
+            classes[free] = class_id
+            edits.append(self._edit(at, instances, classes))
+        return tuple(edit for edit in edits if edit is not None)
 
     def deleting(self, object_id: int) -> tuple[LabelEdit, ...]:
         """An object goes, its class with it."""

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Box, Prompts
+from napari_pathsam.core.sparse_labels import SparseArray
+from napari_pathsam.workspace.annotations import LARGEST_OBJECT_PX
 from napari_pathsam.workspace.candidate import Answer, offer
 from napari_pathsam.workspace.encoding import Cache, field_embedding, nowhere
 from napari_pathsam.workspace.fields import Field, ImageSource, choose_field
@@ -97,11 +99,13 @@ def answers_to(
             )
 
 
-def as_labels(answers: Sequence[Answer], window: Region) -> tuple[NDArray[np.int32], Region] | None:
+def as_labels(
+    answers: Sequence[Answer], window: Region
+) -> tuple[NDArray[np.int32] | SparseArray, Region] | None:
     """A label map of what was found and the level-0 region it covers; None: nothing was.
 
     Where objects overlap, the one with the higher predicted IoU keeps the pixels. What lies outside
-    ``window`` is left out.
+    ``window`` is left out. Where objects lie far apart the map is a sparse one.
     """
     objects: list[tuple[float, Region, Answer]] = []
     for answer in answers:
@@ -114,10 +118,14 @@ def as_labels(answers: Sequence[Answer], window: Region) -> tuple[NDArray[np.int
     y, x = min(r.y for _, r, _ in objects), min(r.x for _, r, _ in objects)
     bottom = max(r.y + r.height for _, r, _ in objects)
     right = max(r.x + r.width for _, r, _ in objects)
-    labels = np.zeros((bottom - y, right - x), np.int32)
+    shape = (bottom - y, right - x)
+    dense = shape[0] * shape[1] <= LARGEST_OBJECT_PX
+    labels = np.zeros(shape, np.int32) if dense else SparseArray(shape, np.int32)
     for n, (_, region, answer) in enumerate(sorted(objects, key=lambda o: -o[0]), start=1):
-        at = labels[Region(region.y - y, region.x - x, *region.shape_yx).slices]
+        within = Region(region.y - y, region.x - x, *region.shape_yx).slices
+        at = labels[within]
         at[answer.mask_over(region) & (at == 0)] = n
+        labels[within] = at
     return labels, Region(y, x, bottom - y, right - x)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadPromptError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.sparse_labels import SparseArray
 from napari_pathsam.workspace import class_steps, label_steps
 from napari_pathsam.workspace.annotations import AcceptedObject, LabelMap
 from napari_pathsam.workspace.history import PromptState, Step
@@ -71,7 +72,10 @@ class LabelActions(WorkspaceState):
 
     @told
     def accept_objects(
-        self, labels: NDArray[np.integer], region: Region, class_id: int | None = None
+        self,
+        labels: NDArray[np.integer] | SparseArray,
+        region: Region,
+        class_id: int | None = None,
     ) -> int | None:
         """Add every object of a label map over a level-0 region, as one step; how many those are.
 

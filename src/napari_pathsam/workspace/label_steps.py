@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_pathsam.core.classes import PALETTE, ClassInfo, ClassTable
 from napari_pathsam.core.errors import BadFileError, BadPromptError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.sparse_labels import SparseArray
 from napari_pathsam.workspace.annotations import Annotations
 from napari_pathsam.workspace.candidate import Answer
 from napari_pathsam.workspace.history import PromptState, Step
@@ -44,16 +45,22 @@ def accepting(
 
 
 def accepting_many(
-    annotations: Annotations, labels: NDArray[np.integer], region: Region, class_id: int
+    annotations: Annotations,
+    labels: NDArray[np.integer] | SparseArray,
+    region: Region,
+    class_id: int,
 ) -> tuple[int, Step]:
     """Every object of a label map over a level-0 region, in one step; and how many those are."""
     inside = region.intersection(Region.of(annotations.shape_yx))
     if inside is not None:
-        at = Region(inside.y - region.y, inside.x - region.x, *inside.shape_yx)
-        edit = annotations.adding(labels[at.slices], inside, class_id)
-        if edit is not None:
-            n = len(np.unique(edit.values(int(edit.where().sum()))[1]))
-            return n, Step(f"Accept {n} objects" if n != 1 else "Accept object", (edit,))
+        if inside != region:
+            at = Region(inside.y - region.y, inside.x - region.x, *inside.shape_yx)
+            labels = labels[at.slices]
+        edits = annotations.adding(labels, inside, class_id)
+        if edits:
+            ids = [np.unique(edit.values(int(edit.where().sum()))[1]) for edit in edits]
+            n = len(np.unique(np.concatenate(ids)))
+            return n, Step(f"Accept {n} objects" if n != 1 else "Accept object", edits)
     raise BadPromptError(
         "None of these objects can be added: other objects cover all of them, or they lie outside "
         "the image."
