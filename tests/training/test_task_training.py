@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from napari_pathsam.training.class_config import ClassLossConfig, TrainConfig
 from napari_pathsam.training.class_data import TrainingImage
 from napari_pathsam.training.class_fit import fit_classes, fit_steps
 from napari_pathsam.training.class_images import load_images
-from napari_pathsam.training.class_recipe import ClassRecipe
+from napari_pathsam.training.class_recipe import ClassRecipe, read_class_recipe
 from napari_pathsam.training.class_start import prepare
 from napari_pathsam.training.losses import class_loss, class_sums
 from napari_pathsam.training.task_augment import AS_IT_IS, MAKERS, SWAYING
@@ -369,3 +370,15 @@ mpp = 0.5
         assert ((objects > 0) <= (classes > 0)).all()
         assert run("prompt", tmp_path / "i" / "0.png", "--point", "5,5", "--model", out,
                    "--out", tmp_path / "p.png") == 1  # fmt: skip
+
+
+def test_every_packaged_recipe_says_what_is_trained_and_how() -> None:
+    folder = files("napari_pathsam.training")
+    names = [p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")]
+    recipes = {name: read_class_recipe(name) for name in names}
+    found = {n: r for n, r in recipes.items() if r is not None and r.base in TASK_RECIPES}
+    assert {r.base for r in found.values()} >= {"unet", "unet-timm", "unet3plus", "mask-rcnn"}
+    for recipe in found.values():
+        assert recipe.train_config().patch_px <= recipe.network_config().tile_px
+        assert "research only" in recipe.licence or "CC BY" in recipe.licence
+    assert found["unet_timm_glas"].network_config().gap_um == 8
