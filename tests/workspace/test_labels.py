@@ -1,6 +1,10 @@
 """Labels and classes: the maps, the objects and the counts stay in step through every action."""
 
 import gc
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -8,6 +12,7 @@ import pytest
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.sparse_labels import SparseLabels
 from napari_pathsam.workspace import ArraySource, Workspace
 from napari_pathsam.workspace.edits import LabelEdit
 from napari_pathsam.workspace.history import Step
@@ -505,6 +510,55 @@ def test_one_object_all_over_a_slide(model, tmp_path):
     workspace.undo()
     assert workspace.class_count(2) == 1
     assert workspace.objects[7].area_px == 20_000
+    workspace.close_image()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import numpy as np
+from napari_pathsam.workspace import ArraySource, Workspace
+class Slide(ArraySource):
+    shape_yx = (60_000, 60_000)
+def strokes():
+    rng = np.random.default_rng(0)
+    while True:
+        y, x = (int(v) for v in rng.integers(0, 59_000, 2))
+        yield y, x, int(rng.integers(10, 300))
+if __name__ == "__main__":
+    workspace = Workspace(journal_dir=Path(sys.argv[1]))
+    workspace.open_image(Slide(np.zeros((1, 1, 3), np.uint8)))
+    for n, (y, x, side) in enumerate(strokes(), start=1):
+        square = tuple(np.mgrid[y : y + side, x : x + side].reshape(2, -1))
+        workspace.record_stroke("classes", square, 0, 1 + n % 2)
+        print(n, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_a_killed_process_loses_no_stroke_on_a_slide(tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, tmp_path], stdout=subprocess.PIPE, text=True
+    )
+    told = [int(child.stdout.readline()) for _ in range(40)]
+    child.send_signal(signal.SIGKILL)
+    told += [int(line) for line in child.stdout.read().split()]
+    child.wait()
+    child.stdout.close()
+    script = {"__name__": "strokes"}
+    exec(KILLED, script)
+    workspace = Workspace(journal_dir=tmp_path)
+    workspace.open_image(script["Slide"](np.zeros((1, 1, 3), np.uint8)))
+    workspace.restore()
+    n_done = len(workspace._history.done)
+    assert n_done in (told[-1], told[-1] + 1)
+    wanted = SparseLabels((60_000, 60_000), np.uint8)
+    for n, (y, x, side) in zip(range(1, n_done + 1), script["strokes"](), strict=False):
+        wanted[y : y + side, x : x + side] = 1 + n % 2
+    pieces = set(wanted.pieces())
+    assert set(workspace.class_map.pieces()) == pieces
+    assert all((workspace.class_map[p.slices] == wanted[p.slices]).all() for p in pieces)
+    assert np.array_equal(workspace.class_map.levels[-1], wanted.levels[-1])
     workspace.close_image()
 
 
