@@ -138,7 +138,7 @@ def test_a_model_is_measured_and_taught_on_it(name, root, tiny_pathsam):
 def test_pathsam_train_finds_its_splits_classes_and_pixel_size(name, root):
     from typer import BadParameter
 
-    from napari_pathsam.cli.train import _mpp_of, _sources
+    from napari_pathsam.cli.train_sources import _sources, mpp_of
     from napari_pathsam.training.class_recipe import ClassSource
 
     data = dataset(name, root=root)
@@ -153,9 +153,9 @@ def test_pathsam_train_finds_its_splits_classes_and_pixel_size(name, root):
         assert ClassSource(**held_out).samples(roots, classes) == data.samples(root, data.val_split)
     if name in ("coco", "folder"):
         with pytest.raises(BadParameter, match="pixel size"):
-            _mpp_of(source, roots)
+            mpp_of(source, roots)
     else:
-        assert _mpp_of(source, roots) == (learned[0].mpp or learned[0].nominal_mpp)
+        assert mpp_of(source, roots) == (learned[0].mpp or learned[0].nominal_mpp)
 
 
 class _Corner:
