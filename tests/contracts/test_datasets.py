@@ -138,11 +138,11 @@ def test_a_model_is_measured_and_taught_on_it(name, root, tiny_pathsam):
 def test_pathsam_train_finds_its_splits_classes_and_pixel_size(name, root):
     from typer import BadParameter
 
-    from napari_pathsam.cli.train_sources import _sources, mpp_of
+    from napari_pathsam.cli.train_sources import mpp_of
     from napari_pathsam.training.class_recipe import ClassSource
 
     data = dataset(name, root=root)
-    roots, source, held_out, classes = _sources(
+    roots, source, held_out, classes = sources_of(
         None, None, None, name, [str(root)], None, None, None, None
     )
     assert classes.names == data.classes
