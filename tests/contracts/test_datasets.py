@@ -138,7 +138,7 @@ def test_a_model_is_measured_and_taught_on_it(name, root, tiny_pathsam):
 def test_pathsam_train_finds_its_splits_classes_and_pixel_size(name, root):
     from typer import BadParameter
 
-    from napari_pathsam.cli.train_sources import mpp_of
+    from napari_pathsam.cli.train_sources import mpp_of, sources_of
     from napari_pathsam.training.class_recipe import ClassSource
 
     data = dataset(name, root=root)
