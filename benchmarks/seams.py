@@ -23,7 +23,8 @@ from napari_pathsam.inference.class_maps import SegmentSettings
 from napari_pathsam.inference.seams import cut_objects
 from napari_pathsam.inference.slide import slide_tiles
 from napari_pathsam.inference.slide_job import prepare_slide
-from napari_pathsam.inference.working_grid import STEP_PX
+from napari_pathsam.inference.slide_plan import OVERLAP
+from napari_pathsam.inference.working_grid import STEP_PX, WorkingGrid
 from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.models.class_model import ClassModel
 
@@ -47,8 +48,8 @@ def mosaic(paths: list[Path], side_px: int, scale: float) -> np.ndarray:
 
 def segmented(
     model: ClassModel, pixels: np.ndarray, overlap: float
-) -> tuple[np.ndarray, list[int], list[int], float, int]:
-    """The class map, the window ends, the seam score, and the stride in level-0 pixels."""
+) -> tuple[np.ndarray, list[int], list[int], float]:
+    """The class map, the window ends and the seam score."""
     slide = ArraySlide(pixels, mpp=model.config.mpp, name="mosaic")
     settings = SegmentSettings(overlap=overlap)
     job = prepare_slide(model, slide, settings=settings, tissue=False)
@@ -57,20 +58,25 @@ def segmented(
     for tile in slide_tiles(job):
         out[tile.region.slices], score = tile.class_map, tile.seams.score
     rows, columns = (job.plan.edges(axis, 0, n) for axis, n in enumerate(slide.shape_yx))
-    return out, rows, columns, score, round(job.plan.grid.stride_level0(overlap))
+    return out, rows, columns, score
 
 
 def compared(
     model: ClassModel, pixels: np.ndarray, overlap: float
 ) -> tuple[dict[str, float], np.ndarray]:
     """What the shift changes with this overlap, and where."""
-    plain, rows, columns, score, stride = segmented(model, pixels, overlap)
+    grid = WorkingGrid.of(model, pixels.shape[:2], model.config.mpp)
+    stride, tile = round(grid.stride_level0(overlap)), round(grid.tile_cells * grid.cell_px)
     step = round(STEP_PX / model.config.enlarge)
     by = round(SHIFT * stride / step) * step
-    shifted = segmented(model, pixels[by:, by:], overlap)[0]
+    # Whole strides: a window that is put back to the end would lie on another grid.
+    whole, rest = ((n - tile) // stride * stride + tile for n in (len(pixels), len(pixels) - by))
+    plain, rows, columns, score = segmented(model, pixels[:whole, :whole], overlap)
+    shifted = segmented(model, pixels[by : by + rest, by : by + rest], overlap)[0]
     # Away from the corner that was cut off: there the shifted run does not see what the other saw.
-    margin = stride // 2
-    changed = plain[by + margin :, by + margin :] != shifted[margin:, margin:]
+    end, margin = min(whole - by, rest) - stride // 4, stride // 4
+    inside = slice(margin, end)
+    changed = plain[by:, by:][inside, inside] != shifted[inside, inside]
     cut, objects = cut_objects(plain, rows, columns)
     told = {
         "changed": float(changed.mean()), "seam score": score, "cut": cut, "objects": objects,
@@ -81,9 +87,10 @@ def compared(
 
 def figure(path: Path, pixels: np.ndarray, maps: list[np.ndarray], colors: list[str]) -> None:
     """The mosaic, and both class maps over it."""
-    parts = [pixels]
-    for class_map in maps:
-        shown = pixels.astype(float)
+    side = min(len(class_map) for class_map in maps)
+    parts = [pixels[:side, :side]]
+    for whole in maps:
+        class_map, shown = whole[:side, :side], pixels[:side, :side].astype(float)
         for i, color in enumerate(colors, start=1):
             rgb = np.array([int(color[j : j + 2], 16) for j in (1, 3, 5)])
             shown[class_map == i] = 0.5 * shown[class_map == i] + 0.5 * rgb
@@ -101,7 +108,7 @@ def main() -> None:
     parser.add_argument("--glob", default="*[0-9].*")
     parser.add_argument("--model", default="pathsam-nano:glands")
     parser.add_argument("--side", type=int, default=2000)
-    parser.add_argument("--overlap", type=float, default=SegmentSettings().overlap)
+    parser.add_argument("--overlap", type=float, default=OVERLAP)
     parser.add_argument("--figure", type=Path)
     wish = parser.parse_args()
     model = ps.load_model(wish.model)

@@ -40,6 +40,7 @@ def segment(
 ) -> Run:
     module = sys.modules["napari_pathsam.cli.segment"]
     monkeypatch.setattr(module, "load", lambda *_: tiny_pathsam)
+    monkeypatch.setattr("napari_pathsam.inference.slide_plan.OVERLAP", 0.25)  # as images
 
     def run(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as left:
@@ -58,8 +59,11 @@ def test_a_pyramid_holds_what_an_image_would(
     segment: Run, image: Path, tmp_path: Path, tiny_pathsam: PathSam
 ) -> None:
     out = tmp_path / "o.zarr"
-    code, told, _ = segment(image, "--out", out, "--uncertainty", "--area", tmp_path / "a.csv")
+    code, told, _ = segment(
+        image, "--out", out, "--uncertainty", "--instances", "--area", tmp_path / "a.csv"
+    )
     assert code == 0
+    assert (stored(out, "objects") > 0).sum() == (stored(out) > 0).sum()
     assert "Seam score" in told
     expected = segment_classes(tiny_pathsam, np.asarray(Image.open(image)), mpp=0.5)
     assert (stored(out) == expected).mean() > 0.9999
@@ -109,6 +113,7 @@ WORK = """
 import os, random, signal, sys, time
 import numpy as np, torch
 from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.inference.class_maps import SegmentSettings
 from napari_pathsam.inference.slide import segment_slide
 from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.models.pathsam import PathSam
@@ -129,7 +134,8 @@ slide = ArraySlide(pixels, mpp=0.5, name="noise")
 
 def work(path):
     for _ in segment_slide(
-        model, slide, store=path, resume=True, tissue=False, uncertainty=True, chunk_px=32
+        model, slide, store=path, resume=True, tissue=False, uncertainty=True, chunk_px=32,
+        settings=SegmentSettings(),
     ):
         pass
 

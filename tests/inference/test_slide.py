@@ -32,6 +32,12 @@ def pixels() -> np.ndarray:
     return image
 
 
+@pytest.fixture(autouse=True)
+def _as_images_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of overlap, as for images: there are fewer windows."""
+    monkeypatch.setattr("napari_pathsam.inference.slide_plan.OVERLAP", 0.25)
+
+
 @pytest.fixture
 def slide(pixels: np.ndarray) -> ArraySlide:
     return ArraySlide(pixels, mpp=0.5, name="blobs")

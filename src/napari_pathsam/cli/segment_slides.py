@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_pathsam.io.label_store import LabelStore
     from napari_pathsam.io.slides import Slide
 
+OBJECTS = "objects"
 LONG_S = 1800.0
 """A run that takes longer is long: a faster model is named."""
 SHORT_S = 10.0
@@ -65,6 +66,7 @@ def segment_to_store(
     from napari_pathsam.inference.distributed import dask_client, distributed_tiles
     from napari_pathsam.inference.slide import slide_tiles
     from napari_pathsam.inference.slide_job import prepare_slide
+    from napari_pathsam.inference.slide_plan import OVERLAP
 
     (path,) = paths if len(paths) == 1 else (Path(),)
     if path.suffix.lower() != ".zarr" or wish.sharpen:
@@ -77,8 +79,8 @@ def segment_to_store(
     path.parent.mkdir(parents=True, exist_ok=True)
     job = prepare_slide(
         model, slide, mpp=wish.mpp, store=path, resume=slides.resume or again,
-        region=wish.region, settings=wish.settings, tissue=slides.tissue,
-        uncertainty=slides.uncertainty,
+        region=wish.region, settings=replace(wish.settings, overlap=OVERLAP),
+        tissue=slides.tissue, uncertainty=slides.uncertainty,
     )  # fmt: skip
     if job.plan.warning is not None:
         ERR.print(f"{slide.name}: {job.plan.warning}", style="yellow")
@@ -95,7 +97,31 @@ def segment_to_store(
         bar = stack.enter_context(progress(slide.name, todo))
         for _ in tiles:
             bar.advance(bar.task_ids[0])
+    if wish.instances:
+        _write_objects(job, path, wish.settings.smallest_px)
     return _told(job, path, wish, todo)
+
+
+def _write_objects(job: SlideJob, path: Path, smallest_px: int) -> None:
+    """The objects of the classes, as a label pyramid beside them; made anew when a run goes on."""
+    import numpy as np
+
+    from napari_pathsam.inference.slide_objects import objects_of_store
+    from napari_pathsam.io.label_store import LabelStore
+
+    classes = LabelStore.open(path)
+    if (path / "labels" / OBJECTS).exists():
+        store = LabelStore.open(path, OBJECTS, writable=True, about=classes.about)
+    else:
+        store = LabelStore.create(
+            path, classes.shape_yx, mpp=classes.mpp, classes=classes.classes, dtype=np.int32,
+            name=OBJECTS, about=classes.about, chunk_px=classes.chunk_px,
+        )  # fmt: skip
+    with progress(f"{job.slide.name}: objects", 1) as bar:
+        for block in objects_of_store(classes, smallest_px=smallest_px):
+            store.write_base(block.region, block.labels)
+            bar.update(bar.task_ids[0], completed=block.done, total=block.total)
+    store.update_overviews()
 
 
 def _say_estimate(job: SlideJob, slides: SlideWish) -> None:
@@ -163,6 +189,7 @@ def _areas(store: LabelStore, classes: Any, wish: Wish, name: str) -> AreaTable:
     from napari_pathsam.core.areas import area_table
     from napari_pathsam.core.geometry import Region
     from napari_pathsam.inference.class_maps import LARGEST_PX
+    from napari_pathsam.io.label_store import LabelStore
 
     region = wish.region or Region.of(store.shape_yx)
     level = 0
@@ -170,4 +197,5 @@ def _areas(store: LabelStore, classes: Any, wish: Wish, name: str) -> AreaTable:
         level += 1
     mpp = None if store.mpp is None else store.mpp * 2**level
     found = store.read(region, level).astype("uint8", copy=False)
-    return area_table(found, classes, mpp=mpp, name=name)
+    labels = LabelStore.open(store.path, OBJECTS).read(region, level) if wish.instances else None
+    return area_table(found, classes, mpp=mpp, labels=labels, name=name)

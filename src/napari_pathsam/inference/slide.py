@@ -110,7 +110,8 @@ def segment_slide(
     first
         What is looked at: pieces there come first.
     settings
-        See :class:`~napari_pathsam.inference.class_maps.SegmentSettings`.
+        See :class:`~napari_pathsam.inference.class_maps.SegmentSettings`; by default with windows
+        that overlap by half.
     tissue
         Whether to look for tissue first and leave glass out.
     uncertainty

@@ -83,11 +83,10 @@ def prepare_slide(
 
     Parameters and errors are those of :func:`~napari_pathsam.inference.slide.segment_slide`.
     """
-    settings = settings or SegmentSettings()
     plan = plan_slide(
         model, slide, mpp=mpp, region=region, settings=settings, tissue=tissue, chunk_px=chunk_px
     )
-    names = _map_names(model, settings, uncertainty)
+    names = _map_names(model, plan.settings, uncertainty)
     batch = batch or best_batch(model, plan.grid)
     if store is None:
         return SlideJob(model, slide, plan, names, None, batch)

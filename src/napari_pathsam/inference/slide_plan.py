@@ -21,6 +21,8 @@ from napari_pathsam.inference.working_grid import MppWarning, WorkingGrid, check
 if TYPE_CHECKING:
     from napari_pathsam.models.class_model import ClassModel
 
+OVERLAP = 0.5
+"""Of the windows of a slide, unless settings say otherwise: seams are a third of those at 0.25."""
 CHUNK_PX = 1024
 """Side of a chunk of the label pyramid."""
 LONGEST_BLOCK_PX = 8192
@@ -158,7 +160,7 @@ def plan_slide(
             f"{model.name} answers prompts and knows no classes. Choose a model with classes, such "
             "as pathsam-nano:glands; `pathsam models list` shows them."
         )
-    settings = settings or SegmentSettings()
+    settings = settings or SegmentSettings(overlap=OVERLAP)
     mpp, warning = checked_mpp(model, mpp or getattr(slide, "mpp", None), name=slide.name)
     whole = Region.of(slide.shape_yx)
     wanted = (region or whole).intersection(whole)

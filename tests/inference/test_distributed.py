@@ -1,0 +1,73 @@
+"""Blocks as Dask tasks: a worker is killed in mid-run, and the labels are those of one process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from napari_pathsam.core.errors import BadFileError, UnavailableError
+from napari_pathsam.inference.class_maps import SegmentSettings
+from napari_pathsam.inference.distributed import dask_client, distributed_tiles
+from napari_pathsam.inference.slide import segment_slide
+from napari_pathsam.inference.slide_job import prepare_slide
+from napari_pathsam.io.label_store import LabelStore
+from napari_pathsam.io.slides import ArraySlide, open_slide
+from napari_pathsam.models.pathsam import PathSam
+
+pytest.importorskip("distributed")
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask, about the worker that was lost
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(3)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(300, 420, 3)), (6, 6, 0)) * 500
+    image = np.clip(smooth + np.array([190, 110, 170]), 0, 255).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "blobs.png")
+    return tmp_path / "blobs.png"
+
+
+@pytest.mark.timeout(900)  # three processes import torch, perhaps on a busy machine
+def test_a_worker_killed_in_mid_run_changes_nothing(
+    tiny_pathsam: PathSam, path: Path, tmp_path: Path
+) -> None:
+    slide = open_slide(path)
+    about = {"mpp": 0.5, "tissue": False, "chunk_px": 32, "uncertainty": True,
+             "settings": SegmentSettings()}  # fmt: skip
+    alone = [*segment_slide(tiny_pathsam, slide, store=tmp_path / "alone.zarr", **about)]
+    job = prepare_slide(tiny_pathsam, slide, store=tmp_path / "shared.zarr", **about)
+    with dask_client(workers=2) as client:
+        before = client.run(os.getpid)
+        tiles = distributed_tiles(job, client)
+        first = next(tiles)
+        os.kill(next(iter(before.values())), signal.SIGTERM)
+        found = [first, *tiles]
+    assert sorted(t.done for t in found) == [*range(1, len(alone) + 1)]
+    assert len(alone) >= 4
+    assert {t.region for t in found} == {t.region for t in alone}
+    one, other = (LabelStore.open(tmp_path / name) for name in ("alone.zarr", "shared.zarr"))
+    for level in range(len(one.level_shapes)):
+        pyramid = [np.asarray(store.pyramid()[level]) for store in (one, other)]
+        assert (pyramid[0] == pyramid[1]).all()
+    lines = (tmp_path / "shared.zarr/labels/classes/pathsam-run.jsonl").read_text()
+    assert lines.count('"block"') == len(alone)
+
+
+def test_what_workers_cannot_see_is_refused(tiny_pathsam: PathSam, tmp_path: Path) -> None:
+    slide = ArraySlide(np.zeros((200, 200, 3), np.uint8), mpp=0.5)
+    job = prepare_slide(tiny_pathsam, slide, store=tmp_path / "o.zarr", tissue=False)
+    with pytest.raises(BadFileError, match="must be a file"):
+        next(distributed_tiles(job, client=None))
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_pathsam.inference.distributed.CONNECT_S", 0.3)
+    address = "tcp://127.0.0.1:9"
+    with pytest.raises(UnavailableError, match=address), dask_client(scheduler=address):
+        pass
