@@ -31,9 +31,12 @@ from napari_pathsam.io.slides import PyramidSlide
 from napari_pathsam.models.class_model import ClassModel
 
 
+SAMPLE = "colon_normal"
+
+
 def generated(side: int, mpp: float) -> PyramidSlide:
     """A slide of repeated tissue that takes no memory."""
-    tissue = np.asarray(ps.load_sample().image)
+    tissue = np.asarray(ps.load_sample(SAMPLE).image)
 
     def fetch(rows: slice, columns: slice) -> np.ndarray:
         ys = np.arange(rows.start, rows.stop) % tissue.shape[0]

@@ -33,6 +33,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "blobs.png"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # three processes import torch, perhaps on a busy machine
 def test_a_worker_killed_in_mid_run_changes_nothing(
     tiny_pathsam: PathSam, path: Path, tmp_path: Path
