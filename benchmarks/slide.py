@@ -26,27 +26,33 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.slide import slide_tiles
 from napari_pathsam.inference.slide_estimate import estimate_slide
 from napari_pathsam.inference.slide_job import prepare_slide
-from napari_pathsam.io._levels import Level
-from napari_pathsam.io.slides import PyramidSlide
 from napari_pathsam.models.class_model import ClassModel
-
 
 SAMPLE = "colon_normal"
 
 
-def generated(side: int, mpp: float) -> PyramidSlide:
-    """A slide of repeated tissue that takes no memory."""
-    tissue = np.asarray(ps.load_sample(SAMPLE).image)
+class Generated:
+    """A slide of repeated tissue, at the model's own pixel size, that takes no memory."""
 
-    def fetch(rows: slice, columns: slice) -> np.ndarray:
-        ys = np.arange(rows.start, rows.stop) % tissue.shape[0]
-        xs = np.arange(columns.start, columns.stop) % tissue.shape[1]
-        return tissue[np.ix_(ys, xs)]
+    name = identity = "generated"
+    path = None
 
-    return PyramidSlide([Level((side, side), (512, 512), fetch)], name="generated", mpp=mpp)
+    def __init__(self, side: int, mpp: float) -> None:
+        self.shape_yx, self.mpp = (side, side), mpp
+        self._tissue = np.asarray(ps.load_sample(SAMPLE).image)
+
+    def read_resampled(self, region: Region, shape_yx: tuple[int, int]) -> np.ndarray:
+        assert region.shape_yx == shape_yx
+        ys, xs = (
+            np.arange(start, start + n) % whole
+            for start, n, whole in zip(
+                (region.y, region.x), shape_yx, self._tissue.shape[:2], strict=True
+            )
+        )
+        return self._tissue[np.ix_(ys, xs)]
 
 
-def loop(model: ClassModel, slide: PyramidSlide) -> None:
+def loop(model: ClassModel, slide: Generated) -> None:
     """Read, encode, decode, paste, tile by tile."""
     height, width = slide.shape_yx
     out = np.zeros((height, width), np.uint8)
@@ -54,7 +60,7 @@ def loop(model: ClassModel, slide: PyramidSlide) -> None:
     for y in range(0, height, side):
         for x in range(0, width, side):
             tile = Region(y, x, min(side, height - y), min(side, width - x))
-            pixels = slide.read(tile)
+            pixels = slide.read_resampled(tile, tile.shape_yx)
             found = model.decode_classes(model.encode(pixels, mpp=model.config.mpp))
             out[tile.slices] = found.class_map(tile.shape_yx)
 
@@ -62,7 +68,7 @@ def loop(model: ClassModel, slide: PyramidSlide) -> None:
 def measured(model: ClassModel, side: int, *, with_loop: bool) -> dict[str, Any]:
     """One slide, whole."""
     mpp = model.config.mpp
-    slide = generated(side, mpp)
+    slide = Generated(side, mpp)
     mm2, mpx = (side * mpp / 1e3) ** 2, side * side / 1e6
     told: dict[str, Any] = {"side_px": side, "mm2": round(mm2, 3)}
     if with_loop:
