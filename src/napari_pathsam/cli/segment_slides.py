@@ -146,8 +146,8 @@ def _faster(name: str) -> str:
     if name.startswith("pathsam-nano"):
         return f"{advice}; so is a GPU (--device cuda)."
     return (
-        f"{advice}; so is a smaller model: pathsam-nano encodes a field in a quarter of the time of "
-        "sam2.1-tiny."
+        f"{advice}; so is a smaller model: pathsam-nano encodes a field in a quarter of the time "
+        "of sam2.1-tiny."
     )
 
 
