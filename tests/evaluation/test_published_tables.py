@@ -132,6 +132,7 @@ def test_prints_every_table(pathsam, name):
 
 def test_a_run_is_put_beside_and_ranked(pathsam, report, tmp_path, monkeypatch):
     monkeypatch.setattr("napari_pathsam.evaluation.measured.measured_rows", lambda table: [])
+    monkeypatch.setattr("napari_pathsam.cli.console.OUT.width", 160)
     status, said, _ = pathsam("tables", "glas-challenge", "--run", report)
     assert status == 0
     line = next(line for line in said.splitlines() if "mine (here)" in line)

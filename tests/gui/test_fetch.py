@@ -115,7 +115,7 @@ def test_a_download_is_cancelled_and_leaves_nothing(fetching, server, by):
     assert "cancelled" in bar.text()
     assert button.text() == "Download"
     server.go.release(STEPS)
-    hands.until(lambda: dock.files.idle, 20_000)
+    hands.until(lambda: dock._files.idle, 20_000)
     assert "cancelled" in bar.text()
     assert not [p for p in cache.rglob("*") if p.is_file()]
     assert NAME not in asked

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -131,24 +132,14 @@ def test_only_whole_chunks_inside_and_ids_that_fit(tmp_path: Path) -> None:
     assert store.read(Region(999, 999, 1, 1)) == 7
 
 
-def _write_rows(store: LabelStore, rows: list[int]) -> None:
-    for y in rows:
-        for x in range(0, 1024, 128):
-            store.write_base(Region(y, x, 128, 128), np.full((128, 128), (y + x) // 128 + 1))
-
-
 def test_several_processes_write_their_own_chunks(tmp_path: Path) -> None:
     store = LabelStore.create(tmp_path / "a.zarr", (1024, 1024), chunk_px=128)
-    own = multiprocessing.get_context("spawn")
-    rows = list(range(0, 1024, 128))
-    work = [own.Process(target=_write_rows, args=(store, rows[n::2])) for n in range(2)]
-    for process in work:
-        process.start()
-    for process in work:
-        process.join(60)
-        assert process.exitcode == 0
-    store.update_overviews()
     grid = np.add.outer(np.arange(8), np.arange(8)) + 1
+    rows = [np.kron(line, np.ones((128, 128), np.uint8)) for line in grid]
+    places = [Region(128 * y, 0, 128, 1024) for y in range(8)]
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(store.write_base, places, rows))
+    store.update_overviews()
     assert (store.read(Region.of((1024, 1024))) == np.kron(grid, np.ones((128, 128)))).all()
     assert (store.read(Region.of((1024, 1024)), 1) == np.kron(grid, np.ones((64, 64)))).all()
 

@@ -52,6 +52,7 @@ class Resolution(nn.Module):
         decoder, width = base.sam_mask_decoder, base.config.width
         self.token = nn.Parameter(torch.randn(1, width))
         self.to_weights: nn.Module = deepcopy(decoder.output_hypernetworks_mlps[0])
+        self.to_weights.requires_grad_(True)  # that of a base in use is frozen
         channels = base.trunk_channels
         self.level = min(config.early_level, len(channels) - 1)
         n_up = 2 if len(channels) == 1 else self.level
