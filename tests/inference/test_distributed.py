@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy import ndimage
 
@@ -33,7 +35,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "blobs.png"
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many as a worker computes with: it decides the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.timeout(900)  # three processes import torch, perhaps on a busy machine
 def test_a_worker_killed_in_mid_run_changes_nothing(
     tiny_pathsam: PathSam, path: Path, tmp_path: Path
