@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from napari_pathsam.models.fast_upscale import Skips, Window, upscale
 from napari_pathsam.models.pictures import FAINT, Drawn, PictureWeights, parts_of
+from napari_pathsam.models.prompt_map import PromptSkip
 
 TOGETHER = 2  # objects decoded at a time: their image-sized tensors should stay in the cache
 SPARSE = 0.25
@@ -82,7 +83,7 @@ class Asked:
         return Asked(self.prepared, self.sparse[some], picture, windows)
 
 
-def weights_read(decoder: Any, encoder: Any, skip: nn.Module | None) -> list[Tensor]:
+def weights_read(decoder: Any, encoder: Any, skip: PromptSkip | None) -> list[Tensor]:
     """The weights that :func:`prepare` reads: what it made is valid as long as they are."""
     first, up, down = (
         decoder.transformer.layers[0],
@@ -108,7 +109,7 @@ def prepare(
     image_embed: Tensor,
     high_res: Sequence[Tensor],
     positions: Tensor,
-    skip: nn.Module | None = None,
+    skip: PromptSkip | None = None,
 ) -> Prepared:
     """Do once what does not depend on the prompt.
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+
+from napari_pathsam.models.prompt_map import PromptSkip
 
 SEEN = 6  # picture cells a side that an image cell depends on
 FAINT = 1e-9  # logits below this, the tails of clicks, count as nothing drawn
@@ -29,7 +31,7 @@ class PictureWeights:
     to_4: Tensor | None  # (36, 16·C/8)
 
     @classmethod
-    def of(cls, downscaling: Any, skip: nn.Module | None) -> PictureWeights:
+    def of(cls, downscaling: Any, skip: PromptSkip | None) -> PictureWeights:
         """Upstream's module, and a PromptSkip."""
         one = torch.eye(SEEN**2, device=downscaling[0].weight.device).view(-1, 1, SEEN, SEEN)
         first = functional.conv2d(one[..., 1:5, 1:5], downscaling[0].weight, stride=2)

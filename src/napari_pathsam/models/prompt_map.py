@@ -82,6 +82,7 @@ class PromptSkip(nn.Module):
         level and ``(36, 16·C/8)`` of the fine one, coarse quarter first.
         """
         scaled = parts / (BOX_LOGIT / 2)
-        fine = functional.conv2d(scaled, self.fine.weight).unflatten(2, (2, 2)).unflatten(4, (2, 2))
+        fine = functional.conv2d(scaled, self.fine.weight)
+        fine = fine.reshape(*fine.shape[:2], 2, 2, 2, 2)
         coarse = functional.conv2d(scaled, self.coarse.weight, stride=2).permute(0, 2, 3, 1)
         return coarse.flatten(1).contiguous(), fine.permute(0, 2, 4, 3, 5, 1).flatten(1)
