@@ -261,3 +261,26 @@ def test_scores_survive_as_lines_of_json(sample):
     scores = list(evaluate_prompts(Square(10), [sample]))
     again = [ImageScore.of_values(json.loads(json.dumps(s.to_values()))) for s in scores]
     assert again == scores
+
+
+def test_a_model_that_knows_classes_adds_a_baseline(sample, tiny_pathsam, monkeypatch):
+    """Its class map finds the first object and a stripe beside it, and nothing of the second."""
+    found = np.zeros((80, 100), np.uint8)
+    found[10:31, 20:51] = 1
+    monkeypatch.setattr(
+        "napari_pathsam.evaluation.prompting.segment_classes", lambda model, image, mpp: found
+    )
+    settings = PromptSettings(clicks=(1,), most_clicks=1)
+    scores = list(evaluate_prompts(Square(10), [sample], settings, classes=tiny_pathsam))
+    assert [o.iou_component for o in scores[0].objects] == [pytest.approx(21 / 31), 0]
+    assert prompt_metrics(scores, settings)["iou_component"] == pytest.approx(21 / 31 / 2)
+    assert ImageScore.of_values(scores[0].to_values()) == scores[0]
+    nowhere = replace(sample, mpp=None)
+    scores = list(evaluate_prompts(Square(10), [nowhere], settings, classes=tiny_pathsam))
+    assert "iou_component" not in prompt_metrics(scores, settings)
+
+
+def test_its_class_map_is_its_own(sample, tiny_pathsam):
+    settings = PromptSettings(clicks=(1,), most_clicks=1)
+    (score,) = evaluate_prompts(tiny_pathsam.base, [sample], settings, classes=tiny_pathsam)
+    assert all(0 <= o.iou_component <= 1 for o in score.objects)

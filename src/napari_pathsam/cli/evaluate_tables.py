@@ -15,6 +15,7 @@ PROMPTS = {
     "iou_noisy_box": "noisy box",
     "iou_scribble": "scribble",
     "iou_ellipse": "ellipse in the box (baseline)",
+    "iou_component": "area of its class under the click (baseline)",
 }
 FIGURES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall"}
 
@@ -45,7 +46,8 @@ def prompt_table(report: Report) -> Table:
     for n, value in metrics["iou_at_clicks"].items():
         table.add_row(f"{n} click{'s' if n != '1' else ''}", _sure(report, f"iou_at_{n}", value))
     for key, row in PROMPTS.items():
-        table.add_row(row, _sure(report, key, metrics[key]))
+        if key in metrics:
+            table.add_row(row, _sure(report, key, metrics[key]))
     clicks = ", ".join(
         f"{metrics[f'noc_{goal}']:.1f} clicks to an IoU of 0.{goal} "
         f"({metrics[f'noc_{goal}_failed']:.0%} of the objects never)"

@@ -103,7 +103,8 @@ def scoring(
         )
     promptable = model.base if isinstance(model, PathSam) else model
     if isinstance(settings, PromptSettings):
-        return evaluate_prompts(promptable, samples, settings)
+        knows = model if isinstance(model, PathSam) else None
+        return evaluate_prompts(promptable, samples, settings, classes=knows)
     if isinstance(promptable, WsiSam):
         raise UnavailableError(
             f"{model.name} gives one mask a prompt, and segmenting everything chooses among three. "

@@ -10,6 +10,7 @@ that never gets there counts as the most clicks that were made, and is counted a
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
@@ -23,6 +24,7 @@ from napari_pathsam.core.prompts import (
     SMALLEST_OBJECT_PX,
     Prompts,
     ellipse_in_box,
+    innermost_point,
     iter_objects,
     scribble_points,
     tight_box,
@@ -31,10 +33,12 @@ from napari_pathsam.datasets.base import Sample
 from napari_pathsam.datasets.objects import objects_of
 from napari_pathsam.evaluation.headlines import Headline, intervals, mean_headline
 from napari_pathsam.evaluation.simulated_prompts import noisy_box, scribble_path
+from napari_pathsam.inference.class_maps import PixelSizeWarning, segment_classes
 from napari_pathsam.inference.segment import encode_at
 from napari_pathsam.inference.simulation import clicking, mask_iou, small_enough
 
 if TYPE_CHECKING:
+    from napari_pathsam.models.class_model import ClassModel
     from napari_pathsam.models.embedding import ImageEmbedding
     from napari_pathsam.models.promptable import Promptable
 
@@ -72,6 +76,7 @@ class ObjectScore:
 
     ``iou_at_clicks[n - 1]`` is the IoU after ``n`` clicks, as far as clicks were made;
     ``seconds`` are those of each click's decode, mask at image resolution included.
+    ``iou_component`` is that of the area of a class map under the first click; None: no class map.
     """
 
     area_px: int
@@ -81,6 +86,7 @@ class ObjectScore:
     iou_scribble: float
     iou_ellipse: float
     seconds: tuple[float, ...]
+    iou_component: float | None = None
 
     def iou_after(self, clicks: int) -> float:
         """When nothing was wrong any more, further clicks keep the score."""
@@ -116,10 +122,16 @@ class ImageScore:
 
 
 def evaluate_prompts(
-    model: Promptable, samples: Sequence[Sample], settings: PromptSettings | None = None
+    model: Promptable,
+    samples: Sequence[Sample],
+    settings: PromptSettings | None = None,
+    *,
+    classes: ClassModel | None = None,
 ) -> Iterator[ImageScore]:
     """Click at every object of every sample; yields one score an image.
 
+    A model that knows ``classes`` adds a baseline: the area of its class map under the first click,
+    in images whose pixel size is known or estimated.
     Closing the generator cancels. :func:`prompt_metrics` turns the scores into figures.
 
     Raises
@@ -136,8 +148,9 @@ def evaluate_prompts(
             model, image, mpp=sample.mpp, at_mpp=settings.at_mpp, name=sample.name
         )
         encode_seconds = perf_counter() - started
+        pieces = None if classes is None else _pieces(classes, image, sample)
         found = [
-            _asked(model, embedding, target, settings, (sample.name, index))
+            _asked(model, embedding, target, settings, (sample.name, index), pieces)
             for index, target in iter_objects(objects, smallest_px=settings.smallest_px)
         ]
         yield ImageScore(
@@ -151,12 +164,30 @@ def evaluate_prompts(
         )
 
 
+def _pieces(
+    model: ClassModel, image: NDArray[np.uint8], sample: Sample
+) -> NDArray[np.int32] | None:
+    """The areas of a class map as ids; None where no pixel size is known."""
+    mpp = sample.mpp or sample.nominal_mpp
+    if mpp is None:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PixelSizeWarning)  # the sizes are in the report
+        return objects_of(segment_classes(model, image, mpp), "classes")
+
+
+def _component_iou(pieces: NDArray[np.int32], target: NDArray[np.bool_]) -> float:
+    y, x = (round(at) for at in innermost_point(target))
+    return mask_iou(pieces == pieces[y, x], target) if pieces[y, x] else 0.0
+
+
 def _asked(
     model: Promptable,
     embedding: ImageEmbedding,
     target: NDArray[np.bool_],
     settings: PromptSettings,
     which: tuple[str, int],
+    pieces: NDArray[np.int32] | None,
 ) -> ObjectScore:
     """One object, clicked at, boxed tightly and loosely, and scribbled on, each time afresh."""
 
@@ -183,6 +214,7 @@ def _asked(
         iou_scribble=iou_of(Prompts(points_yx=line, positive=(True,) * len(line))),
         iou_ellipse=mask_iou(ellipse_in_box(box, target.shape), target),
         seconds=tuple(seconds),
+        iou_component=None if pieces is None else _component_iou(pieces, target),
     )
 
 
@@ -234,6 +266,11 @@ def prompt_headlines(
     ):
         values = [[getattr(o, key) for o in objects] for objects in images]
         found[key] = mean_headline(title, OVER_OBJECTS, values)
+    known = [[o.iou_component for o in objects] for objects in images]
+    if any(value is not None for values in known for value in values):
+        title = "IoU of the classes' area under the first click (baseline)"
+        there = [[v for v in values if v is not None] for values in known]
+        found["iou_component"] = mean_headline(title, OVER_OBJECTS, there)
     for goal in GOALS:
         found[_noc(goal)] = mean_headline(
             f"clicks to an IoU of {goal:.2f} (at most {most})",
