@@ -7,19 +7,25 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.nn import functional
 
 from napari_pathsam.core.class_map import drop_specks, fill_enclosed
-from napari_pathsam.core.errors import BadImageError, BadWeightsError
+from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import Tile
 from napari_pathsam.inference.blending import Blend, grown
 from napari_pathsam.inference.embedding_cache import EmbeddingCache, embedding_of
-from napari_pathsam.inference.working_grid import MppWarning, WorkingGrid, checked_mpp
+from napari_pathsam.inference.working_grid import (
+    MppWarning,
+    TileSource,
+    WorkingGrid,
+    checked_mpp,
+    checked_region,
+)
 from napari_pathsam.io.slides import ArraySlide
 
 if TYPE_CHECKING:
@@ -32,16 +38,6 @@ LARGEST_BYTES = 2 * 2**30
 """Memory for the logits that are blended."""
 TIMED_TILES = 8
 """The time left follows the last so many tiles."""
-
-
-class TileSource(Protocol):
-    """What is segmented: a slide, or an image layer read like one."""
-
-    name: str
-
-    @property
-    def shape_yx(self) -> tuple[int, int]: ...
-    def read_resampled(self, region: Region, shape_yx: tuple[int, int]) -> NDArray[np.uint8]: ...
 
 
 @dataclass(frozen=True)
@@ -189,20 +185,9 @@ def plan_segmenting(
     settings: SegmentSettings | None = None,
 ) -> SegmentPlan:
     """Which tiles a run will take; raises what :func:`segment_tiles` does, and reads no pixel."""
-    if not hasattr(model, "decode_classes"):
-        raise BadWeightsError(
-            f"{model.name} answers prompts and knows no classes. Choose a model with classes, such "
-            "as pathsam-nano:glands; `pathsam models list` shows them."
-        )
+    wanted = checked_region(model, slide, region)
     mpp, warning = checked_mpp(model, mpp, name=slide.name)
     settings = settings or SegmentSettings()
-    whole = Region.of(slide.shape_yx)
-    wanted = (region or whole).intersection(whole)
-    if wanted is None:
-        raise BadImageError(
-            f"The region {region} lies outside {slide.name}, which has "
-            f"{whole.height} × {whole.width} pixels."
-        )
     _check_size(slide.name, wanted)
     grid = WorkingGrid.of(model, slide.shape_yx, mpp)
     cells = grid.cells_of(wanted)
@@ -214,6 +199,7 @@ def plan_segmenting(
             f"at {model.config.mpp:g} µm per pixel {needed / 2**30:.1f} GiB would be needed, and "
             f"at most {LARGEST_BYTES / 2**30:g} are taken",
         )
+    whole = Region.of(slide.shape_yx)
     looked_at = None if first is None else grid.cells_of(first.intersection(whole) or whole)
     tiles = grid.tiles(settings.overlap, cells, looked_at)
     return SegmentPlan(wanted, grid, tuple(tiles), warning)

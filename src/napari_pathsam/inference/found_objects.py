@@ -19,11 +19,11 @@ from napari_pathsam.core.tiling import Tile
 from napari_pathsam.inference.class_maps import (
     SegmentPlan,
     SegmentSettings,
-    TileSource,
     plan_segmenting,
     tile_embedding,
 )
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
+from napari_pathsam.inference.working_grid import TileSource
 from napari_pathsam.models.task_model import TaskModel
 
 if TYPE_CHECKING:

@@ -16,14 +16,9 @@ from napari_pathsam.core.label_map import regions, relabel, split_touching
 from napari_pathsam.core.prompts import Prompts, innermost_point
 from napari_pathsam.core.splitting import merge_wide_necks, split_by_seeds
 from napari_pathsam.core.tiling import Tile
-from napari_pathsam.inference.class_maps import (
-    SegmentSettings,
-    TileSource,
-    plan_segmenting,
-    tile_embedding,
-)
+from napari_pathsam.inference.class_maps import SegmentSettings, plan_segmenting, tile_embedding
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
-from napari_pathsam.inference.working_grid import WorkingGrid
+from napari_pathsam.inference.working_grid import TileSource, WorkingGrid
 from napari_pathsam.models.task_model import TaskModel
 
 if TYPE_CHECKING:

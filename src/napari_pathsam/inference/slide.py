@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.inference.class_maps import SegmentSettings, TileSource
+from napari_pathsam.inference.class_maps import SegmentSettings
 from napari_pathsam.inference.seams import SeamCounts
 from napari_pathsam.inference.slide_block import Block, run_block
 from napari_pathsam.inference.slide_job import SlideJob, prepare_slide
 from napari_pathsam.inference.slide_plan import CHUNK_PX
 from napari_pathsam.inference.windows import Damage, Windows
-from napari_pathsam.inference.working_grid import MppWarning
+from napari_pathsam.inference.working_grid import MppWarning, TileSource
 
 if TYPE_CHECKING:
     from napari_pathsam.models.class_model import ClassModel

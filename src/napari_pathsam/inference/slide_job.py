@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.inference.class_maps import SegmentSettings, TileSource
+from napari_pathsam.inference.class_maps import SegmentSettings
 from napari_pathsam.inference.slide_block import Block
 from napari_pathsam.inference.slide_plan import CHUNK_PX, SlidePlan, plan_slide, run_identity
 from napari_pathsam.inference.slide_record import Record
 from napari_pathsam.inference.windows import best_batch
+from napari_pathsam.inference.working_grid import TileSource
 from napari_pathsam.io.label_store import LabelStore
 
 if TYPE_CHECKING:

@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_pathsam.core.errors import BadImageError, BadWeightsError
+from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import Tile, distance
 from napari_pathsam.inference.blending import grown
-from napari_pathsam.inference.class_maps import SegmentSettings, TileSource
+from napari_pathsam.inference.class_maps import SegmentSettings
 from napari_pathsam.inference.tissue import Tissue, find_tissue
-from napari_pathsam.inference.working_grid import MppWarning, WorkingGrid, checked_mpp
+from napari_pathsam.inference.working_grid import (
+    MppWarning,
+    TileSource,
+    WorkingGrid,
+    checked_mpp,
+    checked_region,
+)
 
 if TYPE_CHECKING:
     from napari_pathsam.models.class_model import ClassModel
@@ -155,20 +161,9 @@ def plan_slide(
     BadWeightsError
         The model knows no classes.
     """
-    if not hasattr(model, "decode_classes"):
-        raise BadWeightsError(
-            f"{model.name} answers prompts and knows no classes. Choose a model with classes, such "
-            "as pathsam-nano:glands; `pathsam models list` shows them."
-        )
+    wanted = checked_region(model, slide, region)
     settings = settings or SegmentSettings(overlap=OVERLAP)
     mpp, warning = checked_mpp(model, mpp or getattr(slide, "mpp", None), name=slide.name)
-    whole = Region.of(slide.shape_yx)
-    wanted = (region or whole).intersection(whole)
-    if wanted is None:
-        raise BadImageError(
-            f"The region {region} lies outside {slide.name}, which has "
-            f"{whole.height} × {whole.width} pixels."
-        )
     grid = WorkingGrid.of(model, slide.shape_yx, mpp)
     longest = max(grid.working_yx)
     if longest > LARGEST_PX or min(grid.cell_level0_yx) < 1 / 64:

@@ -14,7 +14,7 @@ from napari_pathsam.core.tissue import tissue_mask
 from napari_pathsam.inference.windows import read_around_damage
 
 if TYPE_CHECKING:
-    from napari_pathsam.inference.class_maps import TileSource
+    from napari_pathsam.inference.working_grid import TileSource
 
 OVERVIEW_UM = 8.0
 LONGEST_PX = 4096

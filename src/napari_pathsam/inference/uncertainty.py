@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.blending import Blend
-from napari_pathsam.inference.class_maps import TileSource, plan_segmenting, tile_embedding
+from napari_pathsam.inference.class_maps import plan_segmenting, tile_embedding
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
-from napari_pathsam.inference.working_grid import WorkingGrid
+from napari_pathsam.inference.working_grid import TileSource, WorkingGrid
 
 if TYPE_CHECKING:
     from napari_pathsam.models.pathsam import PathSam

@@ -23,8 +23,8 @@ from torch.nn import functional
 from napari_pathsam.core.errors import DamagedTileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import Tile
-from napari_pathsam.inference.class_maps import TileSource, filled_up, pixels_embedding
-from napari_pathsam.inference.working_grid import WorkingGrid
+from napari_pathsam.inference.class_maps import filled_up, pixels_embedding
+from napari_pathsam.inference.working_grid import TileSource, WorkingGrid
 from napari_pathsam.models.pathsam import PathSam, logits_at
 
 if TYPE_CHECKING:

@@ -9,9 +9,12 @@ so their answers add up.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from napari_pathsam.core.errors import BadImageError
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pathsam.core.errors import BadImageError, BadWeightsError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import Tile, TileGrid, plan_tiles
 
@@ -20,6 +23,16 @@ if TYPE_CHECKING:
 
 STEP_PX = 32
 """Network pixels per step of the network's input sizes."""
+
+
+class TileSource(Protocol):
+    """What is segmented: a slide, or an image layer read like one."""
+
+    name: str
+
+    @property
+    def shape_yx(self) -> tuple[int, int]: ...
+    def read_resampled(self, region: Region, shape_yx: tuple[int, int]) -> NDArray[np.uint8]: ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,31 @@ def checked_mpp(
         raise BadImageError(f"{mpp:g} µm per pixel is no pixel size; 0.1 to 2 are usual.")
     outside = known is not None and not known[0] / 1.02 <= mpp <= known[1] * 1.02
     return mpp, MppWarning(model.name, mpp, known) if known and outside else None
+
+
+def checked_region(model: ClassModel, slide: TileSource, region: Region | None) -> Region:
+    """The part of a slide that a model is to segment; None: all of it.
+
+    Raises
+    ------
+    BadWeightsError
+        The model knows no classes.
+    BadImageError
+        The region lies outside the slide.
+    """
+    if not hasattr(model, "decode_classes"):
+        raise BadWeightsError(
+            f"{model.name} answers prompts and knows no classes. Choose a model with classes, such "
+            "as pathsam-nano:glands; `pathsam models list` shows them."
+        )
+    whole = Region.of(slide.shape_yx)
+    wanted = (region or whole).intersection(whole)
+    if wanted is None:
+        raise BadImageError(
+            f"The region {region} lies outside {slide.name}, which has "
+            f"{whole.height} × {whole.width} pixels."
+        )
+    return wanted
 
 
 @dataclass(frozen=True)

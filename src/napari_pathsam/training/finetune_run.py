@@ -17,8 +17,8 @@ from scipy import ndimage
 
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.strokes import Areas, held_out, separate_regions
-from napari_pathsam.inference.class_maps import SegmentSettings, TileSource, tile_pixels
-from napari_pathsam.inference.working_grid import WorkingGrid, checked_mpp
+from napari_pathsam.inference.class_maps import SegmentSettings, tile_pixels
+from napari_pathsam.inference.working_grid import TileSource, WorkingGrid, checked_mpp
 from napari_pathsam.models.model_file import BaseWeights
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.models.pathsam_config import PathSamConfig

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from napari_pathsam.training.prompt_data import (
     corrections,
     first_prompts,
 )
+from napari_pathsam.training.reporting import in_turns
 
 
 class PromptTrainConfig(BaseModel):
@@ -281,17 +281,7 @@ def fit_prompts(
         trainer.resume(resume)
     elif config.from_scratch:
         trainer.start_well()
-    seen: list[tuple[float, float, float]] = []
-    started = perf_counter()
-    while trainer.step < config.steps:
-        seen.append(trainer.train_step())
-        if trainer.step % config.report_every == 0 or trainer.step == config.steps:
-            if resume is not None:
-                trainer.save(resume)
-            loss, first, last = (float(mean) for mean in np.mean(seen, axis=0))
-            per_step = (perf_counter() - started) / len(seen)
-            left = per_step * (config.steps - trainer.step)
-            yield PromptReport(trainer.step, config.steps, loss, first, last, left)
-            seen, started = [], perf_counter()
+    for (loss, first, last), left in in_turns(trainer, config.steps, config.report_every, resume):
+        yield PromptReport(trainer.step, config.steps, loss, first, last, left)
     model.load_state_dict(trainer.average)
     model.eval()

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from napari_pathsam.inference.embedding_cache import EmbeddingCache, model_ident
 from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.wsi_sam import Asked, WsiSam
 from napari_pathsam.training.losses import soft_iou
+from napari_pathsam.training.reporting import in_turns
 from napari_pathsam.training.wsi_config import WsiTrainConfig
 from napari_pathsam.training.wsi_data import FieldPair, choose, draw_pair, shrunk
 from napari_pathsam.training.wsi_prompts import boxes, clicks, noisy_masks, to_network
@@ -261,18 +261,8 @@ def fit_wsi_sam(trainer: WsiTrainer, *, state: Path | None = None) -> Iterator[W
     config = trainer.config
     if state is not None and state.exists():
         trainer.resume(state)
-    seen: list[tuple[float, float, float]] = []
-    started = perf_counter()
-    while trainer.step < config.steps:
-        seen.append(trainer.train_step())
-        if trainer.step % config.report_every == 0 or trainer.step == config.steps:
-            if state is not None:
-                trainer.save(state)
-            loss, iou, low = (float(mean) for mean in np.mean(seen, axis=0))
-            per_step = (perf_counter() - started) / len(seen)
-            left = per_step * (config.steps - trainer.step)
-            yield WsiReport(trainer.step, config.steps, loss, iou, low, left)
-            seen, started = [], perf_counter()
+    for (loss, iou, low), left in in_turns(trainer, config.steps, config.report_every, state):
+        yield WsiReport(trainer.step, config.steps, loss, iou, low, left)
     trainer.model.eval()
 
 
