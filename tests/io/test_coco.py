@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from pycocotools import mask as mask_api
+from pycocotools.coco import COCO
 
 from napari_pathsam.cli import main
 from napari_pathsam.core.classes import ClassTable
@@ -54,14 +56,29 @@ def test_comes_back_through_the_reader(labels, tmp_path):
 
 
 def test_is_what_pycocotools_writes(labels):
-    mask_api = pytest.importorskip("pycocotools.mask")
     for index in np.unique(labels[labels > 0]):
         mask = labels == index
         flat = mask.T.ravel()
         edges = np.flatnonzero(np.diff(np.r_[False, flat]))
         runs = np.diff(np.r_[0, edges, flat.size])
-        theirs = mask_api.encode(np.asfortranarray(mask.astype(np.uint8)))
-        assert packed(runs[runs.cumsum() <= flat.size]) == theirs["counts"].decode()
+        theirs = mask_api.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+        assert packed(runs[runs.cumsum() <= flat.size]) == theirs.decode()
+        np.testing.assert_array_equal(unpacked(theirs, mask.shape), mask)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # of its own code
+def test_pycocotools_reads_the_file(labels, tmp_path):
+    path = tmp_path / "c.json"
+    write_coco(path, [LabelledImage("a.png", labels, {2: 2})], TISSUE)
+    found = COCO(path)
+    assert [c["name"] for c in found.loadCats(found.getCatIds())] == ["gland", "stroma"]
+    again = np.zeros_like(labels)
+    for index, one in zip(range(1, 6), found.loadAnns(found.getAnnIds()), strict=True):
+        mask = found.annToMask(one).astype(bool)
+        assert mask.sum() == one["area"] == mask_api.area(one["segmentation"])
+        assert one["bbox"] == mask_api.toBbox(one["segmentation"]).tolist()
+        again[mask] = index
+    np.testing.assert_array_equal(again, labels)
 
 
 def test_whole_images_and_corners(tmp_path):
