@@ -25,7 +25,7 @@ from napari_pathsam.training.class_data import (
     mosaic_of,
     thinned,
 )
-from napari_pathsam.training.class_split import split_by_group
+from napari_pathsam.training.class_split import fold_by_group, split_by_group
 
 Discs = Callable[..., list[TrainingImage]]
 CALM = AugmentConfig(stain=0, brightness=0, sharpness=0, noise=0)
@@ -175,6 +175,23 @@ def test_no_group_is_on_both_sides(discs: Discs) -> None:
     assert len({split_by_group(images, 0.25, s)[1][0].group for s in range(9)}) > 1
     assert split_by_group(images[:3], 0.25, 0)[1] == []  # one case only
     assert split_by_group(images, 0, 0)[1] == []
+
+
+def test_folds_hold_every_group_once() -> None:
+    sizes = {"a": 5, "b": 3, "c": 3, "d": 2, "e": 1}
+    blank = np.zeros((4, 4), np.int16)
+    images = [
+        TrainingImage(np.zeros((4, 4, 3), np.uint8), blank, f"{group}{n}", group)
+        for group, size in sizes.items()
+        for n in range(size)
+    ]
+    folds = [fold_by_group(images, k, 3) for k in (1, 2, 3)]
+    assert [sorted({i.group for i in held}) for _, held in folds] == [["a"], ["b", "d"], ["c", "e"]]
+    for train, held in folds:
+        assert {i.name for i in train} | {i.name for i in held} == {i.name for i in images}
+        assert not {i.group for i in train} & {i.group for i in held}
+    with pytest.raises(BadImageError, match="5 groups"):
+        fold_by_group(images, 1, 6)
 
 
 def test_a_split_leaves_rare_classes_on_both_sides() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from napari_pathsam.cli import main
+from napari_pathsam.models.model_file import read_card
 
 
 @pytest.fixture
@@ -138,6 +139,16 @@ mpp = 0.5
     assert "6 images to train on, 0 to validate on; training head, decoder" in told
     assert "Nothing is kept" in told
     assert "The model is in" in said
+    recipe.write_text(text.replace("images", 'group_by = "^case."\nimages'))
+    status, _, told = pathsam("train", "--config", recipe, "--out", out, "--cache-gb", 0,
+                              "--fold", "2/3", "--epochs", 2)  # fmt: skip
+    assert "4 images to train on, 2 to validate on" in told
+    assert "2 epochs" in told
+    assert read_card(out).provenance["split"]["validation_groups"] == ["case1"]
+    for fold in ("4/3", "1", "1/1"):
+        status, _, told = pathsam("train", "--config", recipe, "--out", out, "--fold", fold)
+        assert status == 1
+        assert "fold" in told
     recipe.write_text(text.replace("epochs = 1", "epoch = 1"))
     status, _, told = pathsam("train", "--config", recipe, "--out", out)
     assert status == 1

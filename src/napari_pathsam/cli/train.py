@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_pathsam.cli.console import OUT, DeviceOption, progress, use_own_cores
-from napari_pathsam.cli.train_sources import mpp_of, recipe_of, sources_of
+from napari_pathsam.cli.train_sources import mpp_of, recipe_of, sources_of, with_options
 from napari_pathsam.cli.train_wsi import is_wsi_sam, recipe_of_options, train_wsi
 
 PARTS = ("head", "alignment", "decoder", "encoder")
@@ -170,6 +170,13 @@ def train(
             help="Or this share of the groups is held out. [0.2]",
         ),
     ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(
+            "--fold", metavar="K/N", rich_help_panel=IMAGES,
+            help="Or the groups of fold K of N, as for cross-validation by patient.",
+        ),
+    ] = None,
     base: Annotated[
         str,
         typer.Option(
@@ -296,10 +303,7 @@ def train(
         if recipe is None:
             _train_promptable(config, named, out, trunk, start, resume)
             return
-        if seed is not None:
-            recipe = recipe.model_copy(update={"train": {**recipe.train, "seed": seed}})
-        starts = {"trunk": trunk or recipe.trunk, "start": start or recipe.start}
-        recipe = recipe.model_validate(recipe.model_dump() | starts)
+        recipe = with_options(recipe, trunk=trunk, start=start, fold=fold, epochs=epochs, seed=seed)
     elif is_wsi_sam(base):
         wsi = recipe_of_options(
             out.stem, base, images=images, labels=labels, dataset=dataset, split=split,
@@ -327,6 +331,7 @@ def train(
             sources=(source | about,),
             validation=() if held_out is None else (held_out | about,),
             val_share=0.2 if val_share is None else val_share,
+            fold=fold,
             sparse=sparse,
             profile=profile.value,
             preset=preset.value,

@@ -100,3 +100,20 @@ def recipe_of(
         )
     except ValidationError as error:
         raise BadFileError(f"These options do not go together: {error}") from error
+
+
+def with_options(
+    recipe: ClassRecipe, *, epochs: int | None, seed: int | None, **fields: Any
+) -> ClassRecipe:
+    """A recipe with what was said beside it on the command line; None was not said."""
+    from pydantic import ValidationError
+
+    from napari_pathsam.core.errors import BadFileError
+
+    train = {"epochs": epochs, "seed": seed}
+    told = {name: value for name, value in fields.items() if value is not None}
+    told["train"] = recipe.train | {n: v for n, v in train.items() if v is not None}
+    try:
+        return recipe.model_validate(recipe.model_dump() | told)
+    except ValidationError as error:
+        raise BadFileError(f"These options do not go with the recipe: {error}") from error

@@ -114,6 +114,8 @@ class ClassRecipe(BaseModel):
     sources, validation
         What to train and to validate on; without ``validation`` a share ``val_share`` of the groups
         is held out.
+    fold
+        ``k/n``: the groups of fold k of n are held out instead of a share of them.
     sparse
         Whether what is not labelled is not known, instead of background.
     glass
@@ -132,6 +134,7 @@ class ClassRecipe(BaseModel):
     sources: tuple[ClassSource, ...]
     validation: tuple[ClassSource, ...] = ()
     val_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    fold: Annotated[str, Field(pattern=r"^[1-9]\d?/[1-9]\d?$")] | None = None
     sparse: bool = False
     glass: Annotated[int, Field(ge=0)] = 0
     trunk: Path | None = None
@@ -149,7 +152,15 @@ class ClassRecipe(BaseModel):
             raise ValueError("trunk and start are for task-specific models, such as unet-timm")
         elif self.preset in get_args(TaskPreset):
             raise ValueError(f"the preset {self.preset} is for task-specific models")
+        if self.fold is not None and not 1 <= self.fold_of[0] <= self.fold_of[1] > 1:
+            raise ValueError(f"fold {self.fold} is none: say 1/3, 2/3 or 3/3 for three folds")
         return self
+
+    @property
+    def fold_of(self) -> tuple[int, int]:
+        """Which fold is held out, of how many."""
+        k, n = (self.fold or "1/1").split("/")
+        return int(k), int(n)
 
     def network_config(self) -> PathSamConfig | TaskConfig:
         """The network's configuration."""

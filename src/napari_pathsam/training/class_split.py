@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.training.class_images import TrainingImage
 
 DRAWS = 64
@@ -42,6 +43,37 @@ def split_by_group(
     assert best is not None
     held = best[1]
     return [i for i in images if i.group not in held], [i for i in images if i.group in held]
+
+
+def fold_by_group(
+    images: Sequence[TrainingImage], fold: int, folds: int
+) -> tuple[list[TrainingImage], list[TrainingImage]]:
+    """Training images, and those of fold ``fold`` of 1 … ``folds``; no group on both sides.
+
+    The largest group goes to the fold with the fewest images, then the next one: the folds hold
+    about as many, and together all of them.
+
+    Raises
+    ------
+    BadImageError
+        There are fewer groups than folds.
+    """
+    sizes: dict[str, int] = {}
+    for one in images:
+        sizes[one.group] = sizes.get(one.group, 0) + 1
+    if len(sizes) < folds:
+        raise BadImageError(
+            f"{len(sizes)} groups (patients, slides) cannot be dealt out to {folds} folds. Take "
+            "fewer folds, or say which groups there are (--group-by)."
+        )
+    held = [set[str]() for _ in range(folds)]
+    full = [0] * folds
+    for group in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        emptiest = full.index(min(full))
+        held[emptiest].add(group)
+        full[emptiest] += sizes[group]
+    mine = held[fold - 1]
+    return [i for i in images if i.group not in mine], [i for i in images if i.group in mine]
 
 
 def _draw(order: Sequence[str], sizes: dict[str, int], wanted: float) -> set[str]:

@@ -25,7 +25,7 @@ from napari_pathsam.training.class_config import TrainConfig
 from napari_pathsam.training.class_extras import blank_glass, composites
 from napari_pathsam.training.class_images import ImageStore, TrainingImage, load_images
 from napari_pathsam.training.class_recipe import ClassRecipe, ClassSource
-from napari_pathsam.training.class_split import split_by_group
+from napari_pathsam.training.class_split import fold_by_group, split_by_group
 from napari_pathsam.training.class_trainer import wants_objects
 from napari_pathsam.training.task_start import stands_on, start_task
 
@@ -78,6 +78,8 @@ def prepare(
     images += blank_glass(recipe.glass, model.config.mpp)
     if recipe.validation:
         validation = load(recipe.validation)
+    elif recipe.fold is not None:
+        images, validation = fold_by_group(images, *recipe.fold_of)
     else:
         images, validation = split_by_group(images, recipe.val_share, config.seed)
     config = _adapted(config, recipe.train, model, images)
