@@ -46,13 +46,14 @@ def test_a_run_leaves_a_report_that_needs_no_network(pathsam, labelled, tmp_path
     assert "report.html" in said
     names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     assert {"run.json", "scores.jsonl", "report.json", "images.csv", "report.html"} <= names
-    assert {"plots/classes.png", "plots/confusion.png", "plots/reliability.png"} <= names
+    drawn = {"classes", "confusion", "reliability", "sizes"}
+    assert {f"plots/{plot}.png" for plot in drawn} <= names
     assert sum(name.startswith("overlays/") for name in names) == 2
     page = (out / "report.html").read_text()
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)  # everything is in it
     assert "://" not in page
     pictures = re.findall(r"data:image/(?:png|jpeg);base64,([A-Za-z0-9+/=]+)", page)
-    assert len(pictures) == 3 + 2
+    assert len(pictures) == len(drawn) + 2
     for picture in pictures:
         Image.open(io.BytesIO(base64.b64decode(picture))).load()
     report = json.loads((out / "report.json").read_text())

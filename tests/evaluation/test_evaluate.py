@@ -38,5 +38,7 @@ def test_settings_are_the_task(sample, tiny_pathsam, tiny_model):
         tiny_pathsam, [sample], ClassSettings(mapping={"*": "all"}), classes=ClassTable.of("all")
     )
     assert list(named.metrics["per_class"]) == ["all"]
+    sure = evaluate(tiny_pathsam, [sample], ClassSettings(seed=0.9)).settings
+    assert (sure["seed"], sure["bootstrap_seed"]) == (0.9, 0)  # neither hides the other
     with pytest.raises(UnavailableError, match="knows no classes"):
         evaluate(tiny_model, [sample], ClassSettings())

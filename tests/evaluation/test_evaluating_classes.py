@@ -204,7 +204,12 @@ def test_homogeneous_tiles_are_given_their_most_frequent_class(always, sample):
     tiles = [replace(sample, labels_path=None, class_id=i, name=str(i)) for i in (1, 2, 2, 2)]
     found = measured(always(2), tiles)
     assert found["tiles"]["n"] == 4
-    assert found["tiles"]["accuracy"] == 3 / 4
+    assert found["tiles"]["accuracy"] == found["tile_accuracy"] == 3 / 4
+    low, high = found["intervals"]["figures"]["tile_accuracy"]
+    assert math.isnan(low)  # one patient
+    patients = [replace(tile, group=tile.name) for tile in tiles]
+    low, high = measured(always(2), patients)["intervals"]["figures"]["tile_accuracy"]
+    assert low < 3 / 4 < high
     assert found["tiles"]["recall"] == {"gland": 0, "stroma": 1}
     assert found["tiles"]["confusion"]["tiles"] == [[0, 0, 0], [0, 0, 1], [0, 0, 3]]
     assert "boundary_f1" not in found
@@ -337,9 +342,23 @@ def test_figures_of_objects(always, sample):
     assert found["average_precision"]["0.65"] == 0
     assert found["count_error"] == 1
     assert found["object_hausdorff_um"] == pytest.approx(0.5 * found["object_hausdorff"])
+    assert found["per_image"]["object_hausdorff_um"] == found["object_hausdorff_um"]
     assert scores[0].sizes == ((4800, pytest.approx(2 * 4800 / 12800)),
                                (1200, pytest.approx(2 * 1200 / 9200)))  # fmt: skip
     assert found["as_published"]["dtu_f1_is_pixel_f1"] == pytest.approx(found["dice"], abs=0.01)
+
+
+def test_areas_that_hang_together_are_measured_by_size(always, sample):
+    """One gland is found and a part of the other; stroma is called gland, which finds none."""
+    found = np.zeros(SHAPE, np.uint8)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[5:15, 5:15], labels[5:25, 40:60], labels[50:70, 50:90] = 1, 1, 2
+    found[5:15, 5:15], found[5:25, 40:50], found[50:70, 50:90] = 1, 1, 1
+    match = match_classes(ClassTable.of("gland", "stroma"), ClassTable.of("gland", "stroma"))
+    classed = with_labels(sample, labels)
+    whole = answers.answer(always(1), classed, match, ClassSettings())
+    scored = classes.score(replace(whole, found=found), classed, match, ClassSettings())
+    assert scored.sizes == ((100, 1), (400, pytest.approx(2 * 200 / 600)), (800, 0))
 
 
 def test_post_processing_is_off_and_said_when_it_is_on():

@@ -128,7 +128,8 @@ def _remarks(report: Report) -> list[str]:
     if "tiles" in metrics:
         tiles = metrics["tiles"]
         recall = ", ".join(f"{name} {value:.2f}" for name, value in tiles["recall"].items())
-        remarks.append(f"{tiles['n']} tiles, accuracy {tiles['accuracy']:.3f}; right of {recall}")
+        right = _sure(report, "tile_accuracy", metrics["tile_accuracy"])
+        remarks.append(f"{tiles['n']} tiles, accuracy {right}; right of {recall}")
     if "pq" in metrics:
         remarks.append(
             f"PQ {metrics['pq']:.3f} (SQ {metrics['sq']:.3f}, RQ {metrics['rq']:.3f}), AJI "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
@@ -126,7 +127,7 @@ def class_headlines(scores: Sequence[ClassScore]) -> dict[str, Headline]:
         one_each = [(_foreground(divide, s.counts),) for s in scores]
         found[f"{key}_per_image"] = mean_headline(title, OVER_IMAGES, one_each)
     found |= _boundary_headlines(scores) | _object_headlines(scores) | _ece(scores)
-    return found | _class_object_headlines(scores)
+    return found | _class_object_headlines(scores) | _tile_headlines(scores)
 
 
 def as_published(scores: Sequence[ClassScore]) -> dict[str, float]:
@@ -222,11 +223,18 @@ def _object_headlines(scores: Sequence[ClassScore]) -> dict[str, Headline]:
     # Only where the pixel size is known, if by an estimate.
     if all(s.pixel_size != "model" for s in scores):
         um = [in_microns(c, s.mpp) for c, s in zip(counts, scores, strict=True)]
+        title = "object Hausdorff (µm)"
         found["object_hausdorff_um"] = Headline(
-            "object Hausdorff (µm)",
+            title,
             POOLED,
             np.array([astuple(c) for c in um], float),
             partial(_of_object_counts, object_hausdorff),
+            larger_is_better=False,
+        )
+        found["object_hausdorff_um_per_image"] = mean_headline(
+            title,
+            OVER_IMAGES,
+            [(object_hausdorff(c),) if s.objects else () for c, s in zip(um, scores, strict=True)],
             larger_is_better=False,
         )
     of_image = np.array([(s.instances or InstanceCounts()).array() for s in scores])
@@ -245,6 +253,17 @@ def _class_object_headlines(scores: Sequence[ClassScore]) -> dict[str, Headline]
     mpq = Headline("mPQ", POOLED, rows, partial(_mean_pq, n))
     one_each = [(value,) for value in mpq.per_image()]
     return {"mpq": mpq, "mpq_per_image": mean_headline("mPQ", OVER_IMAGES, one_each)}
+
+
+def _tile_headlines(scores: Sequence[ClassScore]) -> dict[str, Headline]:
+    """Of homogeneous tiles the share whose most frequent class is right."""
+    if not any(s.tile for s in scores):
+        return {}
+    rows = [(s.tile.target == s.tile.found, 1) if s.tile else (0, 0) for s in scores]
+    return {"tile_accuracy": Headline(
+        "tiles whose most frequent class is right", POOLED, np.array(rows, float),
+        lambda c: float(c[0] / c[1]) if c[1] else math.nan,
+    )}  # fmt: skip
 
 
 def _of_classes(scores: Sequence[ClassScore]) -> list[InstanceCounts]:

@@ -36,9 +36,11 @@ class ClassScore:
         ``("background", first class, …)``: what the positions stand for.
     counts
         ``(K + 1, K + 1)`` pixels, ``[label, prediction]``, background first.
-    objects, instances, sizes
-        Of instance labels only; ``sizes`` has the area in pixels of each labelled object and its
-        Dice with the prediction it shares most with.
+    objects, instances
+        Of instance labels only.
+    sizes
+        The area in pixels of each labelled object and its Dice with the prediction it shares most
+        with; where labels have no objects, of each area of a class that hangs together.
     boundary
         None for homogeneous tiles, which have none.
     tile

@@ -7,6 +7,7 @@ labels, whatever resolution the model works at.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ from napari_pathsam.core.object_metrics import count_objects
 from napari_pathsam.core.overlaps import Overlaps
 from napari_pathsam.core.published_metrics import dtu_figures
 from napari_pathsam.datasets.base import Sample
+from napari_pathsam.datasets.objects import objects_of
 from napari_pathsam.evaluation.answers import Answer, ClassSettings, answer, holds_classes
 from napari_pathsam.evaluation.class_names import ClassMatch, match_classes
 from napari_pathsam.evaluation.class_scores import ClassScore, TileAnswer
@@ -92,6 +94,7 @@ def score(
         boundary = count_boundary(*pair, tolerance_px=tolerance, known=known)
     else:
         boundary = count_boundary(*pair, tolerance_px=tolerance, known=known)
+        sizes = _sizes_of_areas(*pair)
     if settings.as_published and not sample.homogeneous:
         dtu = dtu_figures(*pair)
     confidence = None
@@ -137,6 +140,21 @@ def sizes_of(overlaps: Overlaps) -> tuple[tuple[int, float], ...]:
     dice = np.r_[overlaps.dice(), 0.0][best]
     areas = overlaps.target.areas
     return tuple((int(a), float(d)) for a, d in zip(areas, dice, strict=True))
+
+
+def _sizes_of_areas(
+    target: NDArray[np.integer], found: NDArray[np.integer]
+) -> tuple[tuple[int, float], ...]:
+    """The same of the areas of each class that hang together, among predictions of that class."""
+    ids = [objects_of(positions, "classes") for positions in (target, found)]
+    overlaps = Overlaps.of(*ids)
+    kinds = []
+    for positions, areas in zip((target, found), ids, strict=True):
+        kind = np.zeros(int(areas.max(initial=0)) + 1, np.int64)
+        kind[areas] = positions
+        kinds.append(kind[1:])
+    alike = kinds[0][overlaps.pairs[:, 0]] == kinds[1][overlaps.pairs[:, 1]]
+    return sizes_of(replace(overlaps, pairs=overlaps.pairs[alike], shared=overlaps.shared[alike]))
 
 
 def label_classes(model: ClassTable, samples: Sequence[Sample]) -> ClassTable:

@@ -138,7 +138,7 @@ def report_of(
         task=task,
         n_images=len(samples),
         metrics=figures(scores, settings, seed),
-        settings=settings.model_dump(mode="json") | made_with | {"seed": seed} | told,
+        settings=settings.model_dump(mode="json") | made_with | {"bootstrap_seed": seed} | told,
     )
 
 
