@@ -211,12 +211,30 @@ def model() -> ColorModel:
 
 
 @pytest.fixture
-def dock_of(make_napari_viewer, qtbot, tmp_path: Path, model: ColorModel):
+def put_beside(make_napari_viewer, hands_of):
+    """``put(viewer, dock, name) -> Hands``; when the test is over the docks are shut down."""
+    docks = []
+
+    def put(viewer, dock, name: str) -> Hands:
+        viewer.window.add_dock_widget(dock, name=name, area="right")
+        docks.append(dock)
+        hands = hands_of(viewer)
+        hands.settle(10)
+        viewer.fit_to_view()
+        hands.settle(5)
+        return hands
+
+    yield put
+    for dock in docks:
+        dock.shut_down()
+    docks.clear()
+
+
+@pytest.fixture
+def dock_of(make_napari_viewer, put_beside, tmp_path: Path, model: ColorModel):
     """``open_(image, …) -> (viewer, dock, hands)``; closed docks leave nothing behind."""
     from napari_pathsam._napari.annotate import AnnotateDock
     from napari_pathsam._napari.keys import Keys
-
-    docks = []
 
     def open_(image=None, *, loader=None, show: bool = True, **layer):
         viewer = make_napari_viewer(show=show)
@@ -229,18 +247,9 @@ def dock_of(make_napari_viewer, qtbot, tmp_path: Path, model: ColorModel):
             journal_dir=tmp_path / "journals",
             keys=Keys(tmp_path / "keys.json"),
         )
-        viewer.window.add_dock_widget(dock, name="PathSAM: Annotate", area="right")
-        docks.append(dock)
-        hands = Hands(viewer, qtbot)
-        hands.settle(10)
-        viewer.fit_to_view()
-        hands.settle(5)
-        return viewer, dock, hands
+        return viewer, dock, put_beside(viewer, dock, "PathSAM: Annotate")
 
-    yield open_
-    for dock in docks:
-        dock.shut_down()
-    docks.clear()
+    return open_
 
 
 @pytest.fixture
@@ -261,15 +270,13 @@ def heads(tiny_pathsam):
 
 
 @pytest.fixture
-def segment_of(make_napari_viewer, qtbot, tmp_path, tiny_pathsam, heads):
+def segment_of(make_napari_viewer, put_beside, tmp_path, tiny_pathsam, heads):
     """``open_(image, …) -> (viewer, dock, hands)``, the dock without annotations beside it.
 
     ``model=None``: with the packaged heads, as a person gets it.
     """
     from napari_pathsam._napari.segment import SegmentDock
     from napari_pathsam._napari.segment_heads import OwnHeads
-
-    docks = []
 
     def open_(image=None, *, model=tiny_pathsam, show=True, viewer=None, **layer):
         viewer = viewer or make_napari_viewer(show=show)
@@ -278,15 +285,6 @@ def segment_of(make_napari_viewer, qtbot, tmp_path, tiny_pathsam, heads):
             viewer.add_image(image, **layer)
         made = {} if model is None else {"model_loader": lambda name, device: model, "heads": heads}
         dock = SegmentDock(viewer, own_heads=OwnHeads(tmp_path / "heads.json"), **made)
-        viewer.window.add_dock_widget(dock, name="PathSAM: Segment", area="right")
-        docks.append(dock)
-        hands = Hands(viewer, qtbot)
-        hands.settle(10)
-        viewer.fit_to_view()
-        hands.settle(5)
-        return viewer, dock, hands
+        return viewer, dock, put_beside(viewer, dock, "PathSAM: Segment")
 
-    yield open_
-    for dock in docks:
-        dock.shut_down()
-    docks.clear()
+    return open_

@@ -44,12 +44,10 @@ def load():
 
 
 @pytest.fixture
-def finetune_of(make_napari_viewer, hands_of, tmp_path, load):
+def finetune_of(make_napari_viewer, put_beside, tmp_path, load):
     """``open_(image, …) -> (viewer, dock, hands)``; without an image: with the gland sample."""
     from napari_pathsam._napari.finetune import FineTuneDock
     from napari_pathsam._napari.keys import Keys
-
-    docks = []
 
     def open_(image=None, *, estimates=False, **layer):
         viewer = make_napari_viewer(show=True)
@@ -64,18 +62,9 @@ def finetune_of(make_napari_viewer, hands_of, tmp_path, load):
         )  # fmt: skip
         if not estimates:  # a few timed steps that most tests can do without
             dock.shown._timer.timeout.disconnect()
-        viewer.window.add_dock_widget(dock, name="PathSAM: Fine-tune", area="right")
-        docks.append(dock)
-        hands = hands_of(viewer)
-        hands.settle(10)
-        viewer.fit_to_view()
-        hands.settle(5)
-        return viewer, dock, hands
+        return viewer, dock, put_beside(viewer, dock, "PathSAM: Fine-tune")
 
-    yield open_
-    for dock in docks:
-        dock.shut_down()
-    docks.clear()
+    return open_
 
 
 MICRONS = {"scale": (0.5, 0.5), "units": ("um", "um"), "name": "H&E"}

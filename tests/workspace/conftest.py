@@ -121,6 +121,10 @@ class LateRunner:
         else:
             then(result)
 
+    def run_first(self, n=1):
+        for _ in range(n):
+            self.run()
+
     def run_all(self):
         while self.jobs:
             self.run()

@@ -15,42 +15,9 @@ from napari_pathsam.workspace.segment_request import Part, SegmentOptions, Segme
 from napari_pathsam.workspace.segment_result import GuardedArray
 from napari_pathsam.workspace.segmenting import Segmenting
 
+from .conftest import LateRunner  # noqa: TID252
+
 SHAPE = (200, 260)
-
-
-class StepRunner:
-    """Keeps work until the test runs it."""
-
-    class Job:
-        def __init__(self, *work):
-            self.work, self.cancelled = work, False
-
-        def cancel(self):
-            self.cancelled = True
-
-    def __init__(self):
-        self.jobs = []
-
-    def submit(self, fn, *args, then, failed):
-        self.jobs.append(self.Job(fn, args, then, failed))
-        return self.jobs[-1]
-
-    def step(self, n=1):
-        for _ in range(n):
-            job = self.jobs.pop(0)
-            fn, args, then, failed = job.work
-            if job.cancelled:
-                continue
-            try:
-                result = fn(*args)
-            except Exception as error:  # noqa: BLE001
-                failed(error)
-            else:
-                then(result)
-
-    def all(self):
-        while self.jobs:
-            self.step()
 
 
 class Heard:
@@ -116,15 +83,15 @@ def test_only_what_shapes_enclose_is_written(tiny_pathsam, request_, image):
 
 
 def test_cancel_keeps_what_is_done(tiny_pathsam, request_):
-    runner = StepRunner()
+    runner = LateRunner()
     segmenting, heard = segmenting_with(tiny_pathsam, runner)
     segmenting.start(request_)
-    runner.step(3)  # load, two tiles
+    runner.run_first(3)  # load, two tiles
     total = heard.progress[-1].total
     assert total > 3
     kept = segmenting.result.class_map.shown.copy()
     segmenting.cancel()
-    runner.all()
+    runner.run_all()
     assert not segmenting.running
     assert f"2 of {total}" in heard.status[-1]
     result = heard.finished[0]
@@ -134,56 +101,56 @@ def test_cancel_keeps_what_is_done(tiny_pathsam, request_):
 
 
 def test_cancelling_twice_or_before_a_tile_ends_at_once(tiny_pathsam, request_):
-    runner = StepRunner()
+    runner = LateRunner()
     segmenting, heard = segmenting_with(tiny_pathsam, runner)
     segmenting.start(request_)
     segmenting.cancel()
     assert not segmenting.running
-    runner.all()
+    runner.run_all()
     assert not heard.finished
     segmenting.start(request_)
-    runner.step(2)
+    runner.run_first(2)
     segmenting.cancel()
     segmenting.cancel()
     assert not segmenting.running
-    runner.all()
+    runner.run_all()
     assert not heard.failed
 
 
 def test_only_the_newest_run_lands(tiny_pathsam, request_):
-    runner = StepRunner()
+    runner = LateRunner()
     segmenting, heard = segmenting_with(tiny_pathsam, runner)
     segmenting.start(request_)
-    runner.step(2)
+    runner.run_first(2)
     other = replace(request_, options=SegmentOptions(threshold=0.99))
     segmenting.start(other)
-    runner.all()
+    runner.run_all()
     assert len(heard.finished) == 1
     assert heard.finished[0].request is other
     assert (heard.finished[0].class_map.shown == 255).any()
 
 
 def test_hand_edits_outlive_later_tiles_and_runs(tiny_pathsam, request_):
-    runner = StepRunner()
+    runner = LateRunner()
     segmenting, heard = segmenting_with(tiny_pathsam, runner)
     segmenting.start(request_)
-    runner.step(2)
+    runner.run_first(2)
     result = segmenting.result
     rows, columns = np.indices(SHAPE)[:, 60:140, 60:200].reshape(2, -1)
     result.class_map.shown[60:140, 60:200] = 2
     result.class_map.protect(rows, columns)
     result.class_map.shown[0:5, 250:260] = 1  # by a script: nobody said so
-    runner.all()
+    runner.run_all()
     shown = result.class_map.shown
     assert (shown[60:140, 60:200] == 2).all()
     assert (shown[0:5, 250:260] == 1).all()
     before = shown.copy()
     segmenting.start(request_)
-    runner.all()
+    runner.run_all()
     assert heard.finished[-1] is not result
     np.testing.assert_array_equal(result.class_map.shown, before)
     segmenting.start(request_)
-    runner.all()
+    runner.run_all()
     assert heard.finished[-1] is heard.finished[-2]  # untouched: used again
 
 

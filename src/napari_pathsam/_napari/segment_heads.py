@@ -25,7 +25,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pathsam._napari.model_chooser import DEVICE_TIPS, DEVICES, Catalogue, read_catalogue
+from napari_pathsam._napari.model_chooser import (
+    DEVICE_TIPS,
+    DEVICES,
+    Catalogue,
+    ModelChoice,
+    read_catalogue,
+)
 from napari_pathsam._napari.torch_import import load_torch
 from napari_pathsam._napari.widgets import button
 from napari_pathsam.core.classes import ClassTable
@@ -39,15 +45,13 @@ QUIET = "font-size: 11px;"
 
 
 @dataclass(frozen=True)
-class HeadChoice:
+class HeadChoice(ModelChoice):
     """A model that knows classes, as the chooser lists it.
 
     ``name`` is what loads it; ``embedding_name``, ``mpp`` and ``enlarge`` say how it encodes, where
     that is known before it is loaded.
     """
 
-    name: str
-    title: str
     tissue: str = ""
     stain: str = ""
     classes: ClassTable = field(default_factory=ClassTable)
@@ -55,11 +59,6 @@ class HeadChoice:
     mpp_range: tuple[float, float] | None = None
     enlarge: float = 1.0
     embedding_name: str = ""
-    summary: str = ""
-    licence: str = ""
-    licence_url: str = ""
-    size_text: str = ""
-    ready: bool = True
     own: bool = False
 
     @property

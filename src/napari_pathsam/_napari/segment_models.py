@@ -99,7 +99,7 @@ class HeadSupply(QObject):
             self._stopped("The download was cancelled; nothing was kept.")
         elif head is not None:
             self._button.setText("Cancel")
-            self._fetch.start(head)  # type: ignore[arg-type]  # has a name and a title
+            self._fetch.start(head)
 
     def _on_fetched(self, _name: str) -> None:
         self._stopped("")

@@ -21,8 +21,8 @@ from torch import Tensor
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models import sam
 from napari_pathsam.models.coco_start import import_coco
-from napari_pathsam.models.hub import Progress, Wanted, downloaded, sha256_of
-from napari_pathsam.models.ledger import cache_dir, check_recorded, record, recorded
+from napari_pathsam.models.hub import Progress, sha256_of
+from napari_pathsam.models.ledger import cache_dir, fetch_into, record
 from napari_pathsam.models.model_file import (
     ModelCard,
     check_layout,
@@ -114,23 +114,15 @@ def fetch(
     if not isinstance(source, Url | HubFile):
         return source.path
     path = cached_path(entry.name)
-    if path.is_file():
-        try:
-            check_recorded(path)
-            return path
-        except BadWeightsError:
-            path.unlink()  # damaged since it was written: fetch it again
-    known = source.sha256 or recorded().get(source.url)
-    wanted = Wanted(entry.name, source, known, progress, cancelled)
-    with downloaded(wanted, cache_dir()) as (checkpoint, digest):
+
+    def keep(checkpoint: Path, digest: str) -> None:
         if entry.kind == "start":
             import_coco(checkpoint, digest, source.url, path)
             record(path, sha256_of(path))
         else:
             _import_meta(checkpoint, entry.name, digest, source.url, SAM2_CONFIGS[entry.name])
-        if source.sha256 is None:
-            record(source.url, digest)
-    return path
+
+    return fetch_into(path, entry.name, source, keep, progress=progress, cancelled=cancelled)
 
 
 # --- importing -----------------------------------------------------------------------------------

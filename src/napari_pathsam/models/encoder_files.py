@@ -17,8 +17,8 @@ from napari_pathsam.models.encoder_layout import arranged, check, check_finite, 
 from napari_pathsam.models.encoder_list import ENCODERS
 from napari_pathsam.models.encoder_spec import EncoderSpec
 from napari_pathsam.models.encoders import PathologyEncoder, build_network
-from napari_pathsam.models.hub import Progress, Wanted, downloaded, sha256_of
-from napari_pathsam.models.ledger import cache_dir, check_recorded, record, recorded
+from napari_pathsam.models.hub import Progress, sha256_of
+from napari_pathsam.models.ledger import cache_dir, check_recorded, fetch_into, record
 from napari_pathsam.models.model_file import CARD_KEY, replacing
 from napari_pathsam.models.sources import HubFile, LocalFile, Packaged, Url, size_text
 
@@ -69,20 +69,13 @@ def fetch_encoder(
     source = spec.weights
     if not isinstance(source, Url | HubFile):
         return encoder_path(spec)
-    path = _cached(spec.name)
-    if path.is_file():
-        try:
-            check_recorded(path)
-            return path
-        except BadWeightsError:
-            path.unlink()  # damaged since it was written: fetch it again
-    known = source.sha256 or recorded().get(source.url)
-    wanted = Wanted(spec.name, source, known, progress, cancelled)
-    with downloaded(wanted, cache_dir()) as (file, digest):
+
+    def keep(file: Path, digest: str) -> None:
         _keep(file, spec, source.url, digest)
-        if source.sha256 is None:
-            record(source.url, digest)
-    return path
+
+    return fetch_into(
+        _cached(spec.name), spec.name, source, keep, progress=progress, cancelled=cancelled
+    )
 
 
 def read_spec(path: str | Path) -> EncoderSpec:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.io.places import cache_folder
-from napari_pathsam.models.hub import sha256_of
+from napari_pathsam.models.hub import Progress, Wanted, downloaded, sha256_of
 from napari_pathsam.models.model_file import replacing
+from napari_pathsam.models.sources import Remote
 
 
 def cache_dir() -> Path:
@@ -45,6 +47,36 @@ def check_recorded(path: Path) -> None:
             f"was not loaded. `pathsam models fetch {path.stem}` or `pathsam models import` "
             "replaces it."
         )
+
+
+def fetch_into(
+    path: Path,
+    name: str,
+    source: Remote,
+    keep: Callable[[Path, str], None],
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Path:
+    """``path`` of the cache: there whole, or made by ``keep(downloaded file, its SHA-256)``.
+
+    Raises
+    ------
+    Cancelled, UnavailableError, BadWeightsError
+        Stopped by the user; no network, space, permission or access; not the file it should be.
+    """
+    if path.is_file():
+        try:
+            check_recorded(path)
+            return path
+        except BadWeightsError:
+            path.unlink()  # damaged since it was written: fetch it again
+    known = source.sha256 or recorded().get(source.url)
+    with downloaded(Wanted(name, source, known, progress, cancelled), cache_dir()) as got:
+        keep(*got)
+        if source.sha256 is None:
+            record(source.url, got[1])
+    return path
 
 
 def _key(what: Path | str) -> str:
