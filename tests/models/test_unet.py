@@ -7,7 +7,9 @@ from safetensors.torch import save_file
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models.task_config import UNetConfig
-from napari_pathsam.models.task_file import start_from_imagenet
+from napari_pathsam.models.sam2 import Sam2
+from napari_pathsam.models.sam2_config import Sam2Config, TimmConfig
+from napari_pathsam.models.task_file import start_from_imagenet, start_from_promptable
 from napari_pathsam.models.task_model import TaskModel, build_network
 from napari_pathsam.models.task_recipes import find_task_recipe
 from napari_pathsam.models.unet import UNet
@@ -91,6 +93,27 @@ def test_a_trunk_starts_from_timms_weights_and_from_no_others(tmp_path):
     plain = TaskModel(find_task_recipe("unet").config(network={"width": 4}), GLAND)
     with pytest.raises(BadWeightsError, match="unet-timm has"):
         start_from_imagenet(plain, path)
+
+
+def test_a_trunk_starts_from_that_of_a_promptable_model(tiny_model):
+    same = TimmConfig(name="mobilenetv2_035")
+    with torch.random.fork_rng(devices=[]):
+        base = Sam2(Sam2Config(name="made", trunk=same, width=32, mlp_dim=32, field_px=64))
+    network = {"decoder_widths": SMALL, "padding": "same"}
+    config = find_task_recipe("unet-timm+mobilenetv2_035").config(network=network)
+    model = TaskModel(config, GLAND).eval()
+    start_from_promptable(model, base.eval())
+    pixels = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for mine, theirs in zip(
+            model.network.trunk(pixels)[-4:], base.image_encoder.trunk(pixels), strict=True
+        ):
+            torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+    with pytest.raises(BadWeightsError, match="mobilenetv2_050"):
+        other = find_task_recipe("unet-timm+mobilenetv2_050").config(network=network)
+        start_from_promptable(TaskModel(other, GLAND), base)
+    with pytest.raises(BadWeightsError, match="a trunk of its own"):
+        start_from_promptable(model, tiny_model)
 
 
 def test_names_that_timm_flattens_are_found(tmp_path):

@@ -221,7 +221,7 @@ def train(
         typer.Option(
             "--trunk", rich_help_panel=LEARNING,
             help="ImageNet weights the trunk starts from (timm's .safetensors): of unet-timm, and "
-            "with --config pathsam-nano.",
+            "with --config pathsam-nano. unet-timm may start from pathsam-nano's, too.",
         ),
     ] = None,
     start: Annotated[

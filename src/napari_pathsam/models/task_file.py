@@ -14,7 +14,8 @@ from torch import nn
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models.model_file import ModelCard, load_tensors, read_card, save_tensors
 from napari_pathsam.models.sam2 import Sam2
-from napari_pathsam.models.task_config import TaskConfig
+from napari_pathsam.models.sam2_config import TimmConfig
+from napari_pathsam.models.task_config import TaskConfig, TimmUNetConfig
 from napari_pathsam.models.task_model import TaskModel, build_network
 
 SMALLEST_WEIGHT = 2
@@ -95,13 +96,36 @@ def start_from_imagenet(model: TaskModel, path: Path) -> None:
     BadWeightsError, UnavailableError
         They are not this trunk's; there is no such file.
     """
+    _fill(_trunk_of(model, path), path)
+
+
+def start_from_promptable(model: TaskModel, base: Sam2) -> None:
+    """Fill the trunk of a U-Net with that of a promptable model, which has seen histology.
+
+    Raises
+    ------
+    BadWeightsError
+        The model stands on another trunk, or on none of timm's.
+    """
+    net, theirs, own = _trunk_of(model, base.name), base.config.trunk, model.config.network
+    assert isinstance(own, TimmUNetConfig)  # it has a trunk
+    if not isinstance(theirs, TimmConfig) or theirs.name != own.trunk:
+        kind = theirs.name if isinstance(theirs, TimmConfig) else "a trunk of its own"
+        raise BadWeightsError(
+            f"{base.name} has {kind}, and {model.name} stands on {own.trunk}: it cannot start from "
+            "there. Take --base unet-timm with the same trunk, or timm's weights of it."
+        )
+    net.load_state_dict(base.get_submodule("image_encoder.trunk.net").state_dict())
+
+
+def _trunk_of(model: TaskModel, start: Path | str) -> nn.Module:
     trunk = model.network._modules.get("trunk")
     net = None if trunk is None else trunk._modules.get("model")
     if net is None:
         raise BadWeightsError(
-            f"{model.name} has no trunk that could start from {path}; unet-timm has."
+            f"{model.name} has no trunk that could start from {start}; unet-timm has."
         )
-    _fill(net, path)
+    return net
 
 
 def _fill(net: nn.Module, path: Path) -> None:

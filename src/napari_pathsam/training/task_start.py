@@ -11,7 +11,7 @@ import torch
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models import coco_start
-from napari_pathsam.models.catalogue import load_model, pick_device, weights_sha256
+from napari_pathsam.models.catalogue import MODELS, load_model, pick_device, weights_sha256
 from napari_pathsam.models.checkpoints import cached_path
 from napari_pathsam.models.hub import sha256_of
 from napari_pathsam.models.ledger import check_recorded
@@ -19,7 +19,7 @@ from napari_pathsam.models.model_file import BaseWeights
 from napari_pathsam.models.pathsam_config import Profile
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.task_config import TaskConfig
-from napari_pathsam.models.task_file import start_from_imagenet
+from napari_pathsam.models.task_file import start_from_imagenet, start_from_promptable
 from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.models.task_recipes import find_task_recipe
 
@@ -46,7 +46,8 @@ def start_task(
     Parameters
     ----------
     trunk
-        ImageNet weights that a U-Net's trunk starts from (timm's .safetensors).
+        What a U-Net's trunk starts from: ImageNet weights (timm's .safetensors), or the name of a
+        promptable model with the same trunk, such as ``pathsam-nano``.
     start
         A model file of the same network and classes to go on from; or ``mask-rcnn-coco``.
 
@@ -56,20 +57,28 @@ def start_task(
         Weights do not fit, or are not here.
     """
     where = pick_device(device)
-    guide = None if config.guide is None else load_model(config.guide, "cpu")
-    if guide is not None and not isinstance(guide, Sam2):
-        raise BadWeightsError(
-            f"{config.guide} knows classes already; a network is guided by a promptable model, "
-            "such as pathsam-nano."
-        )
+    guide = None if config.guide is None else _promptable(config.guide)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TaskModel(config, classes, guide)
     if trunk is not None:
-        start_from_imagenet(model, trunk)
+        if str(trunk) in MODELS:
+            start_from_promptable(model, _promptable(str(trunk)))
+        else:
+            start_from_imagenet(model, trunk)
     if start is not None:
         _go_on_from(model, start)
     return model.to(where).eval()
+
+
+def _promptable(name: str) -> Sam2:
+    found = load_model(name, "cpu")
+    if not isinstance(found, Sam2):
+        raise BadWeightsError(
+            f"{name} is no promptable model; a network is guided by one, and a U-Net's trunk may "
+            "start from one, such as pathsam-nano."
+        )
+    return found
 
 
 def _go_on_from(model: TaskModel, path: Path) -> None:
@@ -101,7 +110,9 @@ def stands_on(
     guide = model.config.guide
     named = [] if guide is None else [BaseWeights(name=guide, sha256=weights_sha256(guide))]
     for path in (trunk, start):
-        if path is not None:
+        if str(path) in MODELS:
+            named.append(BaseWeights(name=str(path), sha256=weights_sha256(str(path))))
+        elif path is not None:
             file = cached_path(coco_start.NAME) if str(path) == coco_start.NAME else path
             named.append(BaseWeights(name=path.stem, sha256=sha256_of(file)))
     return tuple(named)
