@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.errors import BadImageError, UnavailableError
 from napari_pathsam.core.prompts import Prompts, ellipse_in_box, scribble_points
 from napari_pathsam.datasets.base import Sample
+from napari_pathsam.datasets.objects import objects_of, objects_to_find
 from napari_pathsam.evaluation.prompting import (
     ImageScore,
     PromptSettings,
     evaluate_prompts,
-    objects_of,
     prompt_metrics,
 )
 from napari_pathsam.evaluation.report import Report
@@ -284,3 +284,31 @@ def test_its_class_map_is_its_own(sample, tiny_pathsam):
     settings = PromptSettings(clicks=(1,), most_clicks=1)
     (score,) = evaluate_prompts(tiny_pathsam.base, [sample], settings, classes=tiny_pathsam)
     assert all(0 <= o.iou_component <= 1 for o in score.objects)
+
+
+def test_what_nobody_looked_at_is_no_object_and_costs_nothing(sample, tmp_path):
+    """Half of each answer is where nobody looked: what is left of it is right."""
+    labels = np.zeros((80, 100), np.uint8)
+    labels[10:31, 20:31], labels[:, 31:] = 1, 255
+    Image.fromarray(labels).save(tmp_path / "partly.png")
+    partly = replace(sample, labels_path=tmp_path / "partly.png", label_kind="classes")
+    settings = PromptSettings(clicks=(1,), most_clicks=1)
+
+    class Twice(Square):  # twice as wide as the object: to the right of it nobody looked
+        def decode_prompts(self, embedding, prompts, *, previous=None, multimask=None):
+            return super().decode_prompts(embedding, Prompts(box=(10, 20, 31, 42)))
+
+    (score,) = evaluate_prompts(Twice(3), [partly], settings)
+    assert [(o.area_px, o.iou_after(1), o.iou_box) for o in score.objects] == [(231, 1, 1)]
+    objects, known = objects_to_find(partly, labels)
+    assert objects.max() == 1
+    np.testing.assert_array_equal(known, labels != 255)
+    drawn = replace(partly, objects=lambda s: (s.load()[0], np.where(labels == 1, 7, 0)))
+    assert set(np.unique(objects_to_find(drawn, labels)[0])) == {0, 7}
+    assert objects_to_find(sample, sample.load()[1])[1] is None
+
+
+def test_a_tile_of_one_class_has_nothing_to_click_at(sample):
+    tile = replace(sample, labels_path=None, class_id=1)
+    with pytest.raises(UnavailableError, match=r"i\.png is a tile of one class"):
+        list(evaluate_prompts(Square(3), [tile]))

@@ -20,16 +20,14 @@ from pydantic import Field
 
 from napari_pathsam.core.prompts import SMALLEST_OBJECT_PX
 from napari_pathsam.datasets.base import Sample
-from napari_pathsam.datasets.objects import objects_of
 from napari_pathsam.evaluation.headlines import Headline, intervals, mean_headline
-from napari_pathsam.evaluation.prompting import OVER_OBJECTS
+from napari_pathsam.evaluation.prompting import OVER_OBJECTS, shown_image
 from napari_pathsam.inference.everything import (
     EverythingSettings,
     FoundObject,
     object_map,
     segment_everything,
 )
-from napari_pathsam.inference.segment import encode_at
 
 if TYPE_CHECKING:
     from napari_pathsam.models.sam2 import Sam2
@@ -77,25 +75,24 @@ def evaluate_everything(
     """
     settings = settings or EverythingScoring()
     for done, sample in enumerate(samples, start=1):
-        image, labels = sample.load()
-        objects = objects_of(labels, sample.label_kind)
+        image = shown_image(model, sample, settings.at_mpp)
+        objects = image.objects
         started = perf_counter()
-        embedding = encode_at(
-            model, image, mpp=sample.mpp, at_mpp=settings.at_mpp, name=sample.name
-        )
         found: tuple[FoundObject, ...] = ()
-        for step in segment_everything(model, embedding, settings):
+        for step in segment_everything(model, image.embedding, settings):
             found = step.objects
-        seconds = perf_counter() - started
+        seconds = image.encode_seconds + perf_counter() - started
         ids, areas = np.unique(objects[objects > 0], return_counts=True)
         wanted = ids[areas >= settings.smallest_px]
         covered = object_map(found, objects.shape) > 0
+        if image.known is not None:
+            covered &= image.known
         yield EverythingScore(
             name=sample.name,
             group=sample.group,
             done=done,
             total=len(samples),
-            best_iou=best_ious(objects, wanted, found),
+            best_iou=best_ious(objects, wanted, found, image.known),
             n_found=len(found),
             n_too_small=len(ids) - len(wanted),
             pixels_both=int(np.count_nonzero(covered & (objects > 0))),
@@ -106,14 +103,18 @@ def evaluate_everything(
 
 
 def best_ious(
-    objects: NDArray[np.int32], wanted: NDArray[np.int32], found: Sequence[FoundObject]
+    objects: NDArray[np.int32],
+    wanted: NDArray[np.int32],
+    found: Sequence[FoundObject],
+    known: NDArray[np.bool_] | None = None,
 ) -> tuple[float, ...]:
-    """For each wanted id the largest IoU any found mask has with it."""
+    """For each wanted id the largest IoU any found mask has with it, where anybody looked."""
     areas = np.bincount(objects.ravel(), minlength=1)
     best = np.zeros(len(areas))
     for one in found:
-        inside = np.bincount(objects[one.region.slices][one.mask], minlength=len(areas))
-        best = np.maximum(best, inside / (areas + one.area - inside))
+        mask = one.mask if known is None else one.mask & known[one.region.slices]
+        inside = np.bincount(objects[one.region.slices][mask], minlength=len(areas))
+        best = np.maximum(best, inside / np.maximum(areas + inside.sum() - inside, 1))
     return tuple(float(best[i]) for i in wanted)
 
 

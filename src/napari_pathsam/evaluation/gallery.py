@@ -14,15 +14,13 @@ from scipy import ndimage
 
 from napari_pathsam.core.prompts import iter_objects
 from napari_pathsam.datasets.base import Sample
-from napari_pathsam.datasets.objects import objects_of
 from napari_pathsam.evaluation.answers import ClassSettings, answer
 from napari_pathsam.evaluation.class_names import match_classes
 from napari_pathsam.evaluation.class_scores import ClassScore
 from napari_pathsam.evaluation.classes import label_classes
 from napari_pathsam.evaluation.headlines import Headline
 from napari_pathsam.evaluation.overlays import COLORS
-from napari_pathsam.evaluation.prompting import PromptSettings
-from napari_pathsam.inference.segment import encode_at
+from napari_pathsam.evaluation.prompting import SHOWN_CLICKS, PromptSettings, shown_image
 from napari_pathsam.inference.simulation import clicking
 
 if TYPE_CHECKING:
@@ -108,22 +106,20 @@ def prompt_gallery(
     """Click at the objects of the worst images once more and draw the answers."""
     by_name = {s.name: s for s in samples}
     title, order = worst_first(headlines, scores)
-    clicks = 3 if 3 in settings.clicks else max(settings.clicks)
+    clicks = min(SHOWN_CLICKS, max(settings.clicks))
     for i, value in order[:shown]:
         sample = by_name[scores[i].name]
-        image, labels = sample.load()
-        objects = objects_of(labels, sample.label_kind)
-        embedding = encode_at(
-            model, image, mpp=sample.mpp, at_mpp=settings.at_mpp, name=sample.name
-        )
-        found = np.zeros(objects.shape, np.int32)
-        share = settings.largest_share
-        for index, target in iter_objects(objects, smallest_px=settings.smallest_px):
-            for turn in clicking(model, embedding, target, clicks=clicks, largest_share=share):
+        image = shown_image(model, sample, settings.at_mpp)
+        found = np.zeros(image.objects.shape, np.int32)
+        for index, target in iter_objects(image.objects, smallest_px=settings.smallest_px):
+            for turn in clicking(
+                model, image.embedding, target, clicks=clicks,
+                largest_share=settings.largest_share, known=image.known,
+            ):  # fmt: skip
                 mask = turn.mask
             found[mask] = index
         yield GalleryPicture(
-            sample.name, sample.group, title, value, compared(image, objects, found)
+            sample.name, sample.group, title, value, compared(image.pixels, image.objects, found)
         )
 
 

@@ -30,7 +30,7 @@ from napari_pathsam.core.prompts import (
     tight_box,
 )
 from napari_pathsam.datasets.base import Sample
-from napari_pathsam.datasets.objects import objects_of
+from napari_pathsam.datasets.objects import objects_of, objects_to_find
 from napari_pathsam.evaluation.headlines import Headline, intervals, mean_headline
 from napari_pathsam.evaluation.simulated_prompts import noisy_box, scribble_path
 from napari_pathsam.inference.class_maps import PixelSizeWarning, segment_classes
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 GOALS = (0.80, 0.90)
 """IoU to which clicks are counted."""
+SHOWN_CLICKS = 3
+"""What is shown of an object is its mask after so many clicks."""
 OVER_OBJECTS = "mean over objects"
 
 
@@ -138,30 +140,80 @@ def evaluate_prompts(
     ------
     BadImageError, BadFileError
         A file cannot be read, or has no pixel size while ``at_mpp`` asks for one.
+    UnavailableError
+        A sample has no objects, being a tile of one class.
     """
     settings = settings or PromptSettings()
     for done, sample in enumerate(samples, start=1):
-        image, labels = sample.load()
-        objects = objects_of(labels, sample.label_kind)
-        started = perf_counter()
-        embedding = encode_at(
-            model, image, mpp=sample.mpp, at_mpp=settings.at_mpp, name=sample.name
-        )
-        encode_seconds = perf_counter() - started
-        pieces = None if classes is None else _pieces(classes, image, sample)
-        found = [
-            _asked(model, embedding, target, settings, (sample.name, index), pieces)
-            for index, target in iter_objects(objects, smallest_px=settings.smallest_px)
-        ]
-        yield ImageScore(
-            name=sample.name,
-            group=sample.group,
+        image = shown_image(model, sample, settings.at_mpp, classes=classes)
+        found = [asked.score for asked in ask_each(model, image, settings)]
+        yield image.score(found, done=done, total=len(samples))
+
+
+@dataclass(frozen=True)
+class ShownImage:
+    """An image that a model was shown, with the objects ``(H, W)`` it is to be asked for.
+
+    ``known`` is where anybody looked (None: everywhere), ``pieces`` are the areas of a class map,
+    see :func:`evaluate_prompts`.
+    """
+
+    sample: Sample
+    pixels: NDArray[np.uint8]
+    embedding: ImageEmbedding
+    objects: NDArray[np.int32]
+    known: NDArray[np.bool_] | None
+    pieces: NDArray[np.int32] | None
+    encode_seconds: float
+
+    def score(
+        self, found: Sequence[ObjectScore], *, done: int = 1, total: int = 1
+    ) -> ImageScore:  # fmt: skip
+        """The score of the image, from those of its objects."""
+        return ImageScore(
+            name=self.sample.name,
+            group=self.sample.group,
             done=done,
-            total=len(samples),
-            n_too_small=int(np.count_nonzero(np.unique(objects))) - len(found),
+            total=total,
+            n_too_small=int(np.count_nonzero(np.unique(self.objects))) - len(found),
             objects=tuple(found),
-            encode_seconds=encode_seconds,
+            encode_seconds=self.encode_seconds,
         )
+
+
+@dataclass(frozen=True)
+class AskedObject:
+    """An object by its id: how it went, and the mask after :data:`SHOWN_CLICKS` clicks."""
+
+    index: int
+    score: ObjectScore
+    mask: NDArray[np.bool_]
+
+
+def shown_image(
+    model: Promptable,
+    sample: Sample,
+    at_mpp: float | None = None,
+    *,
+    classes: ClassModel | None = None,
+) -> ShownImage:
+    """Read an image and encode it, once for all of its objects."""
+    image, labels = sample.load()
+    objects, known = objects_to_find(sample, labels)
+    started = perf_counter()
+    embedding = encode_at(model, image, mpp=sample.mpp, at_mpp=at_mpp, name=sample.name)
+    seconds = perf_counter() - started
+    pieces = None if classes is None else _pieces(classes, image, sample)
+    return ShownImage(sample, image, embedding, objects, known, pieces, seconds)
+
+
+def ask_each(
+    model: Promptable, image: ShownImage, settings: PromptSettings
+) -> Iterator[AskedObject]:
+    """Ask for one object after the other; closing the generator stops."""
+    for index, target in iter_objects(image.objects, smallest_px=settings.smallest_px):
+        score, mask = _asked(model, image, index, target, settings)
+        yield AskedObject(index, score, mask)
 
 
 def _pieces(
@@ -183,30 +235,37 @@ def _component_iou(pieces: NDArray[np.int32], target: NDArray[np.bool_]) -> floa
 
 def _asked(
     model: Promptable,
-    embedding: ImageEmbedding,
+    image: ShownImage,
+    index: int,
     target: NDArray[np.bool_],
     settings: PromptSettings,
-    which: tuple[str, int],
-    pieces: NDArray[np.int32] | None,
-) -> ObjectScore:
-    """One object, clicked at, boxed tightly and loosely, and scribbled on, each time afresh."""
+) -> tuple[ObjectScore, NDArray[np.bool_]]:
+    """One object, clicked at, boxed tightly and loosely, and scribbled on, each time afresh.
+
+    With the mask that is shown.
+    """
+    embedding, pieces, share = image.embedding, image.pieces, settings.largest_share
 
     def iou_of(prompts: Prompts) -> float:
-        answer = model.decode_prompts(embedding, prompts)
-        return mask_iou(small_enough(answer, settings.largest_share)[1], target)
+        mask = small_enough(model.decode_prompts(embedding, prompts), share)[1]
+        return mask_iou(mask if image.known is None else mask & image.known, target)
 
     reported, most = max(settings.clicks), max(*settings.clicks, settings.most_clicks)
     ious, seconds = [], []
-    share = settings.largest_share
-    for turn in clicking(model, embedding, target, clicks=most, largest_share=share):
+    for turn in clicking(
+        model, embedding, target, clicks=most, largest_share=share, known=image.known
+    ):
         ious.append(mask_iou(turn.mask, target))
         seconds.append(turn.seconds)
+        if len(ious) <= SHOWN_CLICKS:
+            shown = turn.mask
         if len(ious) >= reported and max(ious) >= GOALS[-1]:
             break
     box = tight_box(target)
-    noisy = noisy_box(box, target.shape, settings.box_noise, (settings.seed, *which))
+    seed = settings.seed, image.sample.name, index
+    noisy = noisy_box(box, target.shape, settings.box_noise, seed)
     line = scribble_points(scribble_path(target))
-    return ObjectScore(
+    score = ObjectScore(
         area_px=int(np.count_nonzero(target)),
         iou_at_clicks=tuple(ious),
         iou_box=iou_of(Prompts(box=box)),
@@ -216,6 +275,7 @@ def _asked(
         seconds=tuple(seconds),
         iou_component=None if pieces is None else _component_iou(pieces, target),
     )
+    return score, shown
 
 
 def prompt_metrics(

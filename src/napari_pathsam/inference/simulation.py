@@ -34,10 +34,12 @@ def clicking(
     *,
     clicks: int,
     largest_share: float | None = None,
+    known: NDArray[np.bool_] | None = None,
 ) -> Iterator[Turn]:
     """Click at one object until the clicks are spent or nothing is wrong any more.
 
-    ``largest_share`` is that of :func:`small_enough`.
+    ``largest_share`` is that of :func:`small_enough`. Where nobody looked (``known`` is False)
+    nothing is wrong, and the masks are empty.
     """
     prompts = Prompts().with_point(*innermost_point(target))
     previous = None
@@ -45,6 +47,8 @@ def clicking(
         started = perf_counter()
         answer = model.decode_prompts(embedding, prompts, previous=previous)
         previous, mask = small_enough(answer, largest_share)
+        if known is not None:
+            mask = mask & known
         yield Turn(prompts, mask, previous.score, perf_counter() - started)
         click = next_click(target, mask) if left else None
         if click is None:
