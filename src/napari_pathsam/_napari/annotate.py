@@ -96,33 +96,33 @@ class AnnotateDock(Dock):
         view.undo_button.clicked.connect(lambda: workspace.undo())
         view.redo_button.clicked.connect(lambda: workspace.redo())
         view.help_button.clicked.connect(lambda: self.show_keys())
-        view.copy_button.said.connect(self.view.status.setText)
+        view.copy_button.said.connect(view.status.setText)
         view.copy_button.python = lambda: self._copied(prompt_python)
         view.copy_button.command = lambda: self._copied(prompt_command)
-        self.view.images.value_changed.connect(session.open_image)
-        self.view.pixel_size.value_changed.connect(self._on_pixel_size)
+        view.images.value_changed.connect(session.open_image)
+        view.pixel_size.value_changed.connect(self._on_pixel_size)
         self.models.value_changed.connect(self._on_model)
         self.models.fetched.connect(self._on_model)
-        self.models.failed.connect(self.view.error_bar.say)
-        self.view.tools.value_changed.connect(session.set_tool)
-        self.view.tools.sign_changed.connect(session.set_sign)
-        self.view.candidate.accepted.connect(lambda overwrite: self.accept(overwrite=overwrite))
-        self.view.candidate.rejected.connect(workspace.reject)
-        self.view.candidate.cycled.connect(workspace.cycle_mask)
-        self.view.candidate.deleted.connect(self.delete_refined)
-        self.view.candidate.cancelled.connect(self.cancel)
-        self.view.classes.value_changed.connect(self._on_class_edit)
-        self.view.classes.imported.connect(self._on_classes_imported)
-        self.view.classes.active_changed.connect(self._on_class_chosen)
-        self.view.classes.hidden_changed.connect(session.label_sync.set_hidden)
-        for chooser in (self.view.points_layer, self.view.shapes_layer):
+        self.models.failed.connect(view.error_bar.say)
+        view.tools.value_changed.connect(session.set_tool)
+        view.tools.sign_changed.connect(session.set_sign)
+        view.candidate.accepted.connect(lambda overwrite: self.accept(overwrite=overwrite))
+        view.candidate.rejected.connect(workspace.reject)
+        view.candidate.cycled.connect(workspace.cycle_mask)
+        view.candidate.deleted.connect(self.delete_refined)
+        view.candidate.cancelled.connect(self.cancel)
+        view.classes.value_changed.connect(self._on_class_edit)
+        view.classes.imported.connect(self._on_classes_imported)
+        view.classes.active_changed.connect(self._on_class_chosen)
+        view.classes.hidden_changed.connect(session.label_sync.set_hidden)
+        for chooser in (view.points_layer, view.shapes_layer):
             chooser.value_changed.connect(self._on_prompt_layer)
         session.image_changed.connect(self._on_image)
-        session.tool_changed.connect(self.view.tools.set_value)
+        session.tool_changed.connect(view.tools.set_value)
         session.tool_changed.connect(self._bind_keys)
-        session.sign_changed.connect(self.view.tools.set_sign)
+        session.sign_changed.connect(view.tools.set_sign)
         session.strayed.connect(self._on_strayed)
-        session.failed.connect(self.view.error_bar.say)
+        session.failed.connect(view.error_bar.say)
         self.viewer.layers.events.inserted.connect(self._on_inserted)
         self.viewer.mouse_drag_callbacks.append(self._on_mouse)
         for signal, slot in self._workspace_slots():
@@ -298,25 +298,23 @@ class AnnotateDock(Dock):
             self._choose_first_image()
 
     def _on_image(self, image: Any) -> None:
-        self.view.images.set_value(image)
         there, view = image is not None, self.view
-        parts = (view.tools, view.candidate, view.classes, view.export_button, view.copy_button)
-        for widget in parts:
+        view.images.set_value(image)
+        for widget in view.of_an_image:
             widget.setEnabled(there)
-        self.view.status.setText("" if there else "Open an image (RGB or fluorescence) to begin.")
-        self.view.pixel_size.setEnabled(there)
+        view.status.setText("" if there else "Open an image (RGB or fluorescence) to begin.")
         if there:
-            self.view.pixel_size.set_value(self.workspace.mpp)
+            view.pixel_size.set_value(self.workspace.mpp)
             slide = self.session.label_sync.window is not None
-            self.view.export_button.offer(OF_SLIDES if slide else FORMATS)
+            view.export_button.offer(OF_SLIDES if slide else FORMATS)
         else:
-            self.view.pixel_size.clear()
+            view.pixel_size.clear()
         saved = self.workspace.restorable if there else None
-        self.view.restore_bar.say(
+        view.restore_bar.say(
             f"There is saved work for this image: {saved}." if saved is not None else ""
         )
-        self.view.classes.set_value(self.workspace.classes)
-        self.view.classes.set_active(self.workspace.active_class)
+        view.classes.set_value(self.workspace.classes)
+        view.classes.set_active(self.workspace.active_class)
         self._show_counts()
         self._show_candidate()
         self._show_history()

@@ -78,6 +78,11 @@ class AnnotateView(Column):
             "Shapes drawn or moved in this layer are prompts; nothing is taken out of it"
         )
         self._lay_out()
+        self.of_an_image = (
+            self.pixel_size, self.tools, self.candidate, self.classes, self.export_button,
+            self.copy_button,
+        )  # fmt: skip
+        """What makes no sense without an image."""
 
     def print_keys(self, keys: Keys) -> None:
         """Print the keys on the buttons."""
