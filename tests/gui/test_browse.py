@@ -130,6 +130,47 @@ def test_a_folder_is_browsed_and_scored_with_mouse_and_keys(browse_of, folder, t
     hands.until(lambda: shown(dock) == dock.browsing.order[2])
 
 
+def test_a_model_that_answers_clicks_is_scored_by_them(browse_of, folder, heads):
+    from napari_pathsam._napari.browse_models import ClickChoice, clicking
+    from napari_pathsam._napari.model_chooser import Catalogue, ModelChoice
+
+    viewer, dock, hands = browse_of()
+    opened(dock, hands, folder)
+    models = (ModelChoice("clicks", "Clicks only", "Finds what is clicked at."),
+              ModelChoice(heads[0].name, "a head, imported"))  # fmt: skip
+    dock.supply._on_read((tuple(heads), Catalogue(models, frozenset({"auto", "cpu"}))))
+    listed = dock.view.heads.heads()
+    assert listed == (*heads, clicking(models[0]))  # nothing twice
+    assert isinstance(listed[-1], ClickChoice)
+    task = dock.view.task
+    choose(dock, hands, "clicks")
+    assert (task.value(), task.isEnabled()) == ("prompts", False)
+    assert viewer.layers[-1].metadata["label_kind"] == "instances"
+    assert "IoU after 3 clicks" in dock.view.score.text()
+    hands.screenshot("62-browse-clicks")
+    dock.view.all_button.click()
+    hands.until(lambda: len(dock.browsing.scores) == N, 60_000)
+    rest(dock, hands)
+    assert f"{N} of {N} scored" in dock.view.totals.text()
+    listed = [row[2] for row in dock.view.list.texts()]
+    assert listed == sorted(listed)
+    choose(dock, hands, "tiny:made")
+    assert (task.value(), task.isEnabled()) == ("classes", True)  # what was chosen before
+    assert "Dice of gland" in dock.view.score.text()
+    task.setCurrentIndex(1)
+    rest(dock, hands)
+    assert "IoU with a box" in dock.view.score.text()
+    dock.supply._on_own_head("/made/wsi.safetensors", None)  # a file that knows no classes
+    assert dock.view.heads.value().line == "wsi · answers clicks"
+    rest(dock, hands)
+
+
+def choose(dock, hands, name: str) -> None:
+    dock.view.heads.set_value(name)
+    dock.view.heads.value_changed.emit()
+    rest(dock, hands)
+
+
 def test_what_a_person_painted_stays_theirs(browse_of, folder):
     viewer, dock, hands = browse_of()
     opened(dock, hands, folder)

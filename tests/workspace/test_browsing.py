@@ -102,6 +102,42 @@ def test_scores_are_those_of_evaluate_and_the_worst_comes_first(opened, one_clas
     assert browsing.order == [0, 1, 2, 3]
 
 
+def test_a_model_is_scored_by_clicks_as_evaluate_does(opened, tiny_model, one_class):
+    from napari_pathsam.evaluation.prompting import (
+        PromptSettings,
+        evaluate_prompts,
+        prompt_metrics,
+    )
+
+    browsing, heard = opened
+    stopped: list[int] = []
+    browsing._checkpoint = lambda: stopped.append(1)
+    browsing.use_model("made", task="prompts")  # a head: what it stands on answers
+    assert not heard.failed
+    assert len(stopped) == 2  # asked between objects whether to go on
+    browsing.score_all()
+    shown = heard.answers[-1] or next(a for a in reversed(heard.answers) if a)
+    assert shown.kind == "instances"
+    assert set(np.unique(shown.prediction)) <= {0, 1, 2}
+    settings = PromptSettings(most_clicks=5)
+    wanted = list(evaluate_prompts(one_class.base, browsing.opened.samples, settings))
+    for i, score in enumerate(wanted):
+        got = [o.iou_at_clicks for o in browsing.scores[i].score.objects]
+        assert got == [o.iou_at_clicks for o in score.objects]
+    figures = prompt_metrics(wanted, settings)
+    assert browsing.totals["iou_at_3"].value == pytest.approx(figures["iou_at_clicks"]["3"])
+    assert browsing.totals["iou_box"].value == pytest.approx(figures["iou_box"])
+    assert browsing.figure == "iou_at_3"
+    values = [browsing.scores[i].figures["iou_at_3"].value for i in browsing.order]
+    assert values == sorted(values)
+    browsing.use_model("made")  # its classes are scored by themselves
+    assert len(browsing.scores) == 1
+    browsing._load = lambda name, device: tiny_model
+    browsing.use_model("clicks", task="prompts")
+    assert len(browsing.scores) == 1
+    assert not heard.failed
+
+
 def test_another_pixel_size_or_model_begins_anew(opened):
     browsing, _ = opened
     assert browsing.image.mpp is None

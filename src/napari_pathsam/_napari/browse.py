@@ -16,15 +16,15 @@ from qtpy.QtWidgets import QVBoxLayout
 
 from napari_pathsam._napari.browse_layers import BrowseLayers
 from napari_pathsam._napari.browse_list import figure_text
+from napari_pathsam._napari.browse_models import BrowseSupply, ClickChoice
 from napari_pathsam._napari.browse_view import AS_LISTED, BY_FILES, BrowseView
 from napari_pathsam._napari.docking import Dock
 from napari_pathsam._napari.keys import KeyBinder, Keys
 from napari_pathsam._napari.runner import QtRunner, ViewerModels
 from napari_pathsam._napari.segment_heads import HeadChoice, OwnHeads
 from napari_pathsam._napari.segment_layers import warm_up
-from napari_pathsam._napari.segment_models import HeadSupply
 from napari_pathsam.workspace.browsing import Browsing
-from napari_pathsam.workspace.browsing_work import Answered, BrowsedImage, Figure, Opened
+from napari_pathsam.workspace.browsing_work import Answered, BrowsedImage, Figure, Opened, Task
 from napari_pathsam.workspace.segment_request import Progress
 
 if TYPE_CHECKING:
@@ -56,10 +56,11 @@ class BrowseDock(Dock):
         self.viewer: Viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.runner, self.files, self._downloads = QtRunner(self), QtRunner(self), QtRunner(self)
         load = model_loader or ViewerModels(self.runner, keep=MODELS_KEPT)
-        self.browsing = Browsing(load, self.runner, self.files)
+        self.browsing = Browsing(load, self.runner, self.files, self.runner.checkpoint)
         self.layers = BrowseLayers(self.viewer)
+        self._task: Task = "classes"  # what the person chose, whatever the model allows
         self.view = BrowseView()
-        self.supply = HeadSupply(
+        self.supply = BrowseSupply(
             self.view, self.runner, self._downloads, own_heads or OwnHeads(), self
         )
         self._listing = QTimer(self)
@@ -97,6 +98,7 @@ class BrowseDock(Dock):
         view.next_button.clicked.connect(lambda: browsing.step(1))
         view.worst_button.clicked.connect(lambda: browsing.go_to_worst())
         view.heads.value_changed.connect(self._on_head)
+        view.task.value_changed.connect(self._on_task)
         view.all_button.clicked.connect(lambda: self.score_all())
         view.progress.cancel_button.clicked.connect(lambda: browsing.cancel())
         view.order.value_changed.connect(browsing.use_order)
@@ -171,13 +173,22 @@ class BrowseDock(Dock):
         else:
             self.browsing.score_all()
 
+    def _on_task(self, task: Task) -> None:
+        self._task = task
+        self._on_head()
+
     def _on_head(self) -> None:
         self.view.error_bar.say("")
         self.supply.tell()
         head = self.view.heads.value()
         ready = head is not None and head.ready
+        clicks_only = isinstance(head, ClickChoice)
+        self.view.task.set_value("prompts" if clicks_only else self._task)
+        self.view.task.setEnabled(not clicks_only)
         self.browsing.use_model(
-            head.name if head is not None and ready else None, self.view.heads.device()
+            head.name if head is not None and ready else None,
+            self.view.heads.device(),
+            self.view.task.value(),
         )
         self.view.all_button.setEnabled(self.browsing.n > 0)
 
@@ -237,7 +248,7 @@ class BrowseDock(Dock):
             self.layers.show_answer(None, shown)
             self.view.score.setText("")
             return
-        self.layers.show_answer(answer.prediction, shown)
+        self.layers.show_answer(answer, shown)
         classes = answer.scored.per_class
         lines = [_line(answer.scored.figures)]
         if len(classes) > 1:

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pathsam._napari.browse_list import ImageList
+from napari_pathsam._napari.browse_models import TASKS
 from napari_pathsam._napari.column import Column
 from napari_pathsam._napari.finetune_parts import Choice, form, quiet, row
 from napari_pathsam._napari.segment_heads import HeadChooser
@@ -85,6 +86,11 @@ class BrowseView(Column):
         self.place.setWordWrap(True)
         self.place.setToolTip("The image that is shown")
         self.heads = HeadChooser(self)
+        self.task = Choice(
+            TASKS, "What the model is scored by. Clicks and boxes are simulated: the first click "
+            "falls on an object's innermost point, the next ones where the answer is most wrong",
+            self,
+        )  # fmt: skip
         self.score = quiet()
         self.score.setTextFormat(Qt.RichText)
         self.score.setToolTip(
@@ -120,7 +126,7 @@ class BrowseView(Column):
         column.addWidget(self.place)
         column.addLayout(row(self.previous_button, self.next_button, self.worst_button))
         column.addWidget(heading("Score a model"))
-        column.addLayout(form((("Model", self.heads),)))
+        column.addLayout(form((("Model", self.heads), ("Scored by", self.task))))
         column.addWidget(self.fetch_bar)
         column.addWidget(self.score)
         column.addWidget(self.all_button)

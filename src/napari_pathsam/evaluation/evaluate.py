@@ -96,21 +96,32 @@ def scoring(
             f"{model.name} answers prompts and knows no classes. Choose a model with classes, such "
             "as pathsam-nano:glands (`pathsam models list`), or --task prompts."
         )
+    asked = promptable(model)
+    if isinstance(settings, PromptSettings):
+        knows = model if isinstance(model, PathSam) else None
+        return evaluate_prompts(asked, samples, settings, classes=knows)
+    if isinstance(asked, WsiSam):
+        raise UnavailableError(
+            f"{model.name} gives one mask a prompt, and segmenting everything chooses among three. "
+            f"Ask what it stands on, {asked.base.name}, or take --task prompts."
+        )
+    return evaluate_everything(asked, samples, settings)
+
+
+def promptable(model: ClassModel | Sam2 | WsiSam) -> Sam2 | WsiSam:
+    """What answers a model's prompts: itself, or what it stands on.
+
+    Raises
+    ------
+    UnavailableError
+        It answers none.
+    """
     if isinstance(model, TaskModel):
         raise UnavailableError(
             f"{model.name} is trained for its classes and answers no clicks. Choose a promptable "
             "model, such as pathsam-nano (`pathsam models list`), or --task classes."
         )
-    promptable = model.base if isinstance(model, PathSam) else model
-    if isinstance(settings, PromptSettings):
-        knows = model if isinstance(model, PathSam) else None
-        return evaluate_prompts(promptable, samples, settings, classes=knows)
-    if isinstance(promptable, WsiSam):
-        raise UnavailableError(
-            f"{model.name} gives one mask a prompt, and segmenting everything chooses among three. "
-            f"Ask what it stands on, {promptable.base.name}, or take --task prompts."
-        )
-    return evaluate_everything(promptable, samples, settings)
+    return model.base if isinstance(model, PathSam) else model
 
 
 def report_of(
@@ -172,8 +183,8 @@ def gallery_of(
             model, samples, scores, headlines, settings, classes=classes, shown=shown
         )
     elif isinstance(settings, PromptSettings) and not isinstance(model, TaskModel):
-        promptable = model.base if isinstance(model, PathSam) else model
-        yield from prompt_gallery(promptable, samples, scores, headlines, settings, shown=shown)
+        asked = promptable(model)
+        yield from prompt_gallery(asked, samples, scores, headlines, settings, shown=shown)
 
 
 def settings_of(task: str, values: dict[str, Any]) -> Settings:

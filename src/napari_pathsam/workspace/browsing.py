@@ -16,6 +16,7 @@ from napari_pathsam.workspace.browsing_work import (
     Figure,
     Opened,
     Scored,
+    Task,
     answered,
     opened,
     pooled,
@@ -40,6 +41,8 @@ class Browsing:
         Where the model works.
     files
         Where files are read: an image is shown while the model is at another one.
+    checkpoint
+        Called in the worker between two objects that are clicked at: it may stop the work.
     """
 
     opened_changed = Signal(object)
@@ -56,12 +59,19 @@ class Browsing:
     """What is done with the image that is shown; empty: nothing."""
     failed = Signal(str)
 
-    def __init__(self, load: Callable[[str, str], Any], runner: Runner, files: Runner) -> None:
-        self._load = load
+    def __init__(
+        self,
+        load: Callable[[str, str], Any],
+        runner: Runner,
+        files: Runner,
+        checkpoint: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._load, self._checkpoint = load, checkpoint
         self._opening, self._reading = Line(files), Line(files)
         self._asking, self._all, self._adding = Line(runner), Line(runner), Line(runner)
-        self._scores: dict[str, dict[int, Scored]] = {}
-        self._model: tuple[str, str] | None = None
+        self._scores: dict[tuple[str, Task], dict[int, Scored]] = {}
+        self._model: tuple[str, Task] | None = None
+        self._device = "auto"
         self._order_by = ""
         self._order: list[int] = []
         self._began = 0.0
@@ -87,7 +97,7 @@ class Browsing:
     @property
     def scores(self) -> dict[int, Scored]:
         """What the model scored, by position."""
-        return self._scores.get(self._model[0], {}) if self._model else {}
+        return self._scores.get(self._model, {}) if self._model else {}
 
     @property
     def order_by(self) -> str:
@@ -149,11 +159,14 @@ class Browsing:
         else:
             self.failed.emit("No image is scored yet: choose a model, then press “Score all”.")
 
-    def use_model(self, name: str | None, device: str = "auto") -> None:
-        """Score with this model from now on; the image that is shown is scored at once."""
-        if (self._model or (None, ""))[:1] != (name,):
+    def use_model(
+        self, name: str | None, device: str = "auto", task: Task = "classes"
+    ) -> None:  # fmt: skip
+        """Score this model from now on, by its classes or by clicks; what is shown at once."""
+        model = None if name is None else (name, task)
+        if model != self._model:
             self.cancel()
-        self._model = None if name is None else (name, device)
+        self._model, self._device = model, device
         self.totals = {}
         self._sort()
         self._add_up()
@@ -220,16 +233,22 @@ class Browsing:
         if self.image is None or self._model is None:
             return
         self._asking.start(
-            self.image.index, self._answered, self.image.index, self._model, self.opened, self.mpp,
+            self.image.index, self._answered, self.image.index, *self._asked,
             then=self._on_answer, failed=self._on_failed,
         )  # fmt: skip
         self.busy_changed.emit(f"{self._model[0]} is looking at it")
 
+    @property
+    def _asked(self) -> tuple[Any, ...]:
+        """What is asked of whom, of which data set."""
+        name, task = self._model or ("", "classes")
+        return (name, self._device), task, self.opened, self.mpp
+
     def _answered(
-        self, index: int, model: tuple[str, str], found: Opened, mpp: float | None
+        self, index: int, model: tuple[str, str], task: Task, found: Opened, mpp: float | None
     ) -> Answered:
         """In the worker."""
-        return answered(self._load(*model), found, index, mpp)
+        return answered(self._load(*model), found, index, mpp, task, self._checkpoint)
 
     def _on_answer(self, answer: Answered) -> None:
         self.busy_changed.emit("")
@@ -251,7 +270,7 @@ class Browsing:
         left = took / new * (self.n - done) if new else None
         self.progress_changed.emit(Progress("Scoring", done, self.n, left))
         self._all.start(
-            missing, self._answered, missing, self._model, self.opened, self.mpp,
+            missing, self._answered, missing, *self._asked,
             then=self._on_scored, failed=self._on_scoring_failed,
         )  # fmt: skip
 
@@ -265,7 +284,7 @@ class Browsing:
 
     def _keep(self, answer: Answered) -> None:
         if self._model is not None:
-            self._scores.setdefault(self._model[0], {})[answer.index] = answer.scored
+            self._scores.setdefault(self._model, {})[answer.index] = answer.scored
             self._sort()
 
     def _add_up(self) -> None:
