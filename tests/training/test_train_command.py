@@ -149,11 +149,11 @@ mpp = 0.5
         status, _, told = pathsam("train", "--config", recipe, "--out", out, "--fold", fold)
         assert status == 1
         assert "fold" in told
+    assert pathsam("train", "--config", recipe, "--images", tmp_path, "--out", out)[0] == 2
     recipe.write_text(text.replace("epochs = 1", "epoch = 1"))
     status, _, told = pathsam("train", "--config", recipe, "--out", out)
     assert status == 1
     assert "epoch" in told
-    assert pathsam("train", "--config", recipe, "--images", tmp_path, "--out", out)[0] == 2
 
 
 def test_wrong_calls(pathsam, folders, tmp_path):
@@ -196,3 +196,22 @@ def test_what_does_not_fit_on_disk_is_not_planned(tiny_pathsam, discs, quick):
     assert within(found, 3 * found.entry_bytes).variants is None
     encoder = config.model_copy(update={"parts": ("head", "encoder")})
     assert plan(tiny_pathsam, discs(2), encoder).disk_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("way", "unread"),
+    [
+        (("--config", "pathsam-nano-glands"), ("--mpp", 0.5)),
+        (("--config", "pathsam-nano"), ("--device", "cuda")),
+        (("--config", "wsi-sam-nano-tnbc"), ("--epochs", 3)),
+        (("--model", "wsi-sam+tiny"), ("--preset", "best")),
+        (("--run", "mine.run.npz"), ("--seed", 1)),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(pathsam, tmp_path, way, unread):
+    out = tmp_path / "mine.safetensors"
+    status, _, told = pathsam("train", *way, *unread, "--out", out)
+    assert status == 2
+    assert unread[0] in told
+    assert "leave this out" in told
+    assert not out.exists()

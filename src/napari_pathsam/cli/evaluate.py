@@ -10,7 +10,7 @@ import typer
 
 from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, ViewsOption, load, seen_from
 from napari_pathsam.cli.evaluate_data import ids_are_classes, labelled_images
-from napari_pathsam.cli.train import StainNormName
+from napari_pathsam.cli.train_options import StainNormName
 
 if TYPE_CHECKING:
     from napari_pathsam.datasets import LabelKind

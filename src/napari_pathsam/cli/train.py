@@ -2,74 +2,35 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from napari_pathsam.cli.console import OUT, DeviceOption, progress, use_own_cores
+from napari_pathsam.cli.train_options import (
+    READ_WITH_CLASS_RECIPE,
+    READ_WITH_PROMPT_RECIPE,
+    READ_WITH_RUN,
+    READ_WITH_WSI_BASE,
+    READ_WITH_WSI_RECIPE,
+    Kind,
+    PresetName,
+    ProfileName,
+    StainNormName,
+    Trained,
+    refuse_unread,
+)
 from napari_pathsam.cli.train_sources import mpp_of, recipe_of, sources_of, with_options
 from napari_pathsam.cli.train_wsi import is_wsi_sam, recipe_of_options, train_wsi
 
-PARTS = ("head", "alignment", "decoder", "encoder")
 IMAGES = "Images and labels"
 LEARNING = "What is learned"
 RUNNING = "How it runs"
 
 
-class Trained(StrEnum):
-    """What is trained: each includes the ones before it."""
-
-    head = "head"
-    alignment = "alignment"
-    decoder = "decoder"
-    all = "all"
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        last = "encoder" if self is Trained.all else self.value
-        return PARTS[: PARTS.index(last) + 1]
-
-
-class ProfileName(StrEnum):
-    """Whose network and settings."""
-
-    recommended = "recommended"
-    paper = "paper"
-    repo = "repo"
-
-
-class PresetName(StrEnum):
-    """How long and how thoroughly; of task-specific models also the settings of a paper."""
-
-    quick = "quick"
-    balanced = "balanced"
-    best = "best"
-    dtu_sgd = "dtu-sgd"
-    dtu_adam = "dtu-adam"
-    dtu_notebook = "dtu-notebook"
-    dtu_mask_rcnn = "dtu-mask-rcnn"
-    unet3plus_paper = "unet3plus-paper"
-    eunet3plus_paper = "eunet3plus-paper"
-    eunet3plus_released = "eunet3plus-released"
-
-
-class StainNormName(StrEnum):
-    """To whose look stains are brought."""
-
-    macenko = "macenko"
-
-
-class Kind(StrEnum):
-    """What the ids of label images are."""
-
-    instances = "instances"
-    classes = "classes"
-    binary = "binary"
-
-
 def train(
+    context: typer.Context,
     out: Annotated[Path, typer.Option("--out", help="MODEL.safetensors.")],
     config: Annotated[
         str | None,
@@ -283,6 +244,7 @@ def train(
     if run is not None:
         from napari_pathsam.cli.train_run import train_run
 
+        refuse_unread(context, READ_WITH_RUN, "the run says everything")
         train_run(run, out, device=device, resume=resume)
         return
     roots = root or []
@@ -291,20 +253,24 @@ def train(
         "cache_bytes": int(cache_gb * 1e9),
     }  # fmt: skip
     if config is not None:
-        _refuse_beside_config(images=images, labels=labels, dataset=dataset, classes=classes)
         named = dict(_root(text) for text in roots)
         from napari_pathsam.training.class_recipe import read_class_recipe
         from napari_pathsam.training.wsi_recipe import read_wsi_recipe
 
+        says = "the recipe says that"
         if (wsi := read_wsi_recipe(config)) is not None:
+            refuse_unread(context, READ_WITH_WSI_RECIPE, says)
             train_wsi(wsi, named, out, **how)
             return
         recipe = read_class_recipe(config)
         if recipe is None:
+            refuse_unread(context, READ_WITH_PROMPT_RECIPE, says)
             _train_promptable(config, named, out, trunk, start, resume)
             return
+        refuse_unread(context, READ_WITH_CLASS_RECIPE, says)
         recipe = with_options(recipe, trunk=trunk, start=start, fold=fold, epochs=epochs, seed=seed)
     elif is_wsi_sam(base):
+        refuse_unread(context, READ_WITH_WSI_BASE, "WSI-SAM does not read it")
         wsi = recipe_of_options(
             out.stem, base, images=images, labels=labels, dataset=dataset, split=split,
             label_kind=label_kind and label_kind.value, profile=profile.value, licence=licence,
@@ -371,15 +337,6 @@ def _train_promptable(
             )
             bar.update(bar.task_ids[0], completed=report.step, description=told)
     OUT.print(f"The model is in {out}; use it as --model {out}")
-
-
-def _refuse_beside_config(**given: object) -> None:
-    for name, value in given.items():
-        if value is not None:
-            raise typer.BadParameter(
-                "the recipe says what to train on; leave this out, or leave out --config.",
-                param_hint=f"--{name}",
-            )
 
 
 def _root(text: str) -> tuple[str, Path]:
