@@ -157,3 +157,19 @@ def test_of_duplicates_the_most_trusted_stays_and_smaller_ones_lie_on_top():
     assert without_duplicates([], 0.7) == []
     line = replace(big, mask=np.ones((1, 1), bool), region=Region(5, 5, 1, 1))
     assert len(without_duplicates([line, big], 0.7)) == 2  # a single pixel has no box to compare
+
+
+def test_the_packaged_model_finds_nuclei_at_its_own_thresholds_and_not_at_sams():
+    from napari_pathsam.models.catalogue import load_model
+    from napari_pathsam.samples import load_sample
+
+    model, sample = load_model("pathsam-nano", "cpu"), load_sample("breast_1")
+    image, labels = sample.image[:256, :256], sample.labels[:256, :256]
+    embedding = model.encode(image, mpp=sample.mpp)
+    grid = EverythingSettings(points_per_side=10)
+    objects = last(segment_everything(model, embedding, grid))
+    right = [o for o in objects if (labels[o.region.slices][o.mask] > 0).mean() > 0.5]
+    assert len(right) >= 4
+    assert len(right) >= 0.7 * len(objects)
+    assert model.config.trusted == SAM2_CONFIGS["pathsam-nano"].trust
+    assert not any(o.predicted_iou > 0.8 and o.stability >= 0.95 for o in objects)

@@ -23,15 +23,12 @@ if TYPE_CHECKING:
     from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
     from napari_pathsam.models.sam2 import Sam2
 
-TRUSTED_SAM1, TRUSTED_SAM2 = 0.88, 0.8
-"""Smallest predicted IoU, as each one's own generator has it."""
-
 
 class EverythingSettings(BaseModel):
     """How objects are looked for; the defaults are those of SAM and SAM 2.
 
-    ``predicted_iou`` None is the model's own threshold (0.88 for SAM 1, else 0.8). ``stability`` is
-    the least IoU between the mask at ``stability_offset`` logits above and below the threshold.
+    ``stability`` is the least IoU between the mask at ``stability_offset`` logits above and below
+    the threshold. It and ``predicted_iou`` are the model's own where None (``Sam2Config.trusted``).
     Boxes that overlap by more than ``duplicate_iou`` are the same object. Masks that cover more
     than ``largest_share`` of the image are dropped; the post-processing of the SAM-Path and
     Path-SAM2 papers is 0.5, None keeps all. ``at_once`` points go into one decoder call.
@@ -41,7 +38,7 @@ class EverythingSettings(BaseModel):
 
     points_per_side: int = Field(32, ge=1, le=256)
     predicted_iou: float | None = Field(None, ge=0, le=1)
-    stability: float = Field(0.95, ge=0, le=1)
+    stability: float | None = Field(None, ge=0, le=1)
     stability_offset: float = Field(1.0, gt=0)
     duplicate_iou: float = Field(0.7, gt=0, le=1)
     largest_share: float | None = Field(None, gt=0, le=1)
@@ -82,12 +79,14 @@ def segment_everything(
     settings = settings or EverythingSettings()
     points = grid_points(embedding.shape_yx, settings.points_per_side)
     found: list[FoundObject] = []
+    own = zip((settings.predicted_iou, settings.stability), model.config.trusted, strict=True)
+    least = tuple(trusted if given is None else given for given, trusted in own)
     for start in range(0, len(points), settings.at_once):
         some = points[start : start + settings.at_once]
         prompts = [Prompts(points_yx=(point,), positive=(True,)) for point in some]
         answers = model.decode_many(embedding, prompts, whole=True)
         for point, answer in zip(some, answers, strict=True):
-            found += _trusted(answer, point, settings, sam1=model.config.is_sam1)
+            found += _trusted(answer, point, settings, least)
         yield EverythingStep(
             tuple(without_duplicates(found, settings.duplicate_iou)),
             done=start + len(some),
@@ -102,22 +101,22 @@ def grid_points(shape_yx: tuple[int, int], per_side: int) -> list[tuple[float, f
 
 
 def _trusted(
-    answer: PromptedMask, point: tuple[float, float], settings: EverythingSettings, *, sam1: bool
+    answer: PromptedMask,
+    point: tuple[float, float],
+    settings: EverythingSettings,
+    least: tuple[float, ...],
 ) -> list[FoundObject]:
-    """The masks of one point that pass the thresholds; only what is trusted is enlarged."""
-    least = settings.predicted_iou
-    if least is None:
-        least = TRUSTED_SAM1 if sam1 else TRUSTED_SAM2
+    """The masks of one point that are predicted and stable enough; only these are enlarged."""
     found = []
     for i, score in enumerate(answer.predicted_iou):
-        if score <= least:
+        if score <= least[0]:
             continue
         logits = answer.logits_at(i)
         mask = logits > 0
         wide = int(np.count_nonzero(logits > -settings.stability_offset))
         stability = int(np.count_nonzero(logits > settings.stability_offset)) / max(wide, 1)
         region = _region(mask)
-        if stability < settings.stability or region is None:
+        if stability < least[1] or region is None:
             continue
         if settings.largest_share is not None and mask.mean() > settings.largest_share:
             continue
