@@ -42,10 +42,6 @@ GLANDS = "pathsam-nano:glands"
 CLASSES = ClassTable.of("gland", "background")
 COUNTS = (1, 2, 5, 10, 20, 85)
 SHARES = (0.002, 0.005, 0.01, 0.02, 0.05)
-GENTLE_LR = 1.5e-4
-"""A twentieth of the Fast preset's: a head that is good already forgets less. Chosen with
-``--develop 12``: there 3e-3, 5e-4 and 1.5e-4 gave Dice 0.866, 0.895 and 0.900 (three seeds; the
-packaged head 0.896)."""
 Segment = Callable[[ArraySlide], NDArray[np.uint8]]
 """An image → its gland pixels are 1."""
 
@@ -74,21 +70,21 @@ def painted(images: Images, sample: Sample, share: float, seed: int) -> FineTune
 
 
 def frozen_run(images: list[FineTuneImage], start: str | None, options: argparse.Namespace,
-               seed: int, **fields: object) -> Frozen:  # fmt: skip
+               seed: int) -> Frozen:  # fmt: skip
     settings = FineTuneSettings(
         name="few-shot", start=start, classes=CLASSES, background_id=2,
         mpp=options.mpp if start is None else None, device=options.device,
         threads=torch.get_num_threads(),
-    ).with_preset(options.preset, seed=seed, **(fields | dict(options.set)))  # fmt: skip
+    ).with_preset(options.preset, seed=seed, **dict(options.set))  # fmt: skip
     return freeze(settings, images)
 
 
-def fine_tuned(start: str | None, **fields: object) -> Callable[..., Segment]:
-    """By the dock's preset, with these fields replaced."""
+def fine_tuned(start: str | None) -> Callable[..., Segment]:
+    """By the dock's preset."""
 
     def fit(images: list[FineTuneImage], options: argparse.Namespace, seed: int,
             cache: EmbeddingCache) -> Segment:  # fmt: skip
-        teacher = Teacher(frozen_run(images, start, options, seed, **fields), cache=cache)
+        teacher = Teacher(frozen_run(images, start, options, seed), cache=cache)
         for _ in teacher.steps():
             pass
         taught = teacher.result()
@@ -148,7 +144,6 @@ def packaged(images: object, options: argparse.Namespace, seed: int,
 METHODS: dict[str, Callable[..., Segment]] = {
     "packaged gland head": packaged,
     "fine-tuned, from the gland head": fine_tuned(GLANDS),
-    "fine-tuned gently, from the gland head": fine_tuned(GLANDS, lr=GENTLE_LR),
     "fine-tuned, fresh prompts": fine_tuned(None),
     "forest, gland head's features": forest(GLANDS),
     "forest, fresh prompts' features": forest(None),

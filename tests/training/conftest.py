@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.strokes import scribbles
+from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.training.augment import AugmentConfig
 from napari_pathsam.training.class_config import TrainConfig
 from napari_pathsam.training.class_data import TrainingImage
+from napari_pathsam.training.finetune_config import FineTuneSettings, HoldOut
+from napari_pathsam.training.finetune_run import FineTuneImage
 
 COLORS = np.array([[232, 228, 233], [110, 50, 150], [225, 130, 175]])
 
@@ -48,3 +54,40 @@ def quick() -> TrainConfig:
         lr=2e-3,
         augment=AugmentConfig(stain=0.05, brightness=0.02, sharpness=0.2, noise=1.0),
     )
+
+
+@pytest.fixture
+def painted(discs: Callable[..., list[TrainingImage]]) -> list[FineTuneImage]:
+    """Two images with strokes in gland (1), stroma (2) and ground (3)."""
+    found = []
+    for n, one in enumerate(discs(2)):
+        truth = np.where(one.target == 0, 3, one.target).astype(np.uint8)
+        labels = scribbles(truth, share=0.15, seed=n, width_px=5, length_px=30)
+        slide = ArraySlide(one.image, mpp=0.5, name=f"discs {n}")
+        found.append(FineTuneImage(slide, labels, 0.5, name=f"discs {n}", key=str(n)))
+    return found
+
+
+@pytest.fixture
+def settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model
+) -> Callable[..., FineTuneSettings]:
+    """``settings(**fields)`` of two quick epochs on a tiny base; ``ground`` is background."""
+    from napari_pathsam.models.checkpoints import import_checkpoint
+    from napari_pathsam.models.model_file import save_model
+
+    monkeypatch.setenv("NAPARI_PATHSAM_CACHE", str(tmp_path / "cache"))
+    save_model(tmp_path / "tiny.safetensors", tiny_model, {"licence": "none"})
+    base = import_checkpoint(tmp_path / "tiny.safetensors")
+
+    def make(**fields) -> FineTuneSettings:
+        made = FineTuneSettings(
+            name="mine", base=base, classes=ClassTable.of("gland", "stroma", "ground"),
+            background_id=3, hidden=(16,), device="cpu", threads=1,
+            hold_out=fields.pop("hold_out", HoldOut(share=0.25)),
+            zero=fields.pop("zero", "unlabelled"), start=fields.pop("start", None),
+        )  # fmt: skip
+        quick = {"epochs": 2, "steps": 2, "batch": 2, "crop_px": 64}
+        return made.with_preset("fast", **(quick | fields))
+
+    return make

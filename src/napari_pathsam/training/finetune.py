@@ -86,7 +86,7 @@ class Teacher:
         self.config = config = settings.config
         self.cache = EmbeddingCache() if cache is None else cache
         with self._threads():
-            self.model = start_model(settings, [one.mpp for one in frozen.run.images], load)
+            self.model, _ = start_model(settings, [one.mpp for one in frozen.run.images], load)
         check_start(self.model, frozen.run)
         self.tiles = tile_pixels_of(frozen)
         self.crops = Crops(self.model, frozen, config, self.tiles, self.cache)
@@ -137,7 +137,11 @@ class Teacher:
             yield self._report("encoding", began, None)
         if self.step == 0 and self._score_every:
             start = yield from self._scored(self.best.weights, began, spent)
-            self.best = Best(0, start, self.best.weights, start.mean_dice)
+            self.best = Best(0, start, self.best.weights, start.mean_dice, start.mean_dice)
+            if self.pace < 1:
+                self.notes.append(
+                    _GENTLY.format(dice=start.mean_dice, pace=f"{self.pace:.0%}".replace("%", " %"))
+                )
             yield self._report("epoch", began, None, scores=start)
         while self.epoch < config.epochs and not self.stopped:
             losses: list[float] = []
@@ -166,6 +170,14 @@ class Teacher:
             )
 
     @property
+    def pace(self) -> float:
+        """The part of the learning rate that is taken: less where the start is right already."""
+        if not self.frozen.run.start_knows_all:
+            return 1.0
+        dice = self.best.floor
+        return self.config.pace(dice if math.isfinite(dice) else None)
+
+    @property
     def stopped(self) -> bool:
         """Whether the score has not risen for too long."""
         patience = self.config.patience
@@ -174,9 +186,10 @@ class Teacher:
     def result(self) -> Taught:
         """The best so far, as a model of its own; before the first epoch that is the start."""
         best = self.best
+        useless = best.epoch == 0 < self.epoch and best.scores is not None
         return Taught(
             self.model_with(best.weights), self.frozen, best.scores, best.epoch, best.weights,
-            tuple(self.notes),
+            (*self.notes, *([_START_KEPT] if useless else [])),
         )  # fmt: skip
 
     def model_with(self, weights: Weights) -> PathSam:
@@ -230,7 +243,7 @@ class Teacher:
         config = self.config
         total = config.epochs * config.steps
         rise = min(1.0, (self.step + 1) / max(1, config.warmup))
-        rate = rise * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / total)))
+        rate = self.pace * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / total)))
         for group in self.optimizer.param_groups:
             group["lr"] = group["top"] * rate
         rng = np.random.default_rng([config.seed, 7, self.step])
@@ -288,7 +301,7 @@ class Teacher:
         self.since_best = 0 if highest > best.highest else self.since_best + self._score_every
         kept = best.beaten_by(scores)
         if kept:
-            best = Best(self.epoch, scores, weights)
+            best = replace(best, epoch=self.epoch, scores=scores, weights=weights)
         self.best = replace(best, highest=highest)
         return scores, kept
 
@@ -361,6 +374,14 @@ class Teacher:
 _NO_ROOM = (
     "There is not enough memory to encode or decode a tile. Close other programs, use the CPU, or "
     "take a smaller model; what was trained until now is kept."
+)
+_GENTLY = (
+    "What training starts from knows these classes: it scores {dice:.2f} on what is held out. So "
+    "that it keeps what it knows, steps are {pace} of the preset's."
+)
+_START_KEPT = (
+    "Training made nothing better on what was held out, so this version is what it started from. "
+    "Paint where it is wrong, in more places, and train again."
 )
 _NO_NUMBER = (
     "Training was stopped at step {step}: the loss is no number any more, as happens when the "

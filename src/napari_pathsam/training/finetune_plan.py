@@ -64,7 +64,7 @@ def estimates(
     before = torch.get_num_threads()
     torch.set_num_threads(frozen.run.threads)
     try:
-        model = start_model(frozen.run.settings, [i.mpp for i in frozen.run.images], load)
+        model, _ = start_model(frozen.run.settings, [i.mpp for i in frozen.run.images], load)
         return _measured(model, frozen, configs, EmbeddingCache() if cache is None else cache)
     finally:
         torch.set_num_threads(before)

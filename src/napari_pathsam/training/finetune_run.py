@@ -118,8 +118,8 @@ class RunImage(BaseModel):
 class FineTuneRun(BaseModel):
     """A run as it is written down: with the labels and pixels beside it, its weights follow.
 
-    ``versions`` and ``device`` say where it was run first; the last bit of the weights may depend
-    on them.
+    ``start_knows_all``: the start has class prompts for every class. ``versions`` and ``device``
+    say where it was run first; the last bit of the weights may depend on them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -129,6 +129,7 @@ class FineTuneRun(BaseModel):
     network: PathSamConfig
     base: tuple[BaseWeights, ...]
     start: BaseWeights | None = None
+    start_knows_all: bool = False
     images: tuple[RunImage, ...]
     device: str
     threads: int
@@ -184,15 +185,12 @@ def freeze(
     settings: FineTuneSettings,
     images: Sequence[FineTuneImage],
     *,
-    model: PathSam | None = None,
     load: Load | None = None,
 ) -> Frozen:
     """Check what was painted, hold out, plan the tiles it touches, and read their pixels.
 
     Parameters
     ----------
-    model
-        :func:`start_model` of these settings, where it is at hand.
     load
         See :func:`start_model`.
 
@@ -209,8 +207,7 @@ def freeze(
     images = [_on_image(one) for one in images]
     areas = [separate_regions(_painted(settings, one), _ids(settings)) for one in images]
     check_painted(settings, areas, [one.name for one in images])
-    if model is None:
-        model = start_model(settings, [one.mpp for one in images], load)
+    model, knows_all = start_model(settings, [one.mpp for one in images], load)
     labels = _held(settings, images, areas)
     records, pixels = [], []
     for one, known in zip(images, labels, strict=True):
@@ -230,6 +227,7 @@ def freeze(
         network=model.config,
         base=base_of(model),
         start=start,
+        start_knows_all=knows_all,
         images=tuple(records),
         device=device,
         threads=settings.threads or torch.get_num_threads(),

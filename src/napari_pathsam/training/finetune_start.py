@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -24,13 +24,21 @@ if TYPE_CHECKING:
 Load = Callable[[str, str], object]
 """``(name or path, device)`` → a model; ``models.catalogue.load_model`` is one."""
 
+
+class Start(NamedTuple):
+    """The model before its first step, and whether it knows every class it is to learn."""
+
+    model: PathSam
+    knows_all: bool
+
+
 FRESH_HIDDEN = (32,)
 FRESH_OCTAVES = 2
 
 
 def start_model(
     settings: FineTuneSettings, mpps: Sequence[float | None] = (), load: Load | None = None
-) -> PathSam:
+) -> Start:
     """The model before its first step, on its device.
 
     Parameters
@@ -59,7 +67,7 @@ def start_model(
             )
         config = fresh_config(settings, found, working_mpp(settings, found, mpps))
         encoder = None if config.encoder is None else load_encoder(config.encoder, where)
-        return _built(config, found, settings, seed, encoder)
+        return Start(_built(config, found, settings, seed, encoder), knows_all=False)
     if not isinstance(found, PathSam):
         raise BadWeightsError(
             f"{settings.start} has no class prompts to start from. Start from fresh ones, or "
@@ -76,9 +84,11 @@ def start_model(
     same = (config.kan, config.hidden, config.head) == (
         found.config.kan, found.config.hidden, found.config.head,
     )  # fmt: skip
-    if same and not settings.fresh_prompts:
-        _take_prompts(model, found)
-    return model
+    if not same or settings.fresh_prompts:
+        return Start(model, knows_all=False)
+    _take_prompts(model, found)
+    known = {name.casefold() for name in found.classes.names}
+    return Start(model, all(name.casefold() in known for name in model.classes.names))
 
 
 def fresh_config(settings: FineTuneSettings, base: Sam2, mpp: float) -> PathSamConfig:

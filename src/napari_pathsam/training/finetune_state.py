@@ -24,19 +24,21 @@ class Best:
 
     A few held-out strokes cannot tell weights apart whose scores are close, and those trained on
     for longer do better on the rest of the image: the newest are kept of all that come within one
-    standard error of the highest score (Breiman et al., Classification and Regression Trees, 1984).
+    standard error of the highest score (Breiman et al., Classification and Regression Trees, 1984)
+    and are not below ``floor``, the score of the start: training never gives back less than it got.
     """
 
     epoch: int
     scores: Scores | None
     weights: Weights
     highest: float = -math.inf
+    floor: float = -math.inf
 
     def beaten_by(self, scores: Scores | None) -> bool:
         """Whether newer weights of this score are kept instead."""
         if scores is None or not math.isfinite(scores.mean_dice):
             return True
-        return scores.mean_dice >= self.highest - scores.noise
+        return scores.mean_dice >= max(self.floor, self.highest - scores.noise)
 
 
 def save_state(teacher: Teacher, path: Path) -> None:
@@ -49,6 +51,7 @@ def save_state(teacher: Teacher, path: Path) -> None:
         "best": dict(best.weights),
         "best_epoch": best.epoch,
         "highest": best.highest,
+        "floor": best.floor,
         "best_scores": None if best.scores is None else best.scores.to_json(),
         "optimizer": teacher.optimizer.state_dict(),
         "counters": [teacher.batch, teacher.step, teacher.epoch, teacher.since_best],
@@ -80,6 +83,7 @@ def load_state(teacher: Teacher, path: Path) -> None:
             None if scores is None else Scores.from_json(scores),
             {n: t.cpu() for n, t in state["best"].items()},
             float(state["highest"]),
+            float(state["floor"]),
         )
         teacher.optimizer.load_state_dict(state["optimizer"])
         teacher.batch, teacher.step, teacher.epoch, teacher.since_best = map(int, state["counters"])
