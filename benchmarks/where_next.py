@@ -2,12 +2,13 @@
 
     python benchmarks/where_next.py --root ../shared/data/glas --out docs/where_next.json
 
-A person who wants glands labelled in a few images is simulated: one stroke of each class in
-``--begin`` images, then round after round a few regions are chosen and a stroke of
-each class painted in them (seeded, inside the true class). They are the best suggestions over all
-images ("Where next?"), or random ones of the same size. After each round the model is fine-tuned as
-the dock does, from fresh class prompts, and its Dice measured on these images. Reported: strokes
-until a Dice of ``--goal`` is reached, five seeds.
+A person who wants the glands of ``--pool`` images is simulated; the images lie side by side in one
+large image, as tissue does on a slide. One stroke of each class is painted at a random place, then
+round after round a stroke of each class in ``--regions`` regions (seeded, inside the true class):
+the first ones of "Where next?" over the large image, or random ones of the same size. After each
+round a model is fine-tuned as the dock does, from fresh class prompts, and its Dice measured on the
+large image. Reported: strokes until a Dice of ``--goal`` is reached. Runs that are there are not
+made again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from napari_pathsam.datasets.base import Sample
 from napari_pathsam.inference.class_maps import segment_classes
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.inference.uncertainty import where_next
+from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.training.finetune import Teacher
 from napari_pathsam.training.finetune_config import FineTuneSettings, HoldOut
@@ -35,52 +38,52 @@ from napari_pathsam.training.finetune_run import FineTuneImage, freeze
 
 WINDOW_PX = 108
 """Side of a random region, as of a suggested one at the working resolution."""
+PIECE_YX = (430, 560)
+"""What of each image is used: the middle of it, which all images have."""
+FEWEST_PX = 50
+"""Nobody makes a stroke for less of a class."""
+WAYS = ("where next", "chance")
+
+
+def side_by_side(images: Images, samples: list[Sample]) -> tuple[ArraySlide, NDArray[np.uint8]]:
+    """Two rows of images as one, and glands (1) and the rest (2) of it."""
+    height, width = PIECE_YX
+    pieces = []
+    for sample in samples:
+        slide, glands = images(sample)
+        y, x = ((n - m) // 2 for n, m in zip(glands.shape, PIECE_YX, strict=True))
+        at = Region(y, x, height, width)
+        pieces.append((slide.read(at), glands[at.slices]))
+    half = len(pieces) // 2
+    rows = [pieces[:half], pieces[half : 2 * half]]
+    pixels = np.vstack([np.hstack([p for p, _ in row]) for row in rows])
+    glands = np.vstack([np.hstack([g for _, g in row]) for row in rows])
+    slide = ArraySlide(np.ascontiguousarray(pixels), mpp=samples[0].mpp, name="side by side")
+    return slide, np.where(glands, 1, 2).astype(np.uint8)
 
 
 class Painter:
-    """A person who paints strokes on a few images, and what was painted so far."""
+    """A person who paints strokes, and what was painted so far."""
 
-    def __init__(self, images: Images, samples: list[Sample], seed: int) -> None:
+    def __init__(self, truth: NDArray[np.uint8], seed: int) -> None:
         self.rng = np.random.default_rng([seed, 31])
-        self.slides, self.truth = [], []
-        for sample in samples:
-            slide, glands = images(sample)
-            self.slides.append(slide)
-            self.truth.append(np.where(glands, 1, 2).astype(np.uint8))
-        self.labels = [np.zeros(t.shape, np.uint8) for t in self.truth]
-        self.strokes = 0
+        self.truth, self.labels, self.strokes = truth, np.zeros_like(truth), 0
 
-    def paint(self, image: int, region: Region) -> None:
+    def paint(self, region: Region) -> None:
         """One stroke of each class that is there."""
-        truth, labels = self.truth[image][region.slices], self.labels[image][region.slices]
+        truth, labels = self.truth[region.slices], self.labels[region.slices]
         for class_id in (1, 2):
             own = np.where((truth == class_id) & (labels == 0), class_id, 0)
-            if np.count_nonzero(own) < 50:
+            if np.count_nonzero(own) < FEWEST_PX:
                 continue
             stroke = one_stroke(own, int(self.rng.integers(1 << 31)))
             labels[stroke > 0] = class_id
             self.strokes += 1
 
-    def chance(self) -> tuple[int, Region]:
+    def chance(self) -> Region:
         """A region nobody chose."""
-        image = int(self.rng.integers(len(self.truth)))
-        height, width = self.truth[image].shape
-        y = int(self.rng.integers(max(1, height - WINDOW_PX + 1)))
-        x = int(self.rng.integers(max(1, width - WINDOW_PX + 1)))
-        inside = Region(y, x, WINDOW_PX, WINDOW_PX).intersection(Region.of((height, width)))
-        assert inside is not None
-        return image, inside
-
-    def suggested(self, model: PathSam, cache: EmbeddingCache) -> tuple[int, Region]:
-        """The best suggestion of all images."""
-        found = []
-        for image, (slide, labels) in enumerate(zip(self.slides, self.labels, strict=True)):
-            *_, last = where_next(model, slide, mpp=slide.mpp, labels=labels, n=1, cache=cache)
-            found += [(s.score, image, s.region) for s in last.suggestions]
-        if not found:
-            return self.chance()
-        _, image, region = max(found, key=lambda f: f[0])
-        return image, region
+        y, x = (int(self.rng.integers(n - WINDOW_PX + 1)) for n in self.truth.shape)
+        return Region(y, x, WINDOW_PX, WINDOW_PX)
 
 
 def one_stroke(own: NDArray, seed: int) -> NDArray[np.uint8]:
@@ -93,76 +96,78 @@ def simulated(
 ) -> list[tuple[int, float]]:
     """Strokes and Dice after each round."""
     pool = draws(open_dataset("glas", options.root, "train"), options.pool, seed)
-    painter = Painter(images, pool, seed)
-    for image in range(options.begin):
-        painter.paint(image, Region.of(painter.truth[image].shape))
+    slide, truth = side_by_side(images, pool)
+    painter = Painter(truth, seed)
+    painter.paint(Region.of(truth.shape))
+    whole = {"whole": (slide, truth == 1)}
     curve: list[tuple[int, float]] = []
     for round_ in range(options.rounds + 1):
-        model = taught(painter, options, seed, cache)
+        model = taught(slide, painter.labels, options, seed, cache)
         dice, _ = measured(
-            lambda slide, model=model: segment_classes(model, slide, cache=cache), pool, images
-        )
+            lambda s, model=model: segment_classes(model, s, cache=cache), ["whole"],
+            whole.__getitem__,
+        )  # fmt: skip
         curve.append((painter.strokes, round(dice, 4)))
-        print(f"{how}, seed {seed}, round {round_}: {painter.strokes} strokes, Dice {dice:.3f}",
-              flush=True)  # fmt: skip
+        print(f"{how}, seed {seed}, round {round_}: {painter.strokes} strokes, Dice {dice:.3f} "
+              f"({process_time():.0f} s)", flush=True)  # fmt: skip
         if dice >= options.goal:
             break
-        for _ in range(options.regions):
-            where = painter.suggested(model, cache) if how == "where next" else painter.chance()
-            painter.paint(*where)
+        if how == "chance":
+            regions = [painter.chance() for _ in range(options.regions)]
+        else:
+            *_, last = where_next(model, slide, mpp=slide.mpp, labels=painter.labels,
+                                  n=options.regions, cache=cache)  # fmt: skip
+            regions = [s.region for s in last.suggestions]
+        for region in regions:
+            painter.paint(region)
     return curve
 
 
 def taught(
-    painter: Painter, options: argparse.Namespace, seed: int, cache: EmbeddingCache
-) -> PathSam:
+    slide: ArraySlide, labels: NDArray[np.uint8], options: argparse.Namespace, seed: int,
+    cache: EmbeddingCache,
+) -> PathSam:  # fmt: skip
     """The model that the dock gives for what is painted so far."""
-    images = [
-        FineTuneImage(slide, labels, slide.mpp, name=slide.name)
-        for slide, labels in zip(painter.slides, painter.labels, strict=True)
-        if labels.any()
-    ]
     settings = FineTuneSettings(
         name="simulated", start=options.start, classes=CLASSES, background_id=2, mpp=options.mpp,
         hold_out=HoldOut(by="none"), device="cpu", threads=torch.get_num_threads(),
     ).with_preset("fast", seed=seed)  # fmt: skip
-    teacher = Teacher(freeze(settings, images), cache=cache)
+    image = FineTuneImage(slide, labels.copy(), slide.mpp, name=slide.name)
+    teacher = Teacher(freeze(settings, [image]), cache=cache)
     for _ in teacher.steps():
         pass
     return teacher.result().model
 
 
-def strokes_to(curve: list[tuple[int, float]], goal: float) -> int | None:
-    """Strokes with which the goal was reached first; None: it was not."""
-    return next((strokes for strokes, dice in curve if dice >= goal), None)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, required=True, help="the GlaS folder")
-    parser.add_argument("--out", type=Path, help="JSON")
-    parser.add_argument("--cache", type=Path, help="a folder for embeddings")
+    parser.add_argument("--out", type=Path, help="JSON to add to")
     parser.add_argument("--goal", type=float, default=0.85)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--begin", type=int, default=1, help="images painted at first")
+    parser.add_argument("--rounds", type=int, default=12, help="at most")
     parser.add_argument("--regions", type=int, default=2, help="painted in a round")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="*", default=range(5))
     parser.add_argument("--pool", type=int, default=8, help="images")
     parser.add_argument("--start", help="a head to start from; fresh class prompts without")
     parser.add_argument("--mpp", type=float, help="to work at")
+    parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS)
     options = parser.parse_args()
-    images, cache = Images(), EmbeddingCache(2 * 2**30, disk=options.cache)
-    rows = []
-    for seed in range(options.seeds):
-        for how in ("where next", "chance"):
+    known = options.out and options.out.exists()
+    rows = json.loads(options.out.read_text()) if known else []
+    images = Images()
+    for seed in options.seeds:
+        cache = EmbeddingCache(2 * 2**30)
+        for how in options.ways:
+            if any((r["how"], r["seed"]) == (how, seed) for r in rows):
+                continue
             curve = simulated(how, options, seed, images, cache)
-            needed = strokes_to(curve, options.goal)
-            rows.append({"how": how, "seed": seed, "strokes": needed, "curve": curve})
+            reached = next((n for n, dice in curve if dice >= options.goal), None)
+            rows.append({"how": how, "seed": seed, "strokes": reached, "curve": curve})
             if options.out:
-                options.out.write_text(json.dumps(rows, indent=1) + "\n")
-    for how in ("where next", "chance"):
-        needed = [r["strokes"] for r in rows if r["how"] == how]
-        print(f"{how}: strokes to a Dice of {options.goal}: {needed}")
+                options.out.write_text(json.dumps(rows) + "\n")
+    for how in options.ways:
+        needed = {r["seed"]: r["strokes"] for r in rows if r["how"] == how}
+        print(f"{how}: strokes to a Dice of {options.goal}, by seed: {needed}")
 
 
 if __name__ == "__main__":

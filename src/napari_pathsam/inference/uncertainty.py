@@ -24,14 +24,22 @@ if TYPE_CHECKING:
 WINDOW_CELLS = 24
 """Side of a suggested region in cells of the network, four of its pixels each."""
 PAINTED = 0.05
-"""A window with a larger painted part is not suggested again."""
+"""A window of which this part is painted is known, and not suggested again; less counts less."""
 ALIKE = 0.15
 """How fast likeness falls with the angle between mean features: at a cosine of 0.85 it is 1/e."""
+KINDS = 512
+"""Windows that stand for all of a large region when likeness is compared."""
+CANDIDATES = 1024
+"""The most uncertain windows, of which suggestions are chosen."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A level-0 region worth painting, how much, and the two classes the model wavers between."""
+    """A level-0 region worth painting, and the two classes the model wavers between.
+
+    ``score``: the part of all uncertainty that lies in windows like this one, and not like those
+    painted or suggested before it.
+    """
 
     region: Region
     score: float
@@ -90,9 +98,10 @@ def where_next(
 ) -> Iterator[Seen]:
     """Look through a region tile by tile for what painting would teach most.
 
-    A window counts for its mean uncertainty, times how little its features are like those of
-    windows that are painted or were suggested before it, so that suggestions are not all of one
-    kind or in one place.
+    A window counts for the uncertainty of all windows that look like it and are like nothing
+    painted or suggested yet: a kind that is common and unsure comes before a rarity, and no kind
+    comes twice. That is greedy facility location (Wei et al., Submodularity in Data Subset
+    Selection and Active Learning, 2015) with the entropy for a weight.
 
     Parameters
     ----------
@@ -128,7 +137,8 @@ def where_next(
         blend.add(tile, logits[:, :height, :width].float().cpu())
         probabilities = blend.mean(tile.region).softmax(0)
         entropy = -(probabilities * probabilities.clamp(min=1e-12).log()).sum(0) / most
-        features = _features(embedding.image_embed, size)[:, :height, :width]
+        features = functional.interpolate(embedding.image_embed.float(), size, mode="nearest")
+        features = features[0, :, :height, :width].cpu()
         for window in _windows(tile.region, probabilities, entropy, features, painted, plan.cover):
             windows[window.cells.y, window.cells.x] = window
         yield Seen(
@@ -159,12 +169,6 @@ def _painted_cells(
     return cells
 
 
-def _features(image_embed: Tensor, size: tuple[int, int]) -> Tensor:
-    """``(C, h, w)`` on the cells, each channel without its mean: what differs within the tile."""
-    centred = image_embed.float() - image_embed.float().mean((2, 3), keepdim=True)
-    return functional.interpolate(centred, size, mode="nearest")[0].cpu()
-
-
 def _windows(
     tile: Region,
     probabilities: Tensor,
@@ -189,7 +193,7 @@ def _windows(
                 cells=cells,
                 uncertainty=float(entropy[at][free].mean()),
                 painted=float(known.mean()),
-                features=functional.normalize(features[:, *at].mean((1, 2)), dim=0).numpy(),
+                features=features[:, *at].mean((1, 2)).numpy(),
                 probabilities=probabilities[:, *at][:, free].mean(1).numpy(),
             )
 
@@ -204,27 +208,37 @@ def _ranked(
     """The best windows, one after the other, each unlike those before it."""
     if not windows:
         return ()
+    unsure = np.array([w.uncertainty for w in windows])
+    known = np.minimum(1.0, np.array([w.painted for w in windows]) / PAINTED)
     features = np.stack([w.features for w in windows])
-    score = np.array([w.uncertainty for w in windows])
-    score[[w.painted > PAINTED for w in windows]] = 0
-    for i in np.flatnonzero([w.painted > 0 for w in windows]):
-        score *= 1 - _likeness(features, features[i]) / 2
+    features = features - features.mean(axis=0)
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    kinds = slice(None, None, -(-len(windows) // KINDS))
+    weight = unsure[kinds] / max(1e-12, unsure[kinds].sum())
+    painted = np.flatnonzero(known)[-CANDIDATES:]
+    covered = (_likeness(features[painted], features[kinds]) * known[painted, None]).max(
+        axis=0, initial=0.0
+    )
+    chosen_from = np.argsort(-np.where(known < 1, unsure, -1.0), kind="stable")[:CANDIDATES]
+    chosen_from = chosen_from[known[chosen_from] < 1]
+    alike = _likeness(features[chosen_from], features[kinds])
     found: list[Suggestion] = []
-    while len(found) < n:
-        best = int(score.argmax())
-        at = grid.level0_of(windows[best].cells).intersection(region)
-        if score[best] <= 0:
+    while len(found) < min(n, len(chosen_from)):
+        gain = np.maximum(alike - covered, 0) @ weight
+        best = int(gain.argmax())
+        if gain[best] <= 0:
             break
-        first, second = np.argsort(-windows[best].probabilities)[:2]
+        covered = np.maximum(covered, alike[best])
+        window = windows[chosen_from[best]]
+        at = grid.level0_of(window.cells).intersection(region)
+        first, second = np.argsort(-window.probabilities)[:2]
         if at is not None:
             classes = (names[int(first)], names[int(second)])
-            found.append(Suggestion(at, float(score[best]), classes))
-        score *= 1 - _likeness(features, features[best])
-        score[best] = 0
+            found.append(Suggestion(at, float(gain[best]), classes))
     return tuple(found)
 
 
-def _likeness(features: NDArray[np.float32], one: NDArray[np.float32]) -> NDArray[np.float64]:
-    """From 0 to 1, by the angle between mean features."""
-    likeness: NDArray[np.float64] = np.exp((features @ one - 1) / ALIKE).astype(np.float64)
+def _likeness(ones: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
+    """``(m, n)`` from 0 to 1, by the angle between centred mean features."""
+    likeness: NDArray[np.float64] = np.exp((ones @ others.T - 1) / ALIKE).astype(np.float64)
     return np.minimum(likeness, 1)
