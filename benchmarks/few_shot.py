@@ -178,7 +178,7 @@ def points(options: argparse.Namespace) -> list[tuple[str, int, float, int]]:
         if method == "packaged gland head":
             found.append((method, 0, 0.0, 0))
             continue
-        for seed in range(options.seeds):
+        for seed in options.seeds:
             curve = [(n, options.share) for n in options.images]
             curve += [(5, share) for share in options.shares if share != options.share]
             found += [(method, n, share, seed) for n, share in curve]
@@ -277,7 +277,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, nargs="*", default=COUNTS)
     parser.add_argument("--shares", type=float, nargs="*", default=SHARES)
     parser.add_argument("--share", type=float, default=0.02)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="*", default=range(5))
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--mpp", type=float, default=0.62, help="of fresh prompts")
