@@ -125,6 +125,7 @@ class MaskRcnn(nn.Module):
             backbone,
             num_classes=n_classes + 1,
             rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+            box_batch_size_per_image=config.rois,
             box_score_thresh=config.score,
             box_nms_thresh=config.box_nms,
             box_detections_per_img=config.most,

@@ -133,6 +133,8 @@ class MaskRcnnConfig(BaseModel):
         pixels as they are.
     anchors_px
         Side of the anchors of each pyramid level, at strides 4, 8, 16, 32 and 64.
+    rois
+        Regions of an image that its two heads learn from in a step; fewer are faster.
     score
         Least score of an object that counts.
     box_nms
@@ -151,6 +153,7 @@ class MaskRcnnConfig(BaseModel):
     frozen_norm: bool = True
     resize: tuple[Pixels, Pixels] | None = None
     anchors_px: tuple[Pixels, Pixels, Pixels, Pixels, Pixels] = (32, 64, 128, 256, 512)
+    rois: Annotated[int, Field(ge=4, le=4096)] = 512
     score: Annotated[float, Field(ge=0, le=1)] = 0.5
     box_nms: Annotated[float, Field(ge=0, le=1)] = 0.5
     most: Annotated[int, Field(ge=1, le=2000)] = 300
