@@ -119,8 +119,9 @@ def test_two_runs_are_compared(pathsam, labelled, tmp_path):
 
 
 def test_two_models_are_compared(pathsam, labelled):
-    status, said, _ = pathsam("compare", "one", "two", *labelled[1:])
+    status, said, _ = pathsam("compare", "one", "two", *labelled[1:], "--group-by", "i[01]|i")
     assert status == 0
+    assert "4 images of 3 patients" in said  # two are of one
     assert "not told apart" in said  # it is one model
     assert "+0.000" in said
 

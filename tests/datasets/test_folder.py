@@ -8,6 +8,7 @@ import pytest
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.datasets import dataset, folder_samples, open_dataset
+from napari_pathsam.datasets.grouping import grouped, grouping
 
 
 def test_pairs_by_stem_whatever_the_types(folder):
@@ -124,6 +125,27 @@ def test_a_folder_as_a_data_set(folder, layouts):
     folder.text("classes.csv", "id,name\n1,gland\n3,stroma\n")
     with pytest.raises(BadFileError, match=r"classes\.csv has the ids 1, 3"):
         dataset("folder", root=folder.root)
+
+
+def test_patients_are_found_in_names_and_on_one_side_only(folder):
+    for part, names in (("train", ("P07_a", "P08_a")), ("test", ("P09_a", "P09_b", "old"))):
+        for name in names:
+            folder.image(f"{part}/images/{name}.png")
+            folder.labels(f"{part}/labels/{name}.png")
+    plain = dataset("folder", root=folder.root)
+    by_patient = grouping(plain, "P[0-9]+")
+    groups = [s.group for s in by_patient.samples(folder.root, "test")]
+    assert groups == ["P09", "P09", "old"]  # nothing to find: what it was
+    assert grouping(plain, None) is plain
+    folder.image("test/images/P07_b.png")
+    folder.labels("test/labels/P07_b.png")
+    assert len(plain.samples(folder.root)) == 4
+    with pytest.raises(BadFileError, match="both sides: P07"):
+        by_patient.samples(folder.root)
+    assert any("both sides: P07" in problem for problem in by_patient.verify(folder.root))
+    for pattern, says in (("S[0-9]+", "matches in none of the 4 names"), ("P[", "no regular expr")):
+        with pytest.raises(BadFileError, match=says):
+            grouped(plain.samples(folder.root), pattern)
 
 
 def test_a_folder_without_parts_is_one_split(folder):

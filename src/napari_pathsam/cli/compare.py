@@ -14,7 +14,7 @@ from rich.table import Table
 
 from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, use_own_cores
 from napari_pathsam.cli.evaluate import Task, pairs_of
-from napari_pathsam.cli.evaluate_data import ids_are_classes, labelled_images
+from napari_pathsam.cli.evaluate_data import GroupByOption, ids_are_classes, labelled_images
 
 if TYPE_CHECKING:
     from napari_pathsam.cli.evaluate_data import Labelled
@@ -51,6 +51,7 @@ def compare(
             "--map", metavar="A=B", help="A model's class A counts as the labels' B; * is any."
         ),
     ] = None,
+    group_by: GroupByOption = None,
     mpp: MppOption = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first N images.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
@@ -64,7 +65,10 @@ def compare(
     if data_given:
         scores, settings = _measured(
             (a, b), task, pairs_of(mapping or []), images is not None, mpp, limit, device,
-            partial(labelled_images, dataset, root, split, target, images, labels, classes),
+            partial(
+                labelled_images, dataset, root, split, target, images, labels, classes,
+                group_by=group_by,
+            ),
         )  # fmt: skip
     elif Path(a).is_dir() and Path(b).is_dir():
         scores, settings = _read((Path(a), Path(b)))

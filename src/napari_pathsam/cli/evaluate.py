@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, ViewsOption, load, seen_from
-from napari_pathsam.cli.evaluate_data import ids_are_classes, labelled_images
+from napari_pathsam.cli.evaluate_data import GroupByOption, ids_are_classes, labelled_images
 from napari_pathsam.cli.train_options import StainNormName
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def evaluate(
         Kind | None,
         typer.Option("--label-kind", help="What label ids are. [instances where there are many]"),
     ] = None,
+    group_by: GroupByOption = None,
     mapping: Annotated[
         list[str] | None,
         typer.Option(
@@ -195,7 +196,7 @@ def evaluate(
     pairs = pairs_of(mapping or [])
     kind: LabelKind | None = None if label_kind is None else label_kind.value
     data, samples, named = labelled_images(
-        dataset, root, split, target, images, labels, classes, kind
+        dataset, root, split, target, images, labels, classes, kind, group_by
     )
     if resume and out is None:
         raise typer.BadParameter("--out names the run's folder.", param_hint="--resume")
@@ -237,7 +238,8 @@ def evaluate(
         )
     else:
         settings = EverythingScoring(at_mpp=at_mpp, largest_share=largest_share)
-    given = {"target": target, "stain_norm": look, "views": views and int(views)}
+    given = {"target": target, "stain_norm": look, "views": views and int(views),
+             "group_by": group_by}  # fmt: skip
     told: dict[str, Any] = {"mpp": mpp} | {k: v for k, v in given.items() if v}
     card = card_of(loaded, model, samples, settings, data, told)
     run_folder = None if out is None else Run.begin(out, card, resume=resume)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     """What a report says of the data, the samples, and what their labels mean."""
 
 
+GroupByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        help="Regular expression that finds the patient in an image's name: intervals are over "
+        "patients, and a split that parts one is refused. [the data set's]",
+    ),
+]
+
+
 def labelled_images(
     dataset: str | None,
     root: Path | None,
@@ -25,8 +35,11 @@ def labelled_images(
     labels: Path | None,
     classes: Path | None,
     kind: LabelKind | None,
+    group_by: str | None = None,
 ) -> Labelled:
     """What a report says of the data, the samples, and what their labels mean.
+
+    ``group_by`` finds the patient in an image's name.
 
     Raises
     ------
@@ -36,14 +49,16 @@ def labelled_images(
     if dataset is not None and root is not None and images is None and labels is None:
         if classes is not None:
             raise typer.BadParameter("a data set knows its classes.", param_hint="--classes")
-        return _published(dataset, root, split, target)
+        return _published(dataset, root, split, target, group_by)
     if images is not None and labels is not None and dataset is None and root is None:
         for given, option in ((split not in (None, "all"), "--split"), (target, "--target")):
             if given:
                 raise typer.BadParameter("a folder of images has none.", param_hint=option)
         named = None if classes is None else class_table(classes)
+        from napari_pathsam.datasets.grouping import grouped
+
         data, samples = _folders(images, labels, kind, named)
-        return data, samples, named
+        return data, grouped(samples, group_by), named
     raise typer.BadParameter(
         "give either --dataset and --root, or --images and --labels.",
         param_hint="--dataset / --images",
@@ -51,13 +66,14 @@ def labelled_images(
 
 
 def _published(
-    name: str, root: Path, split: str | None, target: str | None
+    name: str, root: Path, split: str | None, target: str | None, group_by: str | None
 ) -> tuple[dict[str, str], list[Sample], ClassTable]:
     """What a report says of a data set, its samples, and what their labels mean."""
     from napari_pathsam.core.classes import ClassTable
     from napari_pathsam.datasets import dataset
+    from napari_pathsam.datasets.grouping import grouping
 
-    found = dataset(name, target, root)
+    found = grouping(dataset(name, target, root), group_by)
     samples = found.samples(root, split)
     said = {"dataset": found.name, "split": split or found.default_split}
     return said, samples, ClassTable.of(*found.classes)

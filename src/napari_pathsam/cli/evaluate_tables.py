@@ -94,9 +94,9 @@ def _sure(report: Report, name: str, value: float) -> str:
 def _of_intervals(report: Report) -> list[str]:
     told = report.metrics["intervals"]
     if told["groups"] < 2:
-        return ["One patient, slide or case only: there are no intervals."]
+        return ["One patient, slide, case or image only: there are no intervals."]
     few = "" if told["groups"] >= 10 else "; few, so they are rough"
-    return [f"{told['level']:.0%} intervals: {told['groups']} patients, slides or cases{few}"]
+    return [f"{told['level']:.0%} intervals: {report.drawn}{few}"]
 
 
 def _dropped(report: Report) -> str:

@@ -214,7 +214,7 @@ FOLDER = DataSet(
     notes=(
         "Images and labels pair by name. With classes.csv ids are classes; without it more than "
         "one id in a label image means objects. Patients are not known: name parts with care, or "
-        "give --group-by to pathsam train. --mpp says the pixel size."
+        "give --group-by, which finds them in the images' names. --mpp says the pixel size."
     ),
     find=find,
     val_split="val",

@@ -49,8 +49,8 @@ def html_report(
     """The page; ``remark`` says what is not in it."""
     told = report.metrics["intervals"]
     subtitle = (
-        f"{report.n_images} images of {told['groups']} patients, slides or cases · "
-        f"{told['level']:.0%} intervals: bootstrap over them, {told['resamples']} resamples"
+        f"{report.n_images} images · {told['level']:.0%} intervals: bootstrap over {report.drawn}, "
+        f"{told['resamples']} resamples"
     )
     body = [
         f"<h1>{escape(report.model)} on {escape(report.dataset)}, {escape(report.split)}</h1>",

@@ -42,6 +42,14 @@ class Report(BaseModel):
     settings: dict[str, Any]
     versions: dict[str, str] = Field(default_factory=versions)
 
+    @property
+    def drawn(self) -> str:
+        """What intervals are over: "2 patients, slides or cases"; images where each is its own."""
+        n = self.metrics["intervals"]["groups"]
+        if n == self.n_images:
+            return f"{n} images, each of another patient or of one who is not known"
+        return f"{n} patients, slides or cases"
+
     def to_json(self) -> str:
         """Strict JSON: what could not be measured is null, not NaN."""
         return strict_json(self.model_dump())

@@ -16,6 +16,7 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.datasets import dataset, folder_samples, open_dataset
 from napari_pathsam.datasets.base import LabelKind, Sample, StainNorm, overriding
+from napari_pathsam.datasets.grouping import grouped
 from napari_pathsam.models.encoders import find_encoder
 from napari_pathsam.models.pathsam_config import PathSamConfig, Profile, profiled
 from napari_pathsam.models.task_config import TaskConfig
@@ -78,18 +79,13 @@ class ClassSource(BaseModel):
         found = overriding(found, mpp=self.mpp, label_kind=kind, stain_norm=self.stain_norm)
         if self.background:
             found = [replace(s, class_id=0) for s in found if self._class_of(s) in self.background]
-        return [replace(s, group=_group(s.name, self.group_by) or s.group) for s in found]
+        return grouped(found, self.group_by)
 
     def _class_of(self, sample: Sample) -> str | None:
         """The one class of a homogeneous image."""
         if self.dataset is None or not sample.class_id:
             return None
         return dataset(self.dataset).aiming(self.target).classes[sample.class_id - 1]
-
-
-def _group(name: str, pattern: str | None) -> str | None:
-    found = re.search(pattern, name) if pattern else None
-    return found[0] if found else None
 
 
 class ClassRecipe(BaseModel):
