@@ -6,7 +6,9 @@ A mosaic of images, at the model's pixel size, is segmented as a slide is, with 
 and shifted (by cutting rows and columns off the mosaic's corner, in whole steps of the network, as
 windows always begin), with the blended windows that ``segment_slide`` uses and
 with windows laid side by side. Told are the part of the pixels whose class the shift changes, the
-seam score, and the part of the objects that are cut in a straight line at a window's end.
+seam score, and how many objects are cut: they end in a straight line (16 pixels) at a window's end
+where, with the grid shifted, they go on. Edges are straight by chance, too: beside them stands how
+many are straight at a window's end, and 12 and 24 pixels beside it, where no window ends.
 """
 
 from __future__ import annotations
@@ -32,12 +34,20 @@ SHIFT = 0.37
 
 
 def mosaic(paths: list[Path], side_px: int, scale: float) -> np.ndarray:
-    """Images side by side, in rows of their own height, cut to a square, at another scale."""
+    """Images side by side, in rows of their own height, cut to a square, at another scale.
+
+    When all have been used they come again, mirrored, and then upside down.
+    """
     wanted = round(side_px / scale)
     rows: list[np.ndarray] = []
-    images = (np.asarray(Image.open(path).convert("RGB")) for path in paths)
+    turns = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+    images = (
+        np.asarray(Image.open(path).convert("RGB"))[::dy, ::dx]
+        for dy, dx in turns
+        for path in paths
+    )
     while sum(row.shape[0] for row in rows) < wanted:
-        row = [next(images)]
+        row: list[np.ndarray] = []
         while sum(image.shape[1] for image in row) < wanted:
             row.append(next(images))
         height = min(image.shape[0] for image in row)
@@ -77,9 +87,16 @@ def compared(
     end, margin = min(whole - by, rest) - stride // 4, stride // 4
     inside = slice(margin, end)
     changed = plain[by:, by:][inside, inside] != shifted[inside, inside]
-    cut, objects = cut_objects(plain, rows, columns)
+    both = min(whole - by, rest)
+    here, there = plain[by:, by:][:both, :both], shifted[:both, :both]
+    lines = [[end - by for end in ends if by < end < by + both] for ends in (rows, columns)]
+    straight, objects = cut_objects(here, *lines)
+    beside = [cut_objects(here, *[[end + off for end in ends] for ends in lines])[0]
+              for off in (-24, -12, 12, 24)]  # fmt: skip
     told = {
-        "changed": float(changed.mean()), "seam score": score, "cut": cut, "objects": objects,
+        "changed": float(changed.mean()), "seam score": score, "objects": objects,
+        "cut": cut_objects(here, *lines, other=there)[0],
+        "straight at window ends": straight, "straight beside them": float(np.mean(beside)),
         "shift_px": by, "stride_px": stride,
     }  # fmt: skip
     return told, plain

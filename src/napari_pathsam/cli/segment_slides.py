@@ -84,7 +84,7 @@ def segment_to_store(
     )  # fmt: skip
     if job.plan.warning is not None:
         ERR.print(f"{slide.name}: {job.plan.warning}", style="yellow")
-    _say_estimate(job, slides)
+    _say_estimate(job, slides, objects=wish.instances)
     todo = len(job.todo(None))
     with ExitStack() as stack:
         if slides.workers or slides.scheduler:
@@ -124,11 +124,11 @@ def _write_objects(job: SlideJob, path: Path, smallest_px: int) -> None:
     store.update_overviews()
 
 
-def _say_estimate(job: SlideJob, slides: SlideWish) -> None:
+def _say_estimate(job: SlideJob, slides: SlideWish, *, objects: bool) -> None:
     """Time and disk before a run, and a faster model where it is long."""
     from napari_pathsam.inference.slide_estimate import estimate_slide
 
-    found = estimate_slide(job)
+    found = estimate_slide(job, objects=objects)
     seconds = found.seconds / max(1, slides.workers)
     if seconds < SHORT_S:
         return

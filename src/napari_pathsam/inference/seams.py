@@ -76,12 +76,17 @@ def count_seams(
 
 
 def cut_objects(
-    class_map: NDArray[np.uint8], rows: Sequence[int], columns: Sequence[int], least_px: int = 16
+    class_map: NDArray[np.uint8],
+    rows: Sequence[int],
+    columns: Sequence[int],
+    least_px: int = 16,
+    other: NDArray[np.uint8] | None = None,
 ) -> tuple[int, int]:
     """Objects that end in a straight line where a window does, and all objects.
 
     An object is an 8-connected area of a class; it is cut where at least ``least_px`` neighbouring
-    pixels of it meet another class across one window's end.
+    pixels of it meet another class across one window's end. Edges that happen to be straight there
+    are no cuts: with the classes of ``other`` windows, only edges that are gone with them count.
     """
     from skimage.measure import label
 
@@ -91,10 +96,15 @@ def cut_objects(
         for end in ends:
             if not 0 < end < class_map.shape[axis]:
                 continue
-            sides = [np.take(objects, at, axis) for at in (end - 1, end)]
-            classes = [np.take(class_map, at, axis) for at in (end - 1, end)]
-            for mine in sides:
-                own = np.where(classes[0] != classes[1], mine, 0)
+            mine, classes = (
+                [np.take(values, at, axis) for at in (end - 1, end)]
+                for values in (objects, class_map)
+            )
+            straight = classes[0] != classes[1]
+            if other is not None:
+                straight &= np.take(other, end - 1, axis) == np.take(other, end, axis)
+            for side in mine:
+                own = np.where(straight, side, 0)
                 starts = np.flatnonzero(np.r_[True, own[1:] != own[:-1]])
                 lengths = np.diff(np.r_[starts, len(own)])
                 cut |= {int(own[at]) for at in starts[lengths >= least_px]}

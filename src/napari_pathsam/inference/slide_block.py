@@ -81,16 +81,12 @@ def run_block(
         blend.add(window.tile, window.logits.float())
         damage += window.damage
     blend.rest_is_background()
-    whole = finish(blend.class_map(plan.grid, area, ids, plan.settings.threshold), plan.settings)
-    inside = Region(block.y - area.y, block.x - area.x, *block.shape_yx)
-    class_map = np.ascontiguousarray(whole[inside.slices])
+    maps = maps_of(plan, blend, block, area, ids=ids, names=names)
+    class_map = maps["classes"]
     rows, columns = (
         [end - start for end in plan.edges(axis, start, start + n)]
         for axis, (start, n) in enumerate(zip((block.y, block.x), block.shape_yx, strict=True))
     )
-    maps = {"classes": class_map}
-    if len(names) > 1:
-        maps |= _shares(plan, blend, block, names[1:])
     wanted = block.intersection(plan.region)
     assert wanted is not None
     if wanted != block:
@@ -101,6 +97,22 @@ def run_block(
     known = np.where(class_map == UNSURE, 0, class_map)
     seams = count_seams(known, rows, columns)
     return Block(number, block, maps, tuple(dict.fromkeys(damage)), seams)
+
+
+def maps_of(
+    plan: SlidePlan,
+    blend: Blend,
+    region: Region,
+    area: Region,
+    *,
+    ids: NDArray[np.uint8],
+    names: Sequence[str],
+) -> dict[str, NDArray[np.uint8]]:
+    """The maps of a level-0 region by name; specks and holes are followed in the area round it."""
+    whole = finish(blend.class_map(plan.grid, area, ids, plan.settings.threshold), plan.settings)
+    inside = Region(region.y - area.y, region.x - area.x, *region.shape_yx)
+    maps = {"classes": np.ascontiguousarray(whole[inside.slices])}
+    return maps | (_shares(plan, blend, region, names[1:]) if len(names) > 1 else {})
 
 
 def _shares(

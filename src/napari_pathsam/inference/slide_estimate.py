@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.label_map import halved
+from napari_pathsam.core.tiling import Tile
 from napari_pathsam.inference.blending import Blend
+from napari_pathsam.inference.slide_block import maps_of
 from napari_pathsam.inference.slide_job import SlideJob
 from napari_pathsam.inference.slide_plan import SlidePlan
-from napari_pathsam.inference.windows import Windows
+from napari_pathsam.inference.windows import WindowLogits, Windows
 
-MEASURED = 4
-"""Batches of windows, the first of which is not counted: caches are cold."""
-PYRAMID = 4 / 3
-"""All levels together, against the first."""
+LEAST, MOST = 5, 13
+"""Batches of windows; the first is not counted: caches are cold."""
+SPENT_S = 5.0
+"""So long windows are measured, and the least number of them however long it takes."""
 
 
 @dataclass(frozen=True)
@@ -30,56 +36,110 @@ class Estimate:
     mm2: float
 
 
-def estimate_slide(job: SlideJob) -> Estimate:
-    """Run a few windows spread over what is to be done; make and pack the labels over one."""
-    plan, batch, maps = job.plan, job.batch, len(job.names)
+def estimate_slide(job: SlideJob, *, objects: bool = False) -> Estimate:
+    """Run a few windows from all over what is to be done; make and pack the labels over them.
+
+    Parameters
+    ----------
+    objects
+        Whether a label pyramid of objects is made afterwards, too; of its size only.
+    """
+    plan = job.plan
     blocks = [plan.blocks[number] for number in job.todo(None)]
     tiles = list({t.region: t for block in blocks for t in plan.windows(block)}.values())
     if not tiles:
         return Estimate(0.0, 0, 0, 0.0)
-    wanted = min(MEASURED * batch, len(tiles))
-    some = [tiles[i] for i in np.linspace(0, len(tiles) - 1, wanted).astype(int)]
-    with closing(Windows(job.model, job.slide, plan.grid, batch=batch, kept_bytes=0)) as windows:
-        found, times = [], []
-        for start in range(0, len(some), batch):
-            began = perf_counter()
-            found += list(windows.logits(some[start : start + batch]))
-            times.append((perf_counter() - began) / batch)
-    each = float(np.median(times[1:] or times))
-    middle = found[len(found) // 2]
+    found, each = _measured(job, tiles)
+    pieces, making = _made(job, found)
+    px = sum(piece["classes"].size for piece in pieces)
     began = perf_counter()
-    blend = Blend(plan.channels, middle.tile.region)
-    blend.add(middle.tile, middle.logits.float())
-    blend.rest_is_background()
-    over = plan.grid.level0_of(middle.tile.region)
-    class_map = blend.class_map(plan.grid, over, job.ids, plan.settings.threshold)
-    packed = _packed_bytes(class_map)
-    per_px = (perf_counter() - began) / class_map.size
+    nbytes = sum(_packed_bytes(job, _side_by_side(pieces, name)) for name in job.names)
+    packing = perf_counter() - began
+    if objects:
+        from skimage.measure import label
+
+        ids = [
+            {"objects": label(piece["classes"], connectivity=2, background=0).astype(np.int32)}
+            for piece in pieces
+        ]
+        nbytes += _packed_bytes(job, _side_by_side(ids, "objects"))
     covered = sum(block.height * block.width for block in blocks)
-    windows_px = len(tiles) * over.height * over.width * _share_kept(plan)
+    own = min(covered, sum(_own(plan, t).height * _own(plan, t).width for t in tiles))
     return Estimate(
-        seconds=each * len(tiles) + maps * PYRAMID * per_px * covered,
-        nbytes=int(maps * PYRAMID * packed / class_map.size * min(windows_px, covered)),
+        seconds=each * len(tiles) + making / px * covered + packing / px * own,
+        nbytes=round(nbytes / px * own),
         windows=len(tiles),
-        mm2=min(windows_px, covered) * plan.mpp**2 / 1e6,
+        mm2=own * plan.mpp**2 / 1e6,
     )
 
 
-def _packed_bytes(class_map: np.ndarray) -> int:
-    """What a map takes in a label pyramid's own compression."""
+def _measured(job: SlideJob, tiles: Sequence[Tile]) -> tuple[list[WindowLogits], float]:
+    """Some windows, and the seconds that one takes in the middle of a run."""
+    batch = job.batch
+    wanted = min(MOST * batch, len(tiles))
+    spread = np.linspace(0, len(tiles) - 1, wanted).astype(int)
+    some = [tiles[i] for i in np.random.default_rng(0).permutation(spread)]
+    found: list[WindowLogits] = []
+    times: list[float] = []
+    with closing(Windows(job.model, job.slide, job.plan.grid, batch=batch, kept_bytes=0)) as run:
+        while some and (len(times) < LEAST or sum(times) < SPENT_S):
+            began = perf_counter()
+            found += run.logits(some[:batch], some[batch:])
+            times.append(perf_counter() - began)
+            some = some[batch:]
+    return found, float(np.median(times[1:] or times)) / batch
+
+
+def _own(plan: SlidePlan, tile: Tile) -> Region:
+    """The level-0 pixels nearer to a window's middle than to any other's."""
+    top, bottom, left, right = (fade // 2 for fade in tile.fade_px)
+    r = tile.region
+    return plan.grid.level0_of(
+        Region(r.y + top, r.x + left, max(1, r.height - top - bottom),
+               max(1, r.width - left - right))
+    )  # fmt: skip
+
+
+def _made(
+    job: SlideJob, found: Sequence[WindowLogits]
+) -> tuple[list[dict[str, NDArray[np.uint8]]], float]:
+    """The windows' own parts of the label pyramids by name, and the seconds that took."""
+    plan, pieces = job.plan, []
+    began = perf_counter()
+    for one in found:
+        own = _own(plan, one.tile)
+        blend = Blend(plan.channels, one.tile.region)
+        blend.add(one.tile, one.logits.float())
+        blend.rest_is_background()
+        pieces.append(maps_of(plan, blend, own, own, ids=job.ids, names=job.names))
+    return pieces, perf_counter() - began
+
+
+def _side_by_side(
+    pieces: Sequence[Mapping[str, NDArray[np.integer]]], name: str
+) -> NDArray[np.integer]:
+    """One map of all pieces, as a pyramid packs neighbours together."""
+    across = -int(-(len(pieces) ** 0.5) // 1)
+    height, width = (max(piece[name].shape[axis] for piece in pieces) for axis in (0, 1))
+    rows = -(-len(pieces) // across)
+    whole = np.zeros((rows * height, across * width), pieces[0][name].dtype)
+    for i, piece in enumerate(pieces):
+        at = Region(i // across * height, i % across * width, *piece[name].shape)
+        whole[at.slices] = piece[name]
+    return whole
+
+
+def _packed_bytes(job: SlideJob, labels: NDArray[np.integer]) -> int:
+    """What labels and their coarser levels take in the job's label pyramids."""
     import zarr
 
-    array = zarr.create_array(
-        store={}, shape=class_map.shape, dtype=class_map.dtype, chunks=class_map.shape
-    )
-    array[:] = class_map
-    return int(array.nbytes_stored())
-
-
-def _share_kept(plan: SlidePlan) -> float:
-    """The part of a window that no neighbour covers, too."""
-    tile: Region = plan.windows(plan.blocks[0])[0].region
-    whole = plan.grid.level0_of(tile)
-    stride = plan.grid.stride_level0(plan.settings.overlap)
-    share = min(1.0, stride / whole.height) * min(1.0, stride / whole.width)
-    return float(share)
+    levels = 0 if job.run is None else len(job.run.stores["classes"].level_shapes)
+    chunks, nbytes = (job.plan.chunk_px, job.plan.chunk_px), 0
+    for _ in range(levels):
+        store: dict[str, Any] = {}
+        zarr.create_array(store, data=labels, chunks=chunks)
+        nbytes += sum(len(packed) for key, packed in store.items() if key.startswith("c/"))
+        labels = halved(labels[: len(labels) // 2 * 2, : labels.shape[1] // 2 * 2])
+        if not labels.size:
+            break
+    return nbytes

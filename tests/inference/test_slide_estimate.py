@@ -1,0 +1,74 @@
+"""What is said before a run over a slide, against what it then takes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+
+from napari_pathsam.inference.slide import slide_tiles
+from napari_pathsam.inference.slide_estimate import estimate_slide
+from napari_pathsam.inference.slide_job import SlideJob, prepare_slide
+from napari_pathsam.io.slides import ArraySlide
+from napari_pathsam.models.catalogue import load_model
+from napari_pathsam.models.pathsam import PathSam
+from napari_pathsam.samples import load_sample
+
+NEAR = 0.25
+"""The part by which an estimate may be wrong."""
+
+
+class Job(Protocol):
+    def __call__(self, model: Any, **wishes: Any) -> SlideJob: ...
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A run over colon on glass, in small windows."""
+    monkeypatch.setattr(PathSam, "tile_px", 256)
+    colon = [load_sample(f"colon_{name}").image for name in ("normal", "low_grade")]
+    pixels = np.full((520, 640, 3), 243, np.uint8)
+    pixels[40:488, 100:548] = np.block([[[a], [b]] for a, b in (colon, colon[::-1])])
+
+    def make(model: Any, **wishes: Any) -> SlideJob:
+        slide = ArraySlide(pixels, mpp=1.4, name="colon")
+        return prepare_slide(model, slide, store=tmp_path / "o.zarr", chunk_px=256, **wishes)
+
+    return make
+
+
+def stored(path: Path) -> int:
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+
+
+def test_disk(job: Job, tmp_path: Path) -> None:
+    """Of the packaged gland model."""
+    wanted = job(load_model("pathsam-nano:glands", "cpu"))
+    before = stored(tmp_path)
+    expected = estimate_slide(wanted)
+    assert stored(tmp_path) == before
+    assert len([*slide_tiles(wanted)]) == len(wanted.plan.blocks) > 1
+    taken = stored(tmp_path) - before
+    assert abs(expected.nbytes / taken - 1) < NEAR
+    assert estimate_slide(wanted).windows == 0  # nothing is left to do
+
+
+def test_time(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model that takes its time, so that a busy machine changes little."""
+    encode = PathSam.encode
+
+    def slowly(self: PathSam, image: np.ndarray, **more: Any) -> Any:
+        time.sleep(0.05)
+        return encode(self, image, **more)
+
+    monkeypatch.setattr(PathSam, "encode", slowly)
+    wanted = job(tiny_pathsam, mpp=0.5, tissue=False)
+    expected = estimate_slide(wanted)
+    assert expected.windows == wanted.plan.n_windows > 9
+    began = time.perf_counter()
+    [*slide_tiles(wanted)]
+    taken = time.perf_counter() - began
+    assert abs(expected.seconds / taken - 1) < NEAR
