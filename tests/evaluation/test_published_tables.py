@@ -137,7 +137,8 @@ def test_a_run_is_put_beside_and_ranked(pathsam, report, tmp_path, monkeypatch):
     assert status == 0
     line = next(line for line in said.splitlines() if "mine (here)" in line)
     assert "0.900 [0.810, 0.990]" in line
-    assert line.split("│")[5].strip() == "6"
+    assert line.split("]")[3].split()[0] == "6"  # what comes after three figures: the rank sum
+    assert "DTU-MASKRCNN ≥ 0.855" in said
     out = tmp_path / "rows.csv"
     assert pathsam("tables", "path-sam2", "--run", report, "--csv", out)[0] == 0
     with out.open() as file:

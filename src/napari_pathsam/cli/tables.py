@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -59,15 +60,17 @@ def _published(table: PublishedTable) -> Table:
     """The paper's rows with what each figure is, and what follows from it."""
     rows = [(row, table.read(row)) for row in table.rows()]
     keys = [k for k in IMPLIED if any(k in _bare(r.implied) for _, r in rows)]
-    drawn = Table(title="as published, and what follows", title_justify="left")
-    for heading in ("table", "data set", "model"):
-        drawn.add_column(heading)
+    drawn = _empty("as published, and what follows", ("data set", "model"))
     for heading in (*table.columns.values(), "is", *(IMPLIED[k] for k in keys)):
-        drawn.add_column(heading, justify="right")
+        drawn.add_column(heading, justify="right", no_wrap=True)
     whats = list(dict.fromkeys(reading.what for _, reading in rows))
+    before = None
     for row, reading in rows:
+        if row.table != before:
+            drawn.add_section()
+            drawn.add_row(f"[dim]{escape(row.table)}[/dim]")
+            before = row.table
         drawn.add_row(
-            row.table,
             row.dataset,
             row.model,
             *(_number(row.figures.get(m), m) for m in table.columns),
@@ -80,10 +83,8 @@ def _published(table: PublishedTable) -> Table:
 
 def _measured(ours: Sequence[MeasuredRow]) -> Table:
     """Our rows: values with intervals, and the number of the command that measures them."""
-    drawn = Table(title="measured here", title_justify="left")
     metrics = list(dict.fromkeys(m for row in ours for m in row.figures))
-    for heading in ("data set", "model", *(metrics or ["figures"]), "command"):
-        drawn.add_column(heading, overflow="fold")
+    drawn = _empty("measured here", ("data set", "model", *(metrics or ["figures"]), "command"))
     for row in ours:
         cells = [_with_interval(row, m) for m in metrics] or [""]
         if not row.figures:
@@ -106,9 +107,9 @@ def _ranking(table: PublishedTable, ours: Sequence[MeasuredRow], part: str) -> T
     here = {f"{r.model} (here)": r for r in ours if r.dataset == part}
     values = {name: {m: v[0] for m, v in row.figures.items()} for name, row in here.items()}
     ranks = glas_ranks(theirs | values)
-    drawn = Table(title=f"{part}, by rank sum", title_justify="left")
-    for heading in ("", *table.columns.values(), "rank sum", "is", "pixel IoU", "command"):
-        drawn.add_column(heading, overflow="fold")
+    drawn = _empty(
+        f"{part}, by rank sum", ("", *table.columns.values(), "rank sum", "is", "command")
+    )
     whats = list(dict.fromkeys(table.read(row).what for row in published))
     for name in sorted(ranks, key=lambda n: ranks[n]):
         row = here.get(name)
@@ -117,20 +118,31 @@ def _ranking(table: PublishedTable, ours: Sequence[MeasuredRow], part: str) -> T
             if row is None
             else [_with_interval(row, m) for m in table.columns]
         )
-        told = (_letter(0), "", "" if row is None else _number_of(row, ours))
+        told = (_letter(0), "" if row is None else _number_of(row, ours))
         drawn.add_row(name, *cells, str(ranks[name]), *told, style=None if row is None else "bold")
+    bounds = []
     for entry in published:
         if entry.model not in ranks:
             reading = table.read(entry)
             cells = [_number(entry.figures[m], m) for m in table.columns]
-            bound = _implied(
-                {k.removeprefix("pixel "): v for k, v in reading.implied.items()}, "iou"
-            )
-            drawn.add_row(entry.model, *cells, "–", _letter(whats.index(reading.what)), bound, "")
+            drawn.add_row(entry.model, *cells, "–", _letter(whats.index(reading.what)), "")
+            bound = {k.removeprefix("pixel "): v for k, v in reading.implied.items()}
+            bounds.append(f"{entry.model} {_implied(bound, 'iou')}")
     for name, row in here.items():
         if name not in ranks:
-            drawn.add_row(name, "not measured", "", "", "–", "", "", _number_of(row, ours))
+            drawn.add_row(name, "not measured", "", "", "–", "", _number_of(row, ours))
     _explain(drawn, whats)
+    if bounds:
+        drawn.caption = f"{drawn.caption}\nPixel IoU that follows from F1: {', '.join(bounds)}."
+    return drawn
+
+
+def _empty(title: str, headings: Sequence[str]) -> Table:
+    """A table that names models in full on a terminal of 80 columns."""
+    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        wide = 19 if heading in ("model", "") else None
+        drawn.add_column(heading, overflow="fold", min_width=wide)
     return drawn
 
 
