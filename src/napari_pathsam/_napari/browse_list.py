@@ -8,7 +8,9 @@ from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QTableView, QVBoxLayout, QWidget
+
+from napari_pathsam._napari.tables import GREY, make_plain
 
 ROW_PX, ROWS = 24, 9
 NUMBER, NAME, SCORE = range(3)
@@ -50,7 +52,7 @@ class _Rows(QAbstractTableModel):
             sample = self.samples[index]
             return f"{sample.name}\npatient, slide or case: {sample.group}\nsplit: {sample.split}"
         if role == Qt.ForegroundRole and at.column() == NUMBER:
-            return QColor("#9aa0a6")
+            return QColor(GREY)
         if role != Qt.DisplayRole:
             return None
         if at.column() == NUMBER:
@@ -68,20 +70,8 @@ class ImageList(QWidget):
         self._rows = _Rows(self)
         view = self._view = QTableView(self)
         view.setModel(self._rows)
-        view.verticalHeader().hide()
-        view.verticalHeader().setDefaultSectionSize(ROW_PX)
-        view.setShowGrid(False)
-        view.setSelectionBehavior(QAbstractItemView.SelectRows)
-        view.setSelectionMode(QAbstractItemView.SingleSelection)
-        view.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        make_plain(view, {NUMBER: 48, SCORE: 104}, ROW_PX)
         view.setVerticalScrollBarPolicy(Qt.ScrollBarAlwaysOn)
-        header = view.horizontalHeader()
-        header.setMinimumSectionSize(24)
-        header.setFixedHeight(ROW_PX)
-        header.setSectionResizeMode(QHeaderView.Fixed)
-        header.setSectionResizeMode(NAME, QHeaderView.Stretch)
-        view.setColumnWidth(NUMBER, 48)
-        view.setColumnWidth(SCORE, 104)
         view.setFixedHeight(ROW_PX * (ROWS + 1) + 4)
         view.clicked.connect(self._on_row)
         view.activated.connect(self._on_row)

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QTableView,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
 
 GREY = "#9aa0a6"
 
@@ -41,25 +48,12 @@ class PlainTable(QTableWidget):
         self.setHorizontalHeaderLabels(headers)
         for column, tip in enumerate(tips):
             self.horizontalHeaderItem(column).setToolTip(tip)
-        self.verticalHeader().hide()
-        self.verticalHeader().setDefaultSectionSize(row_px)
-        self.setShowGrid(False)
         self.setIconSize(QSize(16, 16))
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        if chosen:
-            self.setSelectionBehavior(QAbstractItemView.SelectRows)
-            self.setSelectionMode(QAbstractItemView.SingleSelection)
-        else:
+        make_plain(self, widths, row_px)
+        if not chosen:
             self.setSelectionMode(QAbstractItemView.NoSelection)
             self.setEditTriggers(QAbstractItemView.NoEditTriggers)
             self.setFocusPolicy(Qt.NoFocus)
-        header = self.horizontalHeader()
-        header.setMinimumSectionSize(22)
-        header.setFixedHeight(row_px)
-        header.setSectionResizeMode(QHeaderView.Stretch)
-        for column, width in widths.items():
-            header.setSectionResizeMode(column, QHeaderView.Fixed)
-            self.setColumnWidth(column, width)
 
     def fit_rows(self, least: int, most: int) -> None:
         """Be as high as the rows, or as so many; more of them scroll."""
@@ -74,6 +68,23 @@ class PlainTable(QTableWidget):
         """What a cell says."""
         item = self.item(row, column)
         return "" if item is None else item.text()
+
+
+def make_plain(view: QTableView, widths: Mapping[int, int], row_px: int) -> None:
+    """Rows of one height, no grid, one chosen at a time; columns as in :class:`PlainTable`."""
+    view.verticalHeader().hide()
+    view.verticalHeader().setDefaultSectionSize(row_px)
+    view.setShowGrid(False)
+    view.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+    view.setSelectionBehavior(QAbstractItemView.SelectRows)
+    view.setSelectionMode(QAbstractItemView.SingleSelection)
+    header = view.horizontalHeader()
+    header.setMinimumSectionSize(22)
+    header.setFixedHeight(row_px)
+    header.setSectionResizeMode(QHeaderView.Stretch)
+    for column, width in widths.items():
+        header.setSectionResizeMode(column, QHeaderView.Fixed)
+        view.setColumnWidth(column, width)
 
 
 def cell(text: str, tip: str = "", *, right: bool = False) -> QTableWidgetItem:

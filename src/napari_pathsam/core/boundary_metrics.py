@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.metrics import check_same_size
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,7 @@ def count_boundary(
     BadImageError
         The shapes differ.
     """
-    if target.shape != pred.shape:
-        raise BadImageError(
-            f"The labels have the shape {target.shape}, the prediction {pred.shape}; they must "
-            "be of one size. Check that they belong to the same image."
-        )
+    check_same_size(target, pred)
     edges = boundary(target), boundary(pred)
     counted = np.ones(target.shape, bool)
     if known is not None and not known.all():

@@ -35,11 +35,7 @@ def confusion(
     BadImageError
         The shapes differ, or an id is out of range.
     """
-    if target.shape != pred.shape:
-        raise BadImageError(
-            f"The labels have the shape {target.shape}, the prediction {pred.shape}; they must "
-            "be of one size. Check that they belong to the same image."
-        )
+    check_same_size(target, pred)
     known = np.ones(target.shape, bool) if ignore_id is None else target != ignore_id
     # Boolean and 8-bit maps would wrap in the arithmetic below.
     pairs = [a[known].astype(np.int64) for a in (target, pred)]
@@ -51,6 +47,15 @@ def confusion(
             )
     counted = np.bincount(pairs[0] * n_ids + pairs[1], minlength=n_ids * n_ids)
     return counted.reshape(n_ids, n_ids).astype(np.int64)
+
+
+def check_same_size(target: NDArray, pred: NDArray) -> None:
+    """BadImageError when labels and a prediction differ in shape."""
+    if target.shape != pred.shape:
+        raise BadImageError(
+            f"The labels have the shape {target.shape}, the prediction {pred.shape}; they must "
+            "be of one size. Check that they belong to the same image."
+        )
 
 
 def foreground(counts: Counts) -> Counts:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.metrics import check_same_size
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,7 @@ class Overlaps:
         BadImageError
             The shapes differ.
         """
-        if target.shape != pred.shape:
-            raise BadImageError(
-                f"The objects to find have the shape {target.shape}, the predicted ones "
-                f"{pred.shape}; they must be of one size. Check that they belong to the same image."
-            )
+        check_same_size(target, pred)
         sides = Side.of(target), Side.of(pred)
         both = (sides[0].ids > 0) & (sides[1].ids > 0)
         keys = (sides[0].ids[both] - 1) * sides[1].n + sides[1].ids[both] - 1

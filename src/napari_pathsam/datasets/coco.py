@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.datasets.base import DataSet, LabelKind, Pixels, Sample
+from napari_pathsam.datasets.folder import FOLDER
 from napari_pathsam.io._files import reading
 from napari_pathsam.io._outlines import fill_polygon
 from napari_pathsam.io.images import read_rgb
@@ -225,18 +226,10 @@ def _of_root(data: DataSet, root: Path) -> DataSet:
     return replace(data, classes=classes) if classes and data.label_kind == "classes" else data
 
 
-_OBJECTS = DataSet(
+_OBJECTS = replace(
+    FOLDER,
     name="coco",
     title="images with a COCO file",
-    licence="its owner's",
-    citation="none",
-    url="none: images of one's own",
-    mpp=None,
-    label_kind="instances",
-    classes=("object",),
-    splits=("train", "val", "test"),
-    default_split="all",
-    expected={},
     layout=(
         "annotations/instances_train.json with images in train, images/train or images; or a COCO "
         "file beside the images"
@@ -244,10 +237,10 @@ _OBJECTS = DataSet(
     notes=(
         "Outlines and run lengths, packed or not. By default each object has an id; with --target "
         "classes labels are the categories, in their order, and what is not annotated is "
-        "background. Patients are not known. --mpp says the pixel size."
+        "background. Patients are not known: give --group-by, which finds them in the images' "
+        "names. --mpp says the pixel size."
     ),
     find=find,
-    val_split="val",
     of_root=_of_root,
 )
 _CLASSES = replace(_OBJECTS, label_kind="classes", find=partial(find, target="classes"))

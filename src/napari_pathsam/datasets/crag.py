@@ -5,12 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_pathsam.datasets.base import DataSet, Sample
-from napari_pathsam.datasets.layout import (
-    folder_holding,
-    images_by_stem,
-    missing_labels,
-    partner,
-)
+from napari_pathsam.datasets.layout import folder_holding, paired
 
 NOMINAL_MPP = 0.55
 """The README says 20x and no pixel size; the scanner (Omnyx VL120) makes 0.275 µm at 40x."""
@@ -29,25 +24,23 @@ def find(root: Path) -> list[Sample]:
     if folder is None:
         return found
     for part, split in PARTS.items():
-        images = folder / part / "Images"
-        labels = next((p for n in LABELS if (p := folder / part / n).is_dir()), None)
-        if not images.is_dir() or (labels is None and not (folder / part / "Overlay").is_dir()):
+        part_of = folder / part
+        images = part_of / "Images"
+        labels = next((p for n in LABELS if (p := part_of / n).is_dir()), None)
+        if not images.is_dir() or (labels is None and not (part_of / "Overlay").is_dir()):
             continue
-        if labels is None:
-            raise missing_labels(images, folder / part / LABELS[0])
-        label_files = images_by_stem(labels)
         found += [
             Sample(
                 name=f"{split}/{stem}",
                 group=f"{split}/{stem}",
                 split=split,
-                image_path=path,
-                labels_path=partner(label_files, stem, path, labels),
+                image_path=image_path,
+                labels_path=labels_path,
                 mpp=None,
                 label_kind="instances",
                 nominal_mpp=NOMINAL_MPP,
             )
-            for stem, path in images_by_stem(images).items()
+            for stem, image_path, labels_path in paired(images, labels or part_of / LABELS[0])
         ]
     return found
 

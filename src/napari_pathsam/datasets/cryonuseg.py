@@ -9,9 +9,8 @@ from pathlib import Path
 from napari_pathsam.datasets.base import DataSet, Sample
 from napari_pathsam.datasets.layout import (
     folder_holding,
-    images_by_stem,
     missing_labels,
-    partner,
+    paired,
 )
 
 NOMINAL_MPP = 0.25
@@ -40,19 +39,18 @@ def find(root: Path, annotator: str = "annotator-1") -> list[Sample]:
     images = folder / "tissue images"
     if inner is None:
         raise missing_labels(images, marked / LABELS)
-    labels = images_by_stem(inner / LABELS)
     return [
         Sample(
             name=stem,
             group=stem,
             split="val" if stem.endswith(f"_{VAL_NUMBER}") else "train",
-            image_path=path,
-            labels_path=partner(labels, stem, path, inner / LABELS),
+            image_path=image_path,
+            labels_path=labels_path,
             mpp=None,
             label_kind="instances",
             nominal_mpp=NOMINAL_MPP,
         )
-        for stem, path in images_by_stem(images).items()
+        for stem, image_path, labels_path in paired(images, inner / LABELS)
     ]
 
 

@@ -9,7 +9,7 @@ from zlib import crc32
 
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.datasets.base import DataSet, Sample
-from napari_pathsam.datasets.layout import images_by_stem, missing_labels, partner
+from napari_pathsam.datasets.layout import paired
 
 DIAGNOSES = (
     "Normal",
@@ -34,18 +34,15 @@ def find(root: Path) -> list[Sample]:
         images, labels = folder / diagnosis / "image", folder / diagnosis / "label"
         if not images.is_dir():
             continue
-        if not labels.is_dir():
-            raise missing_labels(images, labels)
-        label_files = images_by_stem(labels)
-        for stem, path in images_by_stem(images).items():
+        for stem, image_path, labels_path in paired(images, labels):
             case = case_of(stem)
             found.append(
                 Sample(
                     name=f"{diagnosis}/{stem}",
                     group=case,
                     split=splits.get(f"{diagnosis}/{stem}") or split_of(case),
-                    image_path=path,
-                    labels_path=partner(label_files, stem, path, labels),
+                    image_path=image_path,
+                    labels_path=labels_path,
                     mpp=None,
                     label_kind="binary",
                     nominal_mpp=NOMINAL_MPP,

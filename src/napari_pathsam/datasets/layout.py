@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from napari_pathsam.core.errors import BadFileError
@@ -79,6 +79,21 @@ def partner(
             f"{' '.join(suffixes)}. Add the label file, or move the image elsewhere."
         )
     return labels[stem]
+
+
+def paired(images: Path, labels: Path) -> Iterator[tuple[str, Path, Path]]:
+    """Stem, file and label file of every image of a folder, labels being called alike in another.
+
+    Raises
+    ------
+    BadFileError
+        The folder of labels or one of its files is missing, or two images have one stem.
+    """
+    if not labels.is_dir():
+        raise missing_labels(images, labels)
+    files = images_by_stem(labels)
+    for stem, path in images_by_stem(images).items():
+        yield stem, path, partner(files, stem, path, labels)
 
 
 def missing_labels(images: Path, labels: Path) -> BadFileError:

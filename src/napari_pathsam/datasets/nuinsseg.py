@@ -6,12 +6,7 @@ from pathlib import Path
 from zlib import crc32
 
 from napari_pathsam.datasets.base import DataSet, Sample
-from napari_pathsam.datasets.layout import (
-    images_by_stem,
-    missing_labels,
-    partner,
-    subfolders,
-)
+from napari_pathsam.datasets.layout import paired, subfolders
 
 NOMINAL_MPP = 0.25
 IMAGES, LABELS = "tissue images", "label masks modify"
@@ -27,22 +22,18 @@ def find(root: Path) -> list[Sample]:
     organs = _organs(root) or [o for inner in subfolders(root) for o in _organs(inner)]
     found = []
     for organ in organs:
-        images, labels = organ / IMAGES, organ / LABELS
-        if not labels.is_dir():
-            raise missing_labels(images, labels)
-        label_files = images_by_stem(labels)
         found += [
             Sample(
                 name=f"{organ.name}/{stem}",
                 group=organ.name,
                 split=split_of(organ.name),
-                image_path=path,
-                labels_path=partner(label_files, stem, path, labels),
+                image_path=image_path,
+                labels_path=labels_path,
                 mpp=None,
                 label_kind="instances",
                 nominal_mpp=NOMINAL_MPP,
             )
-            for stem, path in images_by_stem(images).items()
+            for stem, image_path, labels_path in paired(organ / IMAGES, organ / LABELS)
         ]
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_pathsam.datasets.base import DataSet, Sample
-from napari_pathsam.datasets.layout import images_by_stem, missing_labels, natural_key, partner
+from napari_pathsam.datasets.layout import natural_key, paired
 
 MPP = 0.25
 VAL_PATIENTS = ("08", "09")
@@ -18,18 +18,15 @@ def find(root: Path) -> list[Sample]:
     found = []
     for slide in sorted(folder.glob("Slide_*"), key=natural_key):
         labels = folder / slide.name.replace("Slide_", "GT_")
-        if not labels.is_dir():
-            raise missing_labels(slide, labels)
-        label_files = images_by_stem(labels)
-        for stem, path in images_by_stem(slide).items():
+        for stem, image_path, labels_path in paired(slide, labels):
             patient = stem[:2]
             found.append(
                 Sample(
                     name=stem,
                     group=patient,
                     split="val" if patient in VAL_PATIENTS else "train",
-                    image_path=path,
-                    labels_path=partner(label_files, stem, path, labels),
+                    image_path=image_path,
+                    labels_path=labels_path,
                     mpp=MPP,
                     label_kind="binary",
                 )

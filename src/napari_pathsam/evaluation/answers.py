@@ -241,8 +241,9 @@ def _target(
     strange = [int(i) for i in np.unique(ids) if not 0 <= i <= 255 or match.of_label[i] < 0]
     if strange:
         raise BadImageError(
-            f"The labels of {sample.name} ({sample.labels_path}) hold the ids {', '.join(map(str, strange[:8]))}, which "
-            f"are none of the classes ({', '.join(match.names[1:])}). Give their class table with "
+            f"The labels of {sample.name} ({sample.labels_path}) hold the ids "
+            f"{', '.join(map(str, strange[:8]))}, which are none of the classes "
+            f"({', '.join(match.names[1:])}). Give their class table with "
             "--classes, or say with --label-kind that the ids are objects (instances) or mean "
             "nothing (binary)."
         )

@@ -119,7 +119,8 @@ def _headline_tables(report: Report, headlines: Mapping[str, Headline]) -> str:
     """A table by way of averaging, one of the classes."""
     bounds = report.metrics["intervals"]["figures"]
     parts = []
-    once = {id(h): k for k, h in reversed(headlines.items()) if ": " not in k}  # of one class
+    # The mean over a single class is that class.
+    once = {id(h): k for k, h in reversed(list(headlines.items())) if ": " not in k}
     shown = {k: h for k, h in headlines.items() if k in once.values()}
     for averaging in dict.fromkeys(h.averaging for h in shown.values()):
         rows = [
