@@ -7,8 +7,8 @@ The slide is generated: tissue of the packaged sample, repeated, at the model's 
 reads a tile, encodes, decodes and pastes it, with the same model and as many tiles as cover the
 slide without overlap. Processor seconds are told beside the wall's: they do not depend on what else
 the machine does. ``--times``: slides of so many times the area, whose cost must grow as they do.
-``sam2.1-tiny`` gets random weights and one class at 0.5 µm (times do not depend on them). ``--cache``
-tells what it takes to have the embedding of a field anew, from memory, and from the disk.
+``sam2.1-tiny`` gets random weights and one class at 0.5 µm: times do not depend on them. With
+``--cache`` it tells what the embedding of a field takes anew, from memory, and from the disk.
 """
 
 from __future__ import annotations

@@ -21,7 +21,9 @@ def test_blocks_land_in_the_layer_and_stay(segment_of):
                                                                      strict=True)]  # fmt: skip
     place = {"scale": (MPP, MPP), "units": ("um", "um"), "name": "slide"}
     viewer, dock, hands = segment_of(levels, rgb=True, multiscale=True, **place)
-    choose(dock, uncertainty=True)
+    choose(dock, uncertainty=True, instances=True)
+    assert not dock.view.options.sharpen.isEnabled()
+    assert "16,384" in dock.view.options.sharpen.toolTip()
     camera = viewer.scene.camera
     camera.center, camera.zoom = (0, 14_000 * MPP, 1_000 * MPP), 0.2 / MPP
     hands.settle(10)
@@ -59,6 +61,11 @@ def test_blocks_land_in_the_layer_and_stay(segment_of):
     assert table.text(0, PX)
     assert table.text(0, MM2)
     assert "Uncertainty made" in viewer.layers
+    objects = viewer.layers["PathSAM made objects"]
+    assert objects.multiscale
+    assert viewer.layers.index(objects) > viewer.layers.index(layers[0])
+    found = [row.objects for row in result.table.rows if row.class_id]
+    assert sum(found) == len(np.unique(np.asarray(objects.data[0]))) - 1 > 0
     viewer.layers["Uncertainty made"].visible = False
     viewer.fit_to_view()
     hands.settle(5)

@@ -27,8 +27,9 @@ from napari_pathsam._napari.segment_search import SimilarSearch
 from napari_pathsam._napari.segment_view import SegmentView
 from napari_pathsam.core.errors import UnavailableError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX
 from napari_pathsam.workspace.scripting import ImageOrigin, segment_command, segment_python
-from napari_pathsam.workspace.segment_request import Part, Progress, SegmentRequest
+from napari_pathsam.workspace.segment_request import Part, Progress, SegmentRequest, window_of
 from napari_pathsam.workspace.segment_result import SegmentResult
 from napari_pathsam.workspace.segment_slide import SlideResult, slide_command, slide_python
 from napari_pathsam.workspace.segmenting import Result, Segmenting
@@ -137,6 +138,7 @@ class SegmentDock(ImageDock):
         assert self.source is not None
         kind, _ = self.view.extent.value()
         parts = self.parts()
+        self._tell_large()
         seen = view_of(self.viewer, self.source.plane, self.source.shape_yx)
         self.results.begin(self.image, self.source.plane)
         self._chosen[self.source.key] = head.name
@@ -201,6 +203,7 @@ class SegmentDock(ImageDock):
         """Say what the pixel size and the encoding mean for what is chosen."""
         head, source = self.view.heads.value(), self.source
         self.view.options.set_mpp(self.mpp)
+        self._tell_large()
         if head is None or source is None:
             self.view.mpp_bar.say("")
             self.view.encoding.setText("")
@@ -217,6 +220,13 @@ class SegmentDock(ImageDock):
                 self.mpp,
             )
         )
+
+    def _tell_large(self) -> None:
+        """Objects of slides are told apart, but not redrawn."""
+        if self.source is None:
+            return
+        largest = max(window_of(self.source.shape_yx, self.parts()).shape_yx)
+        self.view.options.set_large(largest > LARGEST_WHOLE_PX)
 
     def _take_mpp(self) -> None:
         head = self.view.heads.value()

@@ -60,6 +60,7 @@ class ResultLayers(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._shown: list[_Shown] = []
+        self._made: list[tuple[Image, Any]] = []  # all, those let go of too
         self._waiting: deque[tuple[_Shown, Region]] = deque()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -188,6 +189,12 @@ class ResultLayers(QObject):
             for name, layer in self._pyramids.maps(result).items():
                 layer.metadata.update({OWN: SEGMENTATION, "at": (0, 0), "ratio": (1, 1)})
                 self._add(shown, name, layer)
+            if result.has_objects:
+                layer = self._pyramids.objects(
+                    result, name=f"PathSAM {result.title} objects",
+                    metadata={OWN: SEGMENTATION, "at": (0, 0), "ratio": (1, 1)},
+                )  # fmt: skip
+                self._add(shown, "objects", layer)
 
     def _make_labels(self, shown: _Shown, result: SegmentResult, kind: str) -> None:
         from napari.layers import Labels
@@ -260,13 +267,15 @@ class ResultLayers(QObject):
         self._add(shown, kind, layer)
 
     def _add(self, shown: _Shown, kind: str, layer: Any) -> None:
-        """Above the image and this result's other layers; the active layer stays active."""
+        """Above the image and all results over it; the active layer stays active."""
         self._place(shown, layer)
         layers = self._viewer.layers
         active = layers.selection.active
-        below = [x for x in (shown.image, *shown.layers.values()) if x in layers]
+        below = [x for image, x in self._made if image == shown.image and x in layers]
+        below += [shown.image] if shown.image in layers else []
         index = max((layers.index(x) for x in below), default=len(layers) - 1) + 1
         shown.layers[kind] = layer
+        self._made.append((shown.image, layer))
         layers.insert(index, layer)
         layers.selection.active = active
 
@@ -300,6 +309,7 @@ class ResultLayers(QObject):
             self.gone.emit(result)
 
     def _on_removed(self, event: Any) -> None:
+        self._made = [made for made in self._made if event.value not in made]
         for shown in list(self._shown):
             for kind, layer in list(shown.layers.items()):
                 if layer != event.value:

@@ -8,6 +8,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.segment_slide import objects_of
 
 if TYPE_CHECKING:
     from napari_pathsam.io.label_store import LabelStore
@@ -42,6 +43,14 @@ class PyramidLayers(QObject):
         layer = Labels(_levels(store), multiscale=True, cache=False, **how)
         layer.metadata["classes"] = result.classes  # the writers keep their ids and names
         self._stores[layer] = store
+        return layer
+
+    def objects(self, result: SlideResult, **how: Any) -> Any:
+        """A labels layer of the objects, once they are there."""
+        from napari.layers import Labels
+
+        layer = Labels(_levels(objects_of(result)), multiscale=True, cache=False, **how)
+        layer.contour = 2
         return layer
 
     def maps(self, result: SlideResult) -> dict[str, Any]:

@@ -39,6 +39,16 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 
+SHARPEN_TIP = (
+    "Redraw each object with the prompt decoder. Slower; off, because it does not always help: "
+    "compare on your images"
+)
+NO_SHARPEN_TIP = (
+    "Not on what is larger than 16,384 pixels a side: objects are redrawn from encodings in memory,"
+    " and a slide's are not kept. Choose a smaller part of it under “Where”"
+)
+
+
 class OptionsPanel(QWidget):
     """Edits :class:`SegmentOptions`."""
 
@@ -49,10 +59,7 @@ class OptionsPanel(QWidget):
         self.instances = self._check(
             "Split up", "Objects one by one: a second labels layer, one number per gland or nucleus"
         )
-        self.sharpen = self._check(
-            "Sharpen outlines", "Redraw each object with the prompt decoder. Slower; off, because "
-            "it does not always help: compare on your images"
-        )  # fmt: skip
+        self.sharpen = self._check("Sharpen outlines", SHARPEN_TIP)
         self.threshold = QDoubleSpinBox(self)
         self.threshold.setRange(0, 1)
         self.threshold.setSingleStep(0.05)
@@ -77,8 +84,9 @@ class OptionsPanel(QWidget):
         form.addRow(_label("Fill holes to"), _left(self.holes))
         form.addRow(_label("Objects"), _row(self.instances, self.sharpen))
         form.addRow(_label("Also show"), _row(self.probabilities, self.uncertainty))
-        self.sharpen.setEnabled(False)
-        self.instances.toggled.connect(self.sharpen.setEnabled)
+        self._large = False
+        self._allow_sharpen()
+        self.instances.toggled.connect(self._allow_sharpen)
         for box in (self.threshold, self.smallest, self.holes):
             box.setKeyboardTracking(False)
             box.valueChanged.connect(lambda *_: self.value_changed.emit())
@@ -89,7 +97,7 @@ class OptionsPanel(QWidget):
             smallest_px=self.smallest.value(),
             fill_holes_px=self.holes.value(),
             instances=self.instances.isChecked(),
-            sharpen=self.instances.isChecked() and self.sharpen.isChecked(),
+            sharpen=self._may_sharpen() and self.sharpen.isChecked(),
             probabilities=self.probabilities.isChecked(),
             uncertainty=self.uncertainty.isChecked(),
         )
@@ -106,6 +114,18 @@ class OptionsPanel(QWidget):
         ):  # fmt: skip
             box.setChecked(on)
         self.blockSignals(False)
+
+    def set_large(self, large: bool) -> None:
+        """Whether the result will be a slide's, whose objects are not redrawn."""
+        self._large = large
+        self.sharpen.setToolTip(NO_SHARPEN_TIP if large else SHARPEN_TIP)
+        self._allow_sharpen()
+
+    def _allow_sharpen(self, *_: bool) -> None:
+        self.sharpen.setEnabled(self._may_sharpen())
+
+    def _may_sharpen(self) -> bool:
+        return self.instances.isChecked() and not self._large
 
     def set_mpp(self, mpp: float | None) -> None:
         """Say what areas in pixels are in µm²."""

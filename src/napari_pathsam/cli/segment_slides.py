@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from napari_pathsam.io.label_store import LabelStore
     from napari_pathsam.io.slides import Slide
 
-OBJECTS = "objects"
 LONG_S = 1800.0
 """A run that takes longer is long: a faster model is named."""
 SHORT_S = 10.0
@@ -104,24 +103,12 @@ def segment_to_store(
 
 def _write_objects(job: SlideJob, path: Path, smallest_px: int) -> None:
     """The objects of the classes, as a label pyramid beside them; made anew when a run goes on."""
-    import numpy as np
-
-    from napari_pathsam.inference.slide_objects import objects_of_store
+    from napari_pathsam.inference.slide_objects import write_objects
     from napari_pathsam.io.label_store import LabelStore
 
-    classes = LabelStore.open(path)
-    if (path / "labels" / OBJECTS).exists():
-        store = LabelStore.open(path, OBJECTS, writable=True, about=classes.about)
-    else:
-        store = LabelStore.create(
-            path, classes.shape_yx, mpp=classes.mpp, classes=classes.classes, dtype=np.int32,
-            name=OBJECTS, about=classes.about, chunk_px=classes.chunk_px,
-        )  # fmt: skip
     with progress(f"{job.slide.name}: objects", 1) as bar:
-        for block in objects_of_store(classes, smallest_px=smallest_px):
-            store.write_base(block.region, block.labels)
+        for block in write_objects(LabelStore.open(path), smallest_px=smallest_px):
             bar.update(bar.task_ids[0], completed=block.done, total=block.total)
-    store.update_overviews()
 
 
 def _say_estimate(job: SlideJob, slides: SlideWish, *, objects: bool) -> None:
@@ -165,7 +152,7 @@ def _told(job: SlideJob, path: Path, wish: Wish, todo: int) -> AreaTable:
 
     assert job.run is not None
     record, name = job.run.record, job.slide.name
-    table = _areas(LabelStore.open(path), job.model.classes, wish, name)
+    table = _areas(LabelStore.open(path), job, wish)
     found = ", ".join(f"{row.name} {100 * row.share:.1f} %" for row in table.rows[1:])
     OUT.print(f"{path}: {found}" if todo else f"{path}: all was done already; {found}")
     seam = SeamCounts.total(record.seams.values()).score
@@ -184,18 +171,16 @@ def _told(job: SlideJob, path: Path, wish: Wish, todo: int) -> AreaTable:
     return table
 
 
-def _areas(store: LabelStore, classes: Any, wish: Wish, name: str) -> AreaTable:
-    """Of the finest level that memory holds."""
-    from napari_pathsam.core.areas import area_table
-    from napari_pathsam.core.geometry import Region
-    from napari_pathsam.inference.class_maps import LARGEST_PX
+def _areas(store: LabelStore, job: SlideJob, wish: Wish) -> AreaTable:
+    """Counted piece by piece."""
+    from napari_pathsam.inference.slide_objects import OBJECTS
     from napari_pathsam.io.label_store import LabelStore
+    from napari_pathsam.io.store_tables import Counted, count_store, store_areas
 
-    region = wish.region or Region.of(store.shape_yx)
-    level = 0
-    while region.height * region.width > LARGEST_PX * 4**level:
-        level += 1
-    mpp = None if store.mpp is None else store.mpp * 2**level
-    found = store.read(region, level).astype("uint8", copy=False)
-    labels = LabelStore.open(store.path, OBJECTS).read(region, level) if wish.instances else None
-    return area_table(found, classes, mpp=mpp, labels=labels, name=name)
+    objects = LabelStore.open(store.path, OBJECTS) if wish.instances else None
+    *_, counted = count_store(store, objects)
+    assert isinstance(counted, Counted)
+    return store_areas(
+        counted, job.model.classes, region=job.plan.region, mpp=store.mpp,
+        objects=wish.instances, name=job.slide.name,
+    )  # fmt: skip

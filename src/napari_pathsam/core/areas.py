@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,12 +105,26 @@ def area_table(
         Of the image.
     """
     counts = np.bincount(class_map.ravel(), minlength=256)
-    total = max(int(class_map.size), 1)
-    per_px = None if mpp is None else mpp * mpp
     sizes = _areas_of(class_map, classes) if labels is None else _sizes(class_map, labels)
+    return counted_areas(counts, classes, mpp=mpp, sizes=sizes, name=name)
+
+
+def counted_areas(
+    counts: NDArray[np.integer],
+    classes: ClassTable,
+    *,
+    mpp: float | None = None,
+    sizes: Mapping[int, Sequence[int]] | None = None,
+    name: str = "",
+) -> AreaTable:
+    """The table of pixels counted before: ``(256,)`` by class id, and objects' sizes by class.
+
+    ``sizes`` is None where nobody looked for objects.
+    """
+    total, per_px = max(int(counts.sum()), 1), None if mpp is None else mpp * mpp
     rows = [_row(0, BACKGROUND_NAME, counts, total, per_px, None)]
     for info in classes:
-        found = np.array(sizes.get(info.id, []))
+        found = None if sizes is None else sizes.get(info.id, [])
         rows.append(_row(info.id, info.name, counts, total, per_px, found))
     if counts[UNSURE]:
         rows.append(_row(UNSURE, UNSURE_NAME, counts, total, per_px, None))
@@ -123,10 +137,9 @@ def _row(
     counts: NDArray[np.integer],
     total: int,
     per_px: float | None,
-    sizes: NDArray[np.integer] | None,
+    sizes: Sequence[int] | None,
 ) -> ClassArea:
-    px = int(counts[class_id])
-    values = [] if sizes is None else sizes.tolist()
+    px, values = int(counts[class_id]), sizes or ()
     return ClassArea(
         class_id=class_id,
         name=name,

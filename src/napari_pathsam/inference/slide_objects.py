@@ -19,6 +19,8 @@ from napari_pathsam.inference.blending import grown
 from napari_pathsam.inference.objects import instances
 from napari_pathsam.io.label_store import LabelStore
 
+OBJECTS = "objects"
+"""The label pyramid of objects."""
 LONGEST_PX = 8192
 """An area with a longer side is one object: it is tissue, not something to be told apart."""
 BLOCK_CHUNKS = 4
@@ -73,7 +75,7 @@ def objects_of_store(
     next_id = 1
     for done, (block, areas) in enumerate(zip(blocks, spanning, strict=True), start=1):
         out = np.zeros(block.shape_yx, np.int32)
-        found = _labelled(classes, block)
+        found = _labelled(classes, block) if classes.holds(block) else out
         if found.any():
             whole = np.isin(found, list(areas), invert=True)
             local = _local(classes, block, np.where(whole, found, 0), smallest_px)
@@ -90,6 +92,27 @@ def objects_of_store(
             ):
                 area.parts = None  # nobody asks again
         yield ObjectBlock(block, out, done, len(blocks))
+
+
+def write_objects(classes: LabelStore, *, smallest_px: int = 0) -> Iterator[ObjectBlock]:
+    """Write the objects into the label pyramid :data:`OBJECTS` beside the classes; yields blocks.
+
+    It is there when it is whole, in the place of an older one.
+
+    Raises
+    ------
+    BadFileError
+        It cannot be written.
+    """
+    with LabelStore.remaking(
+        classes.path, classes.shape_yx, name=OBJECTS, mpp=classes.mpp, classes=classes.classes,
+        about=classes.about, chunk_px=classes.chunk_px,
+    ) as store:  # fmt: skip
+        for block in objects_of_store(classes, smallest_px=smallest_px):
+            if block.labels.any():
+                store.write_base(block.region, block.labels)
+            yield block
+        store.update_overviews()
 
 
 def _labelled(classes: LabelStore, region: Region) -> NDArray[np.int32]:
@@ -163,6 +186,9 @@ def _spanning(classes: LabelStore, blocks: list[Region]) -> list[dict[int, _Area
         if block.x == 0:
             above, below = below, np.zeros_like(below)
             left = np.zeros((2, block.height + 2), np.int64)
+        if not classes.holds(block):
+            left = np.zeros_like(left)
+            continue
         known, found = _known(classes, block), _labelled(classes, block)
         codes = np.zeros(int(found.max(initial=0)) + 1, np.int64)
         rim = np.unique(np.r_[found[0], found[-1], found[:, 0], found[:, -1]])

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,33 @@ class LabelStore:
         return cls.open(path, name, writable=True, joining=True)
 
     @classmethod
+    @contextmanager
+    def remaking(
+        cls,
+        path: str | os.PathLike[str],
+        shape_yx: tuple[int, int],
+        *,
+        name: str,
+        mpp: float | None = None,
+        classes: ClassTable | None = None,
+        dtype: DTypeLike = np.int32,
+        about: Mapping[str, Any] | None = None,
+        chunk_px: int = CHUNK_PX,
+    ) -> Iterator[LabelStore]:
+        """Empty labels of objects to be filled out of sight, as in :meth:`create`.
+
+        They take the place of others of that name when the block is left, and only then: whoever
+        fails or is killed in it has changed nothing.
+        """
+        path = Path(path)
+        check_container(path, shape_yx)
+        with writing(path), fresh_container(path) as fresh:
+            group = make_labels(fresh, name, shape_yx, mpp, np.dtype(dtype), chunk_px)
+            describe_labels(group, classes, None, objects=True, about=about or {})
+            yield cls(fresh, name, group, writable=True)
+            into_container(fresh, path)
+
+    @classmethod
     def open(
         cls,
         path: str | os.PathLike[str],
@@ -239,6 +267,19 @@ class LabelStore:
             at = Region(inside.y - y, inside.x - x, *inside.shape_yx)
             out[at.slices] = self._read_level(level, inside)
         return out
+
+    def holds(self, region: Region) -> bool:
+        """Whether anything may be written over level-0 pixels; else all is 0 there, unread."""
+        array = self._levels[0]
+        if array.shards is not None or array.metadata.chunk_key_encoding.separator != "/":
+            return True  # of another program, whose files have other names
+        ch, cw = array.chunks
+        folder = self.path / "labels" / self.name / array.basename / "c"
+        return any(
+            (folder / str(y) / str(x)).exists()
+            for y in range(region.y // ch, -(-(region.y + region.height) // ch))
+            for x in range(region.x // cw, -(-(region.x + region.width) // cw))
+        )
 
     def pyramid(self) -> list[da.Array]:
         """Every level as a lazy dask array, finest first; they show what is on the disk now."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pathsam.core.areas import UNSURE_NAME
+from napari_pathsam.core.areas import UNSURE_NAME, AreaTable, counted_areas
 from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import UnavailableError
@@ -65,6 +65,9 @@ def count_store(
     for top in range(0, height, TILE_PX):
         for left in range(0, width, TILE_PX):
             at = Region(top, left, min(TILE_PX, height - top), min(TILE_PX, width - left))
+            if not any(s.holds(at) for s in (kinds, objects) if s is not None):
+                px[0] += at.height * at.width
+                continue
             class_map = None if kinds is None else kinds.read(at)
             if class_map is not None:
                 px += np.bincount(class_map.ravel(), minlength=256)[:256]
@@ -74,6 +77,22 @@ def count_store(
                     votes.append(_votes(labels, class_map))
         yield min(1.0, (top + TILE_PX) / height)
     yield _added(px, rows, votes)
+
+
+def store_areas(
+    counted: Counted,
+    classes: ClassTable,
+    *,
+    region: Region,
+    mpp: float | None,
+    objects: bool,
+    name: str = "",
+) -> AreaTable:
+    """What was counted as the areas of the region outside of which nothing was segmented."""
+    px = counted.px.copy()
+    px[0] += region.height * region.width - px.sum()
+    sizes = {info.id: counted.area_px[counted.class_id == info.id].tolist() for info in classes}
+    return counted_areas(px, classes, mpp=mpp, sizes=sizes if objects else None, name=name)
 
 
 def class_columns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,10 +82,17 @@ class Progress:
 
 def result_window(request: SegmentRequest) -> Region:
     """The level-0 pixels a result covers: the image, or of a large one what was asked for."""
-    shape_yx = request.source.shape_yx
-    if max(shape_yx) <= LARGEST_WHOLE_PX:
+    return window_of(request.source.shape_yx, request.parts)
+
+
+def window_of(shape_yx: tuple[int, int], parts: Sequence[Part]) -> Region:
+    """What a result of these parts of an image will cover; its sides say whether it is a slide's.
+
+    More than :data:`LARGEST_WHOLE_PX` a side is kept in a label pyramid on the disk.
+    """
+    if max(shape_yx) <= LARGEST_WHOLE_PX or not parts:
         return Region.of(shape_yx)
-    return bounds([part.region for part in request.parts])
+    return bounds([part.region for part in parts])
 
 
 def check(request: SegmentRequest) -> None:

@@ -13,11 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from platformdirs import user_data_dir
 
-from napari_pathsam.core.areas import BACKGROUND_NAME, UNSURE_NAME, AreaTable, ClassArea
-from napari_pathsam.core.class_map import UNSURE
+from napari_pathsam.core.areas import AreaTable
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
@@ -84,6 +82,11 @@ class SlideResult:
     def stores(self) -> dict[str, LabelStore]:
         """The label pyramids ``classes``, ``uncertainty`` and ``probability-NAME``."""
         return self.run.stores
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether objects were asked for, told apart and measured."""
+        return self.table is not None and any(row.objects is not None for row in self.table.rows)
 
     @property
     def path(self) -> Path:
@@ -191,6 +194,7 @@ def _path_of(request: SegmentRequest, mpp: float | None) -> Path:
 def slide_pieces(ready: PreparedSlide, request: SegmentRequest) -> Iterator[Piece]:
     """Block after block, those in view first; in the end the areas. Closing it cancels."""
     from napari_pathsam.inference.slide import slide_tiles
+    from napari_pathsam.inference.slide_objects import write_objects
 
     for tile in slide_tiles(ready.job, first=request.first):
         cells = ready.job.plan.cells(tile.region)
@@ -198,37 +202,37 @@ def slide_pieces(ready: PreparedSlide, request: SegmentRequest) -> Iterator[Piec
             tile.region, tiles=1, cells=cells.height * cells.width, encoded=True,
             seconds_left=tile.seconds_left,
         )  # fmt: skip
+    result = ready.result(request)
+    if request.options.instances:
+        for block in write_objects(
+            result.stores["classes"], smallest_px=request.options.smallest_px
+        ):
+            yield Piece(next_text=f"Objects, {block.done / block.total:.0%}")
     yield Piece(next_text="Measuring")
-    yield from slide_areas(ready.result(request))
+    yield from slide_areas(result, objects_of(result) if request.options.instances else None)
 
 
-def slide_areas(result: SlideResult) -> Iterator[Piece]:
+def objects_of(result: SlideResult) -> LabelStore:
+    """The label pyramid of a result's objects, which must be there."""
+    from napari_pathsam.inference.slide_objects import OBJECTS
+    from napari_pathsam.io.label_store import LabelStore
+
+    return LabelStore.open(result.path, OBJECTS)
+
+
+def slide_areas(result: SlideResult, objects: LabelStore | None = None) -> Iterator[Piece]:
     """Measure what is in a label pyramid."""
-    from napari_pathsam.io.store_tables import Counted, count_store
+    from napari_pathsam.io.store_tables import Counted, count_store, store_areas
 
-    counted: Counted | None = None
-    for found in count_store(result.stores["classes"]):
+    for found in count_store(result.stores["classes"], objects):
         if isinstance(found, Counted):
-            counted = found
+            table = store_areas(
+                found, result.classes, region=result_window(result.request), mpp=result.mpp,
+                objects=objects is not None, name=result.request.source.name,
+            )  # fmt: skip
+            yield Piece(answer=Answer(table))
         else:
             yield Piece(next_text=f"Measuring, {found:.0%}")
-    assert counted is not None
-    yield Piece(answer=Answer(_table(counted.px, result)))
-
-
-def _table(px: np.ndarray, result: SlideResult) -> AreaTable:
-    wanted = result_window(result.request)
-    total = wanted.height * wanted.width
-    per_px = None if result.mpp is None else result.mpp**2
-    inside = int(px.sum()) - int(px[0])
-    rows = [(0, BACKGROUND_NAME, total - inside)]
-    rows += [(info.id, info.name, int(px[info.id])) for info in result.classes]
-    if px[UNSURE]:
-        rows.append((UNSURE, UNSURE_NAME, int(px[UNSURE])))
-    return AreaTable(
-        tuple(ClassArea(i, name, n, n / total, um2_per_px=per_px) for i, name, n in rows),
-        result.request.source.name,
-    )
 
 
 def slide_python(result: SlideResult, origin: ImageOrigin) -> str:
@@ -257,6 +261,14 @@ def slide_python(result: SlideResult, origin: ImageOrigin) -> str:
     lines += ["", f"model = ps.load_model({request.model!r}, device={request.device!r})"]
     lines += [*origin.lines(), f"for tile in ps.segment_slide(model, slide, {asked}):"]
     lines.append('    print(f"{tile.done} of {tile.total} blocks, {tile.seconds_left:.0f} s left")')
+    if options.instances:
+        lines[1:1] = [
+            "from napari_pathsam.inference.slide_objects import write_objects",
+            "from napari_pathsam.io.label_store import LabelStore",
+        ]
+        smallest = f", smallest_px={options.smallest_px!r}" if options.smallest_px else ""
+        lines += [f"for block in write_objects(LabelStore.open({_out(origin)!r}){smallest}):"]
+        lines += ['    print(f"{block.done} of {block.total} blocks of objects")']
     return "\n".join(lines) + "\n"
 
 
@@ -277,6 +289,7 @@ def slide_command(result: SlideResult, origin: ImageOrigin) -> str:
     ):
         if value:
             words += [option, f"{value!r}"]
+    words += ["--instances"] if options.instances else []
     words += ["--uncertainty"] if options.uncertainty else []
     words += ["--probabilities"] if options.probabilities else []
     return quoted(words) + "\n"
