@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -85,7 +86,11 @@ def compare(
         told = {"a": a, "b": b} | found.to_values() | {"versions": versions()}
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(strict_json(told), encoding="utf-8")
-    OUT.print(_table(a, b, found))
+    OUT.print(escape(f"A: {a}\nB: {b}"))
+    OUT.print(f"{found.n_images} images of {found.n_groups} patients, slides or cases")
+    for drawn in _tables(found):
+        OUT.print(drawn)
+    OUT.print("Intervals: 95 % of a paired bootstrap, the same patients drawn for both.")
 
 
 def _read(folders: tuple[Path, Path]) -> tuple[list[list[Any]], tuple[Settings, Settings]]:
@@ -135,19 +140,22 @@ def _measured(
     return scores, (settings, settings)
 
 
-def _table(a: str, b: str, found: Comparison) -> Table:
-    drawn = Table(
-        title=f"A: {escape(a)}, B: {escape(b)}; {found.n_images} images of {found.n_groups} "
-        "patients, slides or cases",
-        title_justify="left",
-    )
-    for heading in ("", "A", "B", "B − A", "interval", "better"):
-        drawn.add_column(heading, justify="left" if heading in ("", "better") else "right")
-    ways = list(dict.fromkeys(f.averaging for f in found.figures.values()))
-    for way in ways:
-        drawn.add_section()
-        drawn.add_row(f"[dim]{way}[/dim]")
-        for figure in (f for f in found.figures.values() if f.averaging == way):
+def _tables(found: Comparison) -> Iterator[Table]:
+    """One for each way of averaging; what is the same figure by another name stands once."""
+    several = len({name.partition(": ")[0] for name in found.figures if ": " in name}) > 1
+    once = {
+        (f.averaging, f.title): f
+        for name, f in found.figures.items()
+        if several or ": " not in name
+    }
+    figures = list(once.values())
+    for way in dict.fromkeys(f.averaging for f in figures):
+        drawn = Table(title=way, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        drawn.add_column("", min_width=17)
+        for heading in ("A", "B", "B − A", "interval"):
+            drawn.add_column(heading, justify="right", no_wrap=True)
+        drawn.add_column("better", no_wrap=True)
+        for figure in (f for f in figures if f.averaging == way):
             told = {True: "B", False: "A", None: "not told apart"}[figure.b_is_better]
             known = not math.isnan(figure.apart.low)
             drawn.add_row(
@@ -159,9 +167,7 @@ def _table(a: str, b: str, found: Comparison) -> Table:
                 f"{_number(figure.apart.high, sign=True)}" if known else "–",
                 told if known else "–",
             )  # fmt: skip
-    drawn.caption = "95 % of a paired bootstrap: the same patients drawn for both."
-    drawn.caption_justify = "left"
-    return drawn
+        yield drawn
 
 
 def _number(value: float, *, sign: bool = False) -> str:

@@ -294,7 +294,6 @@ def prompt_metrics(
         "averaging": OVER_OBJECTS,
         "iou_at_clicks": {str(n): headlines[f"iou_at_{n}"].value for n in settings.clicks},
         **values,
-        **{f"{_noc(goal)}_failed": _failed(objects, goal) for goal in GOALS},
         "n_objects": len(objects),
         "n_too_small": sum(score.n_too_small for score in scores),
         "ms_per_click": _median_ms([s for o in objects for s in o.seconds]),
@@ -338,17 +337,17 @@ def prompt_headlines(
             [[o.clicks_to(goal) or most for o in objects] for objects in images],
             larger_is_better=False,
         )
+        found[f"{_noc(goal)}_failed"] = mean_headline(
+            f"objects that never came to an IoU of {goal:.2f}",
+            OVER_OBJECTS,
+            [[float(o.clicks_to(goal) is None) for o in objects] for objects in images],
+            larger_is_better=False,
+        )
     return found
 
 
 def _noc(goal: float) -> str:
     return f"noc_{round(100 * goal)}"
-
-
-def _failed(objects: Sequence[ObjectScore], goal: float) -> float:
-    return (
-        float(np.mean([o.clicks_to(goal) is None for o in objects])) if objects else math.nan
-    )  # fmt: skip
 
 
 def _median_ms(seconds: Sequence[float]) -> float:
