@@ -138,6 +138,29 @@ def test_a_model_is_scored_by_clicks_as_evaluate_does(opened, tiny_model, one_cl
     assert not heard.failed
 
 
+def test_a_model_that_finds_objects_is_scored_by_them(opened):
+    import torch
+
+    from napari_pathsam.core.classes import ClassTable
+    from napari_pathsam.models.task_model import TaskModel
+    from napari_pathsam.models.task_recipes import TASK_RECIPES
+
+    browsing, heard = opened
+    network = {"trunk": "resnet18", "anchors_px": (8, 16, 24, 32, 48), "frozen_norm": False}
+    config = TASK_RECIPES["mask-rcnn"].config(mpp=0.5, tile_px=96, network=network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = TaskModel(config, ClassTable.of("object")).eval()
+    browsing._load = lambda name, device: model
+    browsing.use_model("boxes")
+    assert not heard.failed
+    assert heard.answers[-1].kind == "instances"
+    assert {"object_dice", "object_f1", "pq"} <= set(browsing.figures)
+    assert browsing.figure == "object_dice"
+    browsing.use_model("boxes", task="prompts")
+    assert "answers no clicks" in heard.failed.pop()
+
+
 def test_another_pixel_size_or_model_begins_anew(opened):
     browsing, _ = opened
     assert browsing.image.mpp is None
