@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from napari_pathsam.core.errors import UnavailableError
 from napari_pathsam.evaluation.class_figures import class_headlines, class_metrics
 from napari_pathsam.evaluation.class_scores import ClassScore
@@ -138,18 +140,22 @@ def report_of(
     """The figures of all of :func:`scoring`'s scores, with what they were made with.
 
     ``data`` names the data set and the split, ``seed`` is the bootstrap's; ``told`` joins the
-    settings.
+    settings. The same device with as many ``threads`` gives the same figures to the last digit.
     """
     task, figures = _TASKS[type(settings)]
     kinds = sorted({s.label_kind for s in samples})
-    made_with = {"label_kind": ", ".join(kinds), "device": str(model.device)}
+    threads = torch.get_num_threads()
+    made_with = {
+        "label_kind": ", ".join(kinds), "device": str(model.device), "threads": threads,
+        "bootstrap_seed": seed,
+    }  # fmt: skip
     return Report(
         model=name,
         **data,
         task=task,
         n_images=len(samples),
         metrics=figures(scores, settings, seed),
-        settings=settings.model_dump(mode="json") | made_with | {"bootstrap_seed": seed} | told,
+        settings=settings.model_dump(mode="json") | made_with | told,
     )
 
 
