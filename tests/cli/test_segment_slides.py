@@ -109,6 +109,18 @@ def test_what_only_a_pyramid_holds_is_refused_elsewhere(
         assert ".zarr" in err
 
 
+def test_a_scheduler_that_is_not_there_leaves_nothing(
+    segment: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("napari_pathsam.inference.distributed.CONNECT_S", 0.3)
+    out = tmp_path / "o.zarr"
+    code, _, err = segment(image, "--out", out, "--scheduler", "tcp://127.0.0.1:9")
+    assert code == 1
+    assert "No Dask scheduler answers at tcp://127.0.0.1:9" in err
+    assert not out.exists()
+
+
 WORK = """
 import os, random, signal, sys, time
 import numpy as np, torch

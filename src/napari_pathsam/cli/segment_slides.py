@@ -76,23 +76,24 @@ def segment_to_store(
             "segment a part of it (--region)."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    job = prepare_slide(
-        model, slide, mpp=wish.mpp, store=path, resume=slides.resume or again,
-        region=wish.region, settings=replace(wish.settings, overlap=OVERLAP),
-        tissue=slides.tissue, uncertainty=slides.uncertainty,
-    )  # fmt: skip
-    if job.plan.warning is not None:
-        ERR.print(f"{slide.name}: {job.plan.warning}", style="yellow")
-    _say_estimate(job, slides, objects=wish.instances)
-    todo = len(job.todo(None))
     with ExitStack() as stack:
-        if slides.workers or slides.scheduler:
+        client = None
+        if slides.workers or slides.scheduler:  # before anything is written
             client = stack.enter_context(
                 dask_client(workers=slides.workers, scheduler=slides.scheduler)
             )
-            tiles = stack.enter_context(closing(distributed_tiles(job, client)))
-        else:
-            tiles = stack.enter_context(closing(slide_tiles(job)))
+        job = prepare_slide(
+            model, slide, mpp=wish.mpp, store=path, resume=slides.resume or again,
+            region=wish.region, settings=replace(wish.settings, overlap=OVERLAP),
+            tissue=slides.tissue, uncertainty=slides.uncertainty,
+        )  # fmt: skip
+        if job.plan.warning is not None:
+            ERR.print(f"{slide.name}: {job.plan.warning}", style="yellow")
+        _say_estimate(job, slides, objects=wish.instances)
+        todo = len(job.todo(None))
+        tiles = stack.enter_context(
+            closing(slide_tiles(job) if client is None else distributed_tiles(job, client))
+        )
         bar = stack.enter_context(progress(slide.name, todo))
         for _ in tiles:
             bar.advance(bar.task_ids[0])

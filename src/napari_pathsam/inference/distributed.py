@@ -12,6 +12,7 @@ import json
 import pickle
 import threading
 from collections.abc import Generator, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -95,6 +96,8 @@ def distributed_tiles(
     ------
     BadFileError
         The slide is not a file, or is another one where a worker looks; the job writes nothing.
+    UnavailableError
+        The cluster goes away in mid-run.
     """
     path = getattr(job.slide, "path", None)
     if job.run is None or path is None:
@@ -117,7 +120,8 @@ def distributed_tiles(
         )] = number  # fmt: skip
     try:
         for future in dask.as_completed(futures):
-            block: Block = future.result()
+            with _cluster_errors(dask):
+                block: Block = future.result()
             job.run.write(block, base=False)
             maps: Any = {name: s.read(block.region) for name, s in job.run.stores.items()}
             future.release()
@@ -126,6 +130,25 @@ def distributed_tiles(
     finally:
         if client.status == "running":
             client.cancel(list(futures))
+
+
+@contextmanager
+def _cluster_errors(dask: Any) -> Iterator[None]:
+    """What a cluster throws when it goes away, in words."""
+    lost = (dask.client.FutureCancelledError, dask.comm.CommClosedError, CancelledError)
+    try:
+        yield
+    except dask.KilledWorker as error:
+        raise UnavailableError(
+            "A part of the slide ended several workers of the cluster one after the other, most "
+            "likely because their memory is too small: give each 4 GB. What is finished is kept: "
+            "go on with --resume."
+        ) from error
+    except lost as error:
+        raise UnavailableError(
+            "The Dask cluster is gone: its scheduler does not answer any more. What is finished "
+            "is kept: start the cluster again, and go on with --resume."
+        ) from error
 
 
 def _work(job: SlideJob, path: Path) -> BlockWork:

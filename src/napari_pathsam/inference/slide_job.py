@@ -143,10 +143,21 @@ class SlideRun:
         return cls(stores, Record(path / "labels" / "classes" / RECORD, {"batch": batch}))
 
     def write(self, block: Block, *, base: bool = True) -> None:
-        """Write a block at all levels, then record it; ``base``: level 0 is not written yet."""
-        for name, store in self.stores.items():
-            if base:
-                store.write(block.region, block.maps[name])
-            else:
-                store.update_overviews(block.region)
+        """Write a block at all levels, then record it; ``base``: level 0 is not written yet.
+
+        Raises
+        ------
+        BadFileError
+            The disk does not let us; a run that goes on does this block again.
+        """
+        try:
+            for name, store in self.stores.items():
+                if base:
+                    store.write(block.region, block.maps[name])
+                else:
+                    store.update_overviews(block.region)
+        except BadFileError as error:
+            raise BadFileError(
+                f"{error} What is finished is kept: go on with --resume (resume=True)."
+            ) from error
         self.record.add(block.number, block.seams, block.damage)
