@@ -115,6 +115,7 @@ def test_a_model_is_scored_by_clicks_as_evaluate_does(opened, tiny_model, one_cl
     browsing.use_model("made", task="prompts")  # a head: what it stands on answers
     assert not heard.failed
     assert len(stopped) == 2  # asked between objects whether to go on
+    assert browsing.objects == (2, 2)
     browsing.score_all()
     shown = heard.answers[-1] or next(a for a in reversed(heard.answers) if a)
     assert shown.kind == "instances"

@@ -63,9 +63,11 @@ class BrowseDock(Dock):
         self.supply = BrowseSupply(
             self.view, self.runner, self._downloads, own_heads or OwnHeads(), self
         )
-        self._listing = QTimer(self)
+        self._busy = ""
+        self._listing, self._telling = QTimer(self), QTimer(self)
         self._listing.setSingleShot(True)
-        self._listing.setInterval(LIST_MS)
+        for timer in (self._listing, self._telling):
+            timer.setInterval(LIST_MS)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view, 1)
@@ -106,6 +108,7 @@ class BrowseDock(Dock):
         self.supply.changed.connect(self._on_head)
         self.supply.failed.connect(view.error_bar.say)
         self._listing.timeout.connect(self._show_list)
+        self._telling.timeout.connect(self._tell)
         for signal, slot in self._signals():
             signal.connect(slot)
 
@@ -284,9 +287,20 @@ class BrowseDock(Dock):
         if progress is not None:
             self.view.progress.bar.setFormat(f"{progress.done} of {progress.total} images")
         self.view.all_button.setEnabled(progress is None and self.browsing.n > 0)
+        self._tell()
 
     def _on_busy(self, text: str) -> None:
-        self.view.status.setText(f"{text}…" if text else "")
+        self._busy = text
+        self._tell()
+
+    def _tell(self) -> None:
+        """What is done, and at which object of the image it is; again while there is something."""
+        text = self._busy or ("Scoring" if self.browsing.scoring_all else "")
+        done, total = self.browsing.objects
+        told = f"{text}, object {done} of {total}" if text and 0 < done < total else text
+        self.view.status.setText(f"{told}…" if told else "")
+        if bool(text) != self._telling.isActive():
+            self._telling.start() if text else self._telling.stop()
 
     def _on_failed(self, text: str) -> None:
         self.view.error_bar.say(text)
@@ -300,6 +314,7 @@ class BrowseDock(Dock):
     def stop(self) -> None:
         self._binder.unbind()
         self._listing.stop()
+        self._telling.stop()
         self.supply.close()
         for signal, slot in self._signals():
             with suppress(ValueError, TypeError, RuntimeError):

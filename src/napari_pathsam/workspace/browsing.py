@@ -79,6 +79,8 @@ class Browsing:
         self.opened: Opened | None = None
         self.image: BrowsedImage | None = None
         self.mpp: float | None = None
+        self.objects = (0, 0)
+        """Of the image that is worked on: how many objects of how many were asked for."""
         self.totals: dict[str, Figure] = {}
         """Figures of all images scored so far, from added counts."""
 
@@ -248,7 +250,13 @@ class Browsing:
         self, index: int, model: tuple[str, str], task: Task, found: Opened, mpp: float | None
     ) -> Answered:
         """In the worker."""
-        return answered(self._load(*model), found, index, mpp, task, self._checkpoint)
+        self.objects = (0, 0)
+        return answered(self._load(*model), found, index, mpp, task, self._on_object)
+
+    def _on_object(self, done: int, total: int) -> None:
+        """In the worker, between two objects."""
+        self.objects = (done, total)
+        self._checkpoint()
 
     def _on_answer(self, answer: Answered) -> None:
         self.busy_changed.emit("")

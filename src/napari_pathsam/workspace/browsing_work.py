@@ -134,9 +134,9 @@ def answered(
     index: int,
     mpp: float | None,
     task: Task = "classes",
-    checkpoint: Callable[[], object] = lambda: None,
+    asked: Callable[[int, int], object] = lambda done, total: None,
 ) -> Answered:
-    """Ask a model for one image and count; ``checkpoint`` is called between objects.
+    """Ask a model for one image and count; ``asked`` hears how many objects of how many it was.
 
     Raises
     ------
@@ -149,26 +149,28 @@ def answered(
 
     sample = overriding([opened.samples[index]], mpp=mpp)[0]
     if task == "prompts":
-        return _prompted(model, sample, index, checkpoint)
+        return _prompted(model, sample, index, asked)
     return _labelled(model, opened, sample, index)
 
 
 def _prompted(
-    model: Any, sample: Sample, index: int, checkpoint: Callable[[], object]
-) -> Answered:  # fmt: skip
+    model: Any, sample: Sample, index: int, asked: Callable[[int, int], object]
+) -> Answered:
     """Each object clicked at and boxed; shown is its mask after some clicks."""
     from napari_pathsam.evaluation.evaluate import promptable
     from napari_pathsam.evaluation.prompting import PromptSettings, ask_each, shown_image
 
     settings = PromptSettings(most_clicks=MOST_CLICKS)
-    asked_of = promptable(model)
-    image = shown_image(asked_of, sample)
+    clicked = promptable(model)
+    image = shown_image(clicked, sample)
     found = np.zeros(image.objects.shape, np.int32)
+    areas = np.unique(image.objects[image.objects > 0], return_counts=True)[1]
+    total = int(np.count_nonzero(areas >= settings.smallest_px))
     scores = []
-    for one in ask_each(asked_of, image, settings):
+    for one in ask_each(clicked, image, settings):
         scores.append(one.score)
         found[one.mask] = one.index
-        checkpoint()
+        asked(len(scores), total)
     return Answered(index, scored(image.score(scores)), found, "instances")
 
 
