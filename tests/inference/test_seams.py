@@ -1,0 +1,58 @@
+"""No seams: on a mosaic of the packaged images the window grid does not show."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_pathsam.inference.seams import SeamCounts, count_seams, cut_objects
+from napari_pathsam.models.catalogue import load_model
+from napari_pathsam.models.pathsam import PathSam
+from napari_pathsam.samples import load_sample
+
+SIDE = 512
+
+
+def mosaic() -> np.ndarray:
+    """Colon at the gland model's pixel size, its pieces turned so that none repeats."""
+    colon = [load_sample(f"colon_{name}").image for name in ("normal", "low_grade")]
+    turned = [np.rot90(image, turns) for turns in range(4) for image in colon]
+    rows = [np.concatenate([turned[(3 * i + j) % 8] for j in range(3)], axis=1) for i in range(3)]
+    return np.concatenate(rows)[:SIDE, :SIDE]
+
+
+def test_shifting_the_windows_changes_next_to_nothing(
+    project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In windows half as wide as usual, which see half as far: the worse for seams."""
+    monkeypatch.syspath_prepend(str(project_root / "benchmarks"))
+    monkeypatch.setattr(PathSam, "tile_px", 256)
+    import seams
+
+    model = load_model("pathsam-nano:glands", "cpu")
+    blended, _ = seams.compared(model, mosaic(), 0.5)
+    beside, _ = seams.compared(model, mosaic(), 0.0)
+    sys.modules.pop("seams")
+    assert blended["objects"] > 20
+    assert blended["changed"] <= 0.02
+    assert blended["changed"] <= beside["changed"] / 4  # a sixth and less in windows of full size
+    assert blended["cut"] == 0
+    assert blended["seam score"] < beside["seam score"]
+
+
+def test_what_is_cut() -> None:
+    """An object that a window cuts, one that only happens to be straight there, one that is not."""
+    found = np.zeros((100, 100), np.uint8)
+    found[10:50, 10:40] = found[20:50, 60:90] = found[60:90, 10:90] = 1
+    other = found.copy()
+    other[10:60, 10:40] = 1
+    assert cut_objects(found, [50], [], other=other) == (1, 3)
+    assert cut_objects(found, [50], []) == (2, 3)
+    assert cut_objects(found, [30, 75], [25]) == (0, 3)
+    at_50 = count_seams(found, [50], [])
+    assert at_50.score > 5
+    assert (at_50 + SeamCounts()).score == SeamCounts.total([at_50]).score
+    assert count_seams(found, [30], []).score == 0
