@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 
 from napari_pathsam.core.label_map import halved
-from napari_pathsam.core.sparse_labels import SparseLabels
+from napari_pathsam.core.packed_chunks import PackedChunks
+from napari_pathsam.core.sparse_labels import HOT_BYTES, HOT_COARSER_BYTES, SparseLabels
 
 
-def test_as_a_plain_array(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("hot_bytes", [10**9, 1])
+def test_as_a_plain_array(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, hot_bytes: int
+) -> None:
+    """Whether all is kept as it is, or all but the chunk used last is packed."""
+    init = PackedChunks.__init__
+    monkeypatch.setattr(PackedChunks, "__init__", lambda s, dtype, _: init(s, dtype, hot_bytes))
     plain = np.zeros((1601, 2111), np.int32)
     sparse = SparseLabels(plain.shape, np.int32)
     for _ in range(60):
@@ -34,6 +41,11 @@ def test_as_a_plain_array(rng: np.random.Generator) -> None:
         level = halved(level[: level.shape[0] // 2 * 2, : level.shape[1] // 2 * 2])
         assert (np.asarray(coarser) == level).all()
     assert isinstance(sparse.levels[-1], np.ndarray)
+    copied = sparse.copy()
+    sparse[0:900, 0:900] = 1
+    assert (np.asarray(copied) == plain).all()
+    assert copied.nbytes < plain.nbytes / 2 or hot_bytes > 1
+    sparse = copied
     outside = np.ones(plain.shape, bool)
     for piece in sparse.pieces():
         outside[piece.slices] = False
@@ -52,3 +64,18 @@ def test_memory_follows_what_is_labelled() -> None:
         labels[piece.slices] = 0
     assert labels.nbytes == 0
     assert not labels.levels[3][2500:2512, 2500:2512].any()
+
+
+def test_memory_is_bounded_where_much_is_labelled() -> None:
+    """Objects all over 12,000 × 8,000 pixels, 512 MB if they were kept as they are."""
+    labels = SparseLabels((8_000, 12_000), np.int32)
+    field = np.zeros((2000, 2000), np.int32)
+    for n, y in enumerate(range(40, 1960, 90)):
+        for x in range(40, 1960, 80):
+            field[y : y + 50, x : x + 60] = 1000 * n + x
+    for y in range(0, 8_000, 2000):
+        for x in range(0, 12_000, 2000):
+            labels[y : y + 2000, x : x + 2000] = field
+    together = sum(level.nbytes for level in labels.levels)
+    assert together < HOT_BYTES + 4 * HOT_COARSER_BYTES + 10e6
+    assert (labels[4000:6000, 2000:4000] == field).all()

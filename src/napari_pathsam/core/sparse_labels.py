@@ -1,4 +1,7 @@
-"""SparseLabels: a label map as large as a slide, of which only what is labelled takes memory."""
+"""SparseLabels: a label map as large as a slide, of which only what is labelled takes memory.
+
+And of that little: what was not looked at for a while is packed.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.label_map import halved
+from napari_pathsam.core.packed_chunks import PackedChunks
 
 CHUNK_PX = 512
+HOT_BYTES, HOT_COARSER_BYTES = 96 * 2**20, 16 * 2**20
+"""Of a label map, and of each of its coarser levels, so much is kept unpacked."""
 
 
 class SparseArray:
@@ -23,10 +29,12 @@ class SparseArray:
 
     ndim = 2
 
-    def __init__(self, shape_yx: tuple[int, int], dtype: DTypeLike) -> None:
+    def __init__(
+        self, shape_yx: tuple[int, int], dtype: DTypeLike, hot_bytes: int = HOT_BYTES
+    ) -> None:
         self.shape = (int(shape_yx[0]), int(shape_yx[1]))
         self.dtype = np.dtype(dtype)
-        self._chunks: dict[tuple[int, int], NDArray] = {}
+        self._chunks = PackedChunks(dtype, hot_bytes)
 
     @property
     def size(self) -> int:
@@ -35,7 +43,7 @@ class SparseArray:
     @property
     def nbytes(self) -> int:
         """What it takes in memory."""
-        return sum(chunk.nbytes for chunk in self._chunks.values())
+        return self._chunks.nbytes
 
     def __getitem__(self, key: Any) -> Any:
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
@@ -59,13 +67,13 @@ class SparseArray:
     def copy(self) -> SparseArray:
         """As it is now, without coarser levels."""
         copied = SparseArray(self.shape, self.dtype)
-        copied._chunks = {index: chunk.copy() for index, chunk in self._chunks.items()}
+        copied._chunks = self._chunks.copied()
         return copied
 
     def pieces(self, within: Region | None = None) -> Iterator[Region]:
         """The rectangles (of a region) outside of which all is 0."""
-        for y, x in sorted(self._chunks):
-            piece = Region(y * CHUNK_PX, x * CHUNK_PX, *self._chunks[y, x].shape)
+        for (y, x), (height, width) in self._chunks.shapes():
+            piece = Region(y * CHUNK_PX, x * CHUNK_PX, height, width)
             inside = piece if within is None else piece.intersection(within)
             if inside is not None:
                 yield inside
@@ -107,16 +115,17 @@ class SparseArray:
         values = np.broadcast_to(values, at.shape_yx)
         for index, inside, within in _overlaps(at):
             piece = values[within]
-            chunk = self._chunks.get(index)
+            chunk = self._chunks.get(index, to_write=True)
             if chunk is None:
                 if not piece.any():
                     continue
                 y, x = (i * CHUNK_PX for i in index)
                 size = (min(CHUNK_PX, self.shape[0] - y), min(CHUNK_PX, self.shape[1] - x))
-                chunk = self._chunks[index] = np.zeros(size, self.dtype)
+                chunk = np.zeros(size, self.dtype)
+                self._chunks.add(index, chunk)
             chunk[inside] = piece
             if not piece.any() and not chunk.any():
-                del self._chunks[index]
+                self._chunks.remove(index)
 
 
 class SparseLabels(SparseArray):
@@ -133,7 +142,7 @@ class SparseLabels(SparseArray):
         shapes = [self.shape]
         while max(shapes[-1]) > CHUNK_PX and min(shapes[-1]) > 1:
             shapes.append((shapes[-1][0] // 2, shapes[-1][1] // 2))
-        coarser = [SparseArray(shape, dtype) for shape in shapes[1:-1]]
+        coarser = [SparseArray(shape, dtype, HOT_COARSER_BYTES) for shape in shapes[1:-1]]
         self.levels: tuple[Any, ...] = (self, *coarser, np.zeros(shapes[-1], dtype))
 
     def _write(self, at: Region, values: NDArray) -> None:
