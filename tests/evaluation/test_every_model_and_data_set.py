@@ -38,8 +38,8 @@ NETWORKS = {
 TASK = {"head": "classes", "promptable": "prompts", "wsi-sam": "prompts",
         "everything": "everything", "unet": "classes", "mask-rcnn": "classes"}  # fmt: skip
 ON_ALL = ("head", "promptable")
-ONE_OF_EACH = ("glas", "tnbc", "bcss", "crc-tissue")
-"""Objects, binary labels, classes with what nobody looked at, tiles: where all kinds are asked."""
+ONE_OF_EACH = ("tnbc", "bcss", "crc-tissue")
+"""Binary labels, classes with what nobody looked at, tiles: where what is quick is asked too."""
 BUILT = {}
 
 
@@ -92,8 +92,9 @@ def test_a_run_is_traced_and_shown(name, models, folder, layouts, tmp_path_facto
     layouts.BUILD[name](folder)
     data = dataset(name, root=folder.root)
     samples = samples_of(data, folder.root)
-    for kind in TASK if name in ONE_OF_EACH else ON_ALL:
-        task = TASK[kind]
+    for kind, task in TASK.items():
+        if not (kind in ON_ALL or name == "glas" or (name in ONE_OF_EACH and kind != "mask-rcnn")):
+            continue
         out = tmp_path_factory.mktemp("runs") / "run"
         settings = settings_for(task, data)
         asked = models[kind], samples, settings
