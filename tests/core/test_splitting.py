@@ -7,7 +7,12 @@ import pytest
 from scipy import ndimage
 
 from napari_pathsam.core.label_map import split_touching
-from napari_pathsam.core.splitting import gaps_between, merge_wide_necks, split_by_seeds
+from napari_pathsam.core.splitting import (
+    gaps_between,
+    merge_wide_necks,
+    split_by_drop,
+    split_by_seeds,
+)
 
 
 def discs(*at: tuple[int, int, int], shape: tuple[int, int] = (60, 90)) -> np.ndarray:
@@ -69,6 +74,23 @@ def test_objects_grow_from_where_a_model_is_sure() -> None:
     assert split_by_seeds(mask, likely, 0.9).max() == 4
     assert split_by_seeds(mask, likely, 0.5).max() == 2
     assert split_by_seeds(np.zeros((4, 4), bool), np.ones((4, 4)), 0.5).max() == 0
+
+
+@pytest.mark.parametrize("level", [3.0, 0.5])
+def test_seeds_follow_how_sure_a_model_is_of_an_object(level: float) -> None:
+    mask = discs((30, 25, 14), (30, 52, 14))
+    odds = np.full(mask.shape, level)
+    odds[:, 37:41] -= 2  # less sure where they touch
+    odds[14:20, 20:30] -= 1  # and somewhere inside
+    likely = 1 / (1 + np.exp(-odds))
+    found = split_by_drop(mask, likely, 1.5, 30)
+    assert np.array_equal(found > 0, mask)
+    assert found.max() == 2
+    assert found[30, 25] != found[30, 52]
+    assert split_by_drop(mask, likely, 2.5, 30).max() == 1  # it does not drop so far
+    assert split_by_drop(mask, likely, 1.5, mask.sum()).max() == 1  # no seed is large enough
+    apart = discs((20, 20, 9), (40, 70, 9))
+    assert split_by_drop(apart, likely, 1.5, 30).max() == 2
 
 
 def test_gaps_lie_between_objects_that_are_close() -> None:

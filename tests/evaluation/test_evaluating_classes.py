@@ -370,6 +370,10 @@ def test_post_processing_is_off_and_said_when_it_is_on():
         assert word in every
     assert "0.8 sure" in ClassSettings(seed=0.8, split=True).post_processing
     assert "shape" not in ClassSettings(seed=0.8, split=True).post_processing
+    sure = ClassSettings(drop=3, surest=0.88, split=True).post_processing
+    assert "drop by 3" in sure
+    assert "less than 0.88 sure removed" in sure
+    assert "shape" not in sure
 
 
 def test_objects_of_several_classes_give_mpq(always, sample):

@@ -42,6 +42,15 @@ def test_touching_objects_of_a_class_are_apart_and_classes_do_not_mix() -> None:
     assert instances(np.zeros((4, 4), np.uint8)).max() == 0
 
 
+def test_objects_of_which_a_model_is_unsure_are_left_out() -> None:
+    class_map = np.where(disc(20, 20, 9), 1, np.where(disc(40, 60, 9), 1, 0)).astype(np.uint8)
+    likely = np.where(disc(20, 20, 9), 0.95, 0.7)
+    assert instances(class_map, likely=likely).max() == 2
+    kept = instances(class_map, likely=likely, surest=0.8)
+    assert np.array_equal(kept > 0, disc(20, 20, 9))
+    assert instances(class_map, likely=likely, surest=0.96).max() == 0
+
+
 def test_an_object_cut_by_the_images_end_is_one() -> None:
     class_map = (disc(0, 45, 14) | disc(59, 89, 20)).astype(np.uint8)
     assert instances(class_map).max() == 2

@@ -132,6 +132,18 @@ def evaluate(
             help="Objects grow from where their class is so likely. [split by shape]",
         ),
     ] = 0.0,
+    seed_drop: Annotated[
+        float,
+        typer.Option(
+            "--seed-drop",
+            min=0,
+            help="Or from where its log odds are at most so far below the object's surest part.",
+        ),
+    ] = 0.0,
+    surest: Annotated[
+        float,
+        typer.Option("--surest", min=0, max=1, help="Objects less sure on average go."),
+    ] = 0.0,
     sharpen: Annotated[
         bool, typer.Option("--sharpen", help="Outline each object anew with the prompt decoder.")
     ] = False,
@@ -227,6 +239,8 @@ def evaluate(
             fill_holes_px=holes,
             split=split_objects,
             seed=seed_at,
+            drop=seed_drop,
+            surest=surest,
             sharpen=sharpen,
             as_published=as_published,
         )

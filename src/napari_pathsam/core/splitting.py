@@ -9,6 +9,9 @@ from scipy import ndimage
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.label_map import EIGHT, regions, relabel
 
+LEAST = 5e-4
+"""Probabilities are kept this far from 0 and 1, so that their odds are finite."""
+
 
 def merge_wide_necks(parts: NDArray[np.int32], neck: float) -> NDArray[np.int32]:
     """Join parts whose common border is no neck.
@@ -112,6 +115,26 @@ def split_by_seeds(
     bare = mask & ~seeded[components]
     seeds = np.where(bare, components + n, cores)
     return relabel(watershed(-likely, seeds, mask=mask, connectivity=EIGHT))
+
+
+def split_by_drop(
+    mask: NDArray[np.bool_], likely: NDArray[np.floating], drop: float, smallest_px: int = 1
+) -> NDArray[np.int32]:
+    """Objects that touch where a model is less sure than in the rest of them, apart.
+
+    As :func:`split_by_seeds`, where each connected area says itself how sure its seeds are: their
+    log odds are at most ``drop`` below those that a tenth of the area's pixels exceed. So an area
+    of which the model is not very sure is no more often divided than one of which it is.
+    """
+    out = np.zeros(mask.shape, np.int32)
+    odds = np.log(likely.clip(LEAST, 1 - LEAST)) - np.log1p(-likely.clip(LEAST, 1 - LEAST))
+    areas, _ = ndimage.label(mask, structure=EIGHT)
+    for area, box in regions(areas).items():
+        inside, here = areas[box.slices] == area, odds[box.slices]
+        enough = np.quantile(here[inside], 0.9) - drop
+        parts = split_by_seeds(inside, here, enough, smallest_px)
+        out[box.slices][inside] = parts[inside] + out.max()
+    return out
 
 
 def gaps_between(labels: NDArray[np.integer], widest_px: float) -> NDArray[np.bool_]:

@@ -46,6 +46,10 @@ class ClassSettings(BaseModel):
     seed
         Touching objects are told apart by where the model is at least so sure of them; 0: by their
         shape, where ``split`` asks for it.
+    drop
+        The same, by where its log odds are at most so far below each object's surest part.
+    surest
+        Objects of which the model is on average less sure go.
     sharpen
         Whether the prompt decoder outlines each object anew; classes follow the objects then.
     boundary_px
@@ -65,9 +69,16 @@ class ClassSettings(BaseModel):
     fill_holes_px: int = Field(0, ge=0)
     split: bool = False
     seed: float = Field(0.0, ge=0, le=1)
+    drop: float = Field(0.0, ge=0)
+    surest: float = Field(0.0, ge=0, le=1)
     sharpen: bool = False
     boundary_px: float = Field(3.0, ge=0)
     as_published: bool = False
+
+    @property
+    def by_likelihood(self) -> bool:
+        """Whether touching objects are told apart by how sure the model is."""
+        return self.seed > 0 or self.drop > 0
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -78,7 +89,9 @@ class ClassSettings(BaseModel):
             f"areas under {self.smallest_px} px removed": self.smallest_px > 1,
             f"holes under {self.fill_holes_px} px filled": self.fill_holes_px > 0,
             f"touching objects told apart by where it is {self.seed:g} sure": self.seed > 0,
-            "touching objects told apart by their shape": self.split and not self.seed,
+            f"touching objects told apart where its log odds drop by {self.drop:g}": self.drop > 0,
+            "touching objects told apart by their shape": self.split and not self.by_likelihood,
+            f"objects less than {self.surest:g} sure removed": self.surest > 0,
             "outlines redrawn by the prompt decoder": self.sharpen,
         }
         return ", ".join(what for what, on in done.items() if on) or "none"
@@ -149,7 +162,8 @@ def answer(
         sure = segment_surely(model, image, told, wanted)
         found = match.of_model[sure.class_map]
         if sample.label_kind == "instances" or sample.objects or settings.sharpen:
-            likely = sure.probability_of(found, of_channel) if settings.seed > 0 else None
+            asks = settings.by_likelihood or settings.surest > 0
+            likely = sure.probability_of(found, of_channel) if asks else None
             predicted, found = _objects(model, image, found, likely, told, settings)
     seconds = perf_counter() - started
     confidence = None if sure is None else sure.probability_of(found, of_channel)
@@ -182,10 +196,12 @@ def _objects(
     """The objects of positions ``(H, W)`` among the classes, and the positions they leave."""
     objects = instances(
         found,
-        split=settings.split or settings.seed > 0,
+        split=settings.split or settings.by_likelihood,
         smallest_px=settings.smallest_px,
         likely=likely,
         seed=settings.seed,
+        drop=settings.drop,
+        surest=settings.surest,
     )
     found = np.where(objects > 0, found, 0).astype(np.uint8)
     if not settings.sharpen:

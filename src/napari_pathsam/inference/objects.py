@@ -14,7 +14,7 @@ from napari_pathsam.core.errors import BadImageError, UnavailableError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.label_map import regions, relabel, split_touching
 from napari_pathsam.core.prompts import Prompts, innermost_point
-from napari_pathsam.core.splitting import merge_wide_necks, split_by_seeds
+from napari_pathsam.core.splitting import merge_wide_necks, split_by_drop, split_by_seeds
 from napari_pathsam.core.tiling import Tile
 from napari_pathsam.inference.class_maps import SegmentSettings, plan_segmenting, tile_embedding
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
@@ -44,6 +44,8 @@ def instances(
     neck: float = 0.7,
     likely: NDArray[np.floating] | None = None,
     seed: float = 0.0,
+    drop: float = 0.0,
+    surest: float = 0.0,
 ) -> NDArray[np.int32]:
     """The objects of a class map: connected areas of one class, touching ones apart.
 
@@ -51,7 +53,8 @@ def instances(
     (:func:`~napari_pathsam.core.label_map.split_touching`), then parts that hang together by more
     than a neck are put together again, so a long or ragged object stays one. Or, with ``seed``,
     each object grows from where the model is so sure of it
-    (:func:`~napari_pathsam.core.splitting.split_by_seeds`).
+    (:func:`~napari_pathsam.core.splitting.split_by_seeds`), or with ``drop`` from where it is
+    nearly as sure as in the surest part (:func:`~napari_pathsam.core.splitting.split_by_drop`).
 
     Parameters
     ----------
@@ -68,6 +71,11 @@ def instances(
     likely, seed
         ``(H, W)`` probability of what ``class_map`` says, and how likely a seed is; such areas of
         at least ``smallest_px / 4`` pixels are seeds. 0: by shape.
+    drop
+        How far the log odds of a seed are below the object's surest part; seeds have at least
+        ``smallest_px · 2 / 3`` pixels. 0: by shape.
+    surest
+        Objects of which the model is on average less sure are left out.
 
     Returns
     -------
@@ -77,7 +85,11 @@ def instances(
 
     clean = np.where(class_map == UNSURE, 0, class_map)
     found = np.asarray(label(clean, connectivity=2, background=0), np.int32)
-    if split and likely is not None and seed > 0:
+    if split and likely is not None and drop > 0:
+        found = _split(found, lambda mask, where: split_by_drop(
+            mask, likely[where], drop, max(1, smallest_px * 2 // 3)
+        ))  # fmt: skip
+    elif split and likely is not None and seed > 0:
         found = _split(found, lambda mask, where: split_by_seeds(
             mask, likely[where], seed, max(1, smallest_px // 4)
         ))  # fmt: skip
@@ -88,6 +100,10 @@ def instances(
     if smallest_px > 1:
         small = np.bincount(found.ravel()) < smallest_px
         found = np.where(small[found], 0, found)
+    if surest > 0 and likely is not None:
+        n_px = np.maximum(1, np.bincount(found.ravel()))
+        unsure = np.bincount(found.ravel(), likely.ravel()) / n_px < surest
+        found = np.where(unsure[found], 0, found)
     return relabel(found)
 
 
