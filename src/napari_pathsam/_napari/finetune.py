@@ -332,10 +332,8 @@ class FineTuneDock(ImageDock):
     def _on_heads(self, found: tuple[tuple[HeadChoice, ...], Catalogue]) -> None:
         heads, catalogue = found
         self.shown.set_heads(tuple(h for h in heads if h.ready))
-        self.view.how.base.set_values(
-            {m.name: m.title for m in catalogue.models if m.ready}
-            or {"pathsam-nano": "PathSAM nano"}
-        )
+        promptable = {m.name: m.title for m in catalogue.models if m.ready}
+        self.view.how.set_bases(promptable or {"pathsam-nano": "PathSAM nano"})
         self.view.how.set_value(self.teaching.choices)
 
     def keep_head(self, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
@@ -12,7 +13,7 @@ from napari_pathsam._napari.finetune_parts import Choice, PresetButtons, Section
 from napari_pathsam._napari.image_chooser import LayerChooser
 from napari_pathsam._napari.model_chooser import DEVICE_TIPS, DEVICES
 from napari_pathsam._napari.segment_view import duration
-from napari_pathsam.workspace.teaching_choices import Advanced, Choices
+from napari_pathsam.workspace.teaching_choices import NETWORKS, Advanced, Choices
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -141,7 +142,8 @@ class HowPanel(QWidget):
         )
         self.base = Choice(
             {"pathsam-nano": "PathSAM nano"},
-            "The promptable model whose image embedding is used; it stays as it is",
+            "The promptable model whose image embedding is used; it stays as it is. Or a network "
+            "of its own, trained whole on what you painted: it wants more of it, and more time",
         )
         self.trained = Choice(TRAINED, "What is changed by training; the image encoder never is")
         self.presets = PresetButtons(self)
@@ -191,6 +193,13 @@ class HowPanel(QWidget):
         self.advanced.set_value(choices.advanced)
         self._show_what_matters()
 
+    def set_bases(self, promptable: Mapping[str, str]) -> None:
+        """The models a training can stand on, and below them the networks trained whole."""
+        offered = dict(NETWORKS)
+        if find_spec("segmentation_models_pytorch") is None:
+            del offered["unet-timm"]
+        self.base.set_values({**promptable, **offered})
+
     def show_estimates(self, found: Mapping[str, Any]) -> None:
         """What each preset takes here; empty: nobody knows."""
         self.presets.set_estimates({
@@ -202,6 +211,8 @@ class HowPanel(QWidget):
     def _show_what_matters(self) -> None:
         self.held_layer.setVisible(self.hold_out.value() == "layer")
         self.base.setEnabled(self.start.value() is None)
+        # Of a network from new everything learns.
+        self.trained.setEnabled(self.start.value() is not None or self.base.value() not in NETWORKS)
 
     def _tell(self, field: str, value: Any) -> None:
         if field == "name" and not value:

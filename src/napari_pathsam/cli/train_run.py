@@ -61,7 +61,7 @@ def train_run(file: Path, out: Path, *, device: str, resume: bool) -> None:
 def evaluate_run(file: Path, model: str | None, *, device: str, json: Path | None) -> None:
     """The score of a run's held-out pixels: of the weights in its file, or of a model given."""
     from napari_pathsam.models.catalogue import load_model
-    from napari_pathsam.models.pathsam import PathSam
+    from napari_pathsam.models.class_model import ClassModel
     from napari_pathsam.training.finetune import Teacher
     from napari_pathsam.training.finetune_file import read_run
     from napari_pathsam.training.finetune_score import rescore
@@ -78,8 +78,8 @@ def evaluate_run(file: Path, model: str | None, *, device: str, json: Path | Non
                 f"{file} was not trained yet, so there is nothing to score: train it (`pathsam "
                 f"train --run {file} --out MODEL.safetensors`), then give --model."
             )
-        if not isinstance(found, PathSam):
-            raise UnavailableError(f"{model} has no class prompts; give a model trained by a run.")
+        if not isinstance(found, ClassModel):
+            raise UnavailableError(f"{model} knows no classes; give a model trained by a run.")
         scores = rescore(found, frozen)
     if scores is None:
         raise UnavailableError(f"{file} holds nothing out, so there is no score.")

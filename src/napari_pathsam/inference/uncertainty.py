@@ -137,7 +137,9 @@ def where_next(
         blend.add(tile, logits[:, :height, :width].float().cpu())
         probabilities = blend.mean(tile.region).softmax(0)
         entropy = -(probabilities * probabilities.clamp(min=1e-12).log()).sum(0) / most
-        features = functional.interpolate(embedding.image_embed.float(), size, mode="nearest")
+        seen = embedding.image_embed  # of a network without SAM only its pixels are known
+        seen = seen if seen.shape[1] else embedding.trunk[0]
+        features = functional.interpolate(seen.float(), size, mode="nearest")
         features = features[0, :, :height, :width].cpu()
         for window in _windows(tile.region, probabilities, entropy, features, painted, plan.cover):
             windows[window.cells.y, window.cells.x] = window

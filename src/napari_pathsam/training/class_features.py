@@ -84,8 +84,8 @@ class TaskReads:
     """What a task-specific network reads: pixels, and SAM's embedding of them, as they are."""
 
     def slim(self, model: TaskModel, made: ImageEmbedding) -> ImageEmbedding:
-        """All of it."""
-        return made
+        """All of it, what an image was filled up with too: patches are cut from it."""
+        return replace(made, shape_yx=made.input_yx)
 
     def logits(
         self, model: TaskModel, embedding: ImageEmbedding, window_yx: tuple[int, int] = (0, 0)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_pathsam.core.errors import BadWeightsError
+from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.kan import Kan, KanLinear, learned_activations
 from napari_pathsam.models.pathsam import PathSam
@@ -72,7 +73,9 @@ class Explanation:
     text: str
 
 
-def explain(model: PathSam, embedding: ImageEmbedding, class_id: int, *, n: int = 6) -> Explanation:
+def explain(
+    model: ClassModel, embedding: ImageEmbedding, class_id: int, *, n: int = 6
+) -> Explanation:
     """The activation functions that do most to a class's map of a field.
 
     Parameters
@@ -89,6 +92,11 @@ def explain(model: PathSam, embedding: ImageEmbedding, class_id: int, *, n: int 
     BadWeightsError
         The model's head is no KAN.
     """
+    if not isinstance(model, PathSam):
+        raise BadWeightsError(
+            f"{model.name} has no KAN to explain: it is a network trained whole. Models with class "
+            "prompts on a promptable model have one."
+        )
     ids = [0, *(info.id for info in model.classes)]
     channel = ids.index(class_id)
     name = "background" if channel == 0 else model.classes[class_id].name

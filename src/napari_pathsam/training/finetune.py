@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from napari_pathsam.core.errors import PathsamError, UnavailableError
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
+from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.pathsam import PathSam, part_of
 from napari_pathsam.training.finetune_crops import Crop, Crops
 from napari_pathsam.training.finetune_data import tile_pixels_of
+from napari_pathsam.training.finetune_networks import own_copy
 from napari_pathsam.training.finetune_report import (
     Scores,
     TeachReport,
@@ -30,7 +32,10 @@ from napari_pathsam.training.finetune_start import Load, check_start, start_mode
 from napari_pathsam.training.finetune_state import Best, load_state, save_state
 from napari_pathsam.training.finetune_time import Spent, out_of_memory
 from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
+from napari_pathsam.training.task_trainer import moving_of
 
+FAST = ("head", "network")
+"""The parts whose learning rate is the preset's own."""
 SCORED_TILES = 16
 """Held-out tiles scored per epoch, about: of more of them only every second, third … epoch is."""
 
@@ -42,7 +47,7 @@ class Taught:
     ``epoch`` 0 is the start.
     """
 
-    model: PathSam
+    model: ClassModel
     frozen: Frozen
     scores: Scores | None
     epoch: int
@@ -92,19 +97,20 @@ class Teacher:
         self.crops = Crops(self.model, frozen, config, self.tiles, self.cache)
         self.model.train_only(config.parts)
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        self.moving = moving_of(self.model, self.trained)
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": found, "lr": lr, "top": lr}
                 for lr, found in (
-                    (config.lr, [p for n, p in self.trained.items() if part_of(n) == "head"]),
+                    (config.lr, [p for n, p in self.trained.items() if part_of(n) in FAST]),
                     (config.lr * config.body_lr,
-                     [p for n, p in self.trained.items() if part_of(n) != "head"]),
+                     [p for n, p in self.trained.items() if part_of(n) not in FAST]),
                 )
                 if found
             ],
             weight_decay=config.weight_decay,
         )  # fmt: skip
-        self.average = {n: p.detach().clone() for n, p in self.trained.items()}
+        self.average = {n: p.detach().clone() for n, p in self.moving.items()}
         self.best = Best(0, None, {n: t.cpu().clone() for n, t in self.average.items()})
         self.batch, self.step, self.epoch, self.since_best = config.batch, 0, 0, 0
         self.notes: list[str] = []
@@ -192,14 +198,9 @@ class Teacher:
             (*self.notes, *([_START_KEPT] if useless else [])),
         )  # fmt: skip
 
-    def model_with(self, weights: Weights) -> PathSam:
+    def model_with(self, weights: Weights) -> ClassModel:
         """A model of its own with these weights, for previews; the encoders are shared."""
-        model = self.model
-        own = PathSam(model.config, model.base, model.classes, model.pathology)
-        state = {n: t for n, t in model.state_dict().items() if part_of(n) not in (None, "encoder")}
-        own.load_state_dict(state | dict(weights), strict=False)
-        # Building it froze the shared parts, which they were; ours goes on training.
-        return own.to(model.device).eval()
+        return own_copy(self.model, weights)
 
     # --- one step --------------------------------------------------------------------------------
 
@@ -271,16 +272,18 @@ class Teacher:
         return value
 
     def _sums(self, embedding: object, target: Tensor, rng: np.random.Generator) -> ClassSums:
-        height, width = target.shape[-2:]
-        room = [max(0, self.model.base.config.field_px // 16 - n // 4) for n in (height, width)]
-        window = (int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1)))
-        logits, iou = self.crops.reads.logits(self.model, embedding, window)  # type: ignore[arg-type]
+        window = (0, 0)
+        if isinstance(self.model, PathSam):
+            height, width = target.shape[-2:]
+            room = [max(0, self.model.base.config.field_px // 16 - n // 4) for n in (height, width)]
+            window = (int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1)))
+        logits, iou = self.crops.reads.logits(self.model, embedding, window)
         return class_sums(logits.float(), iou.float(), target, gamma=self.config.gamma)
 
     @torch.no_grad()
     def _average(self) -> None:
         keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.trained.items():
+        for name, value in self.moving.items():
             self.average[name].lerp_(value, 1 - keep)
 
     # --- judging ---------------------------------------------------------------------------------

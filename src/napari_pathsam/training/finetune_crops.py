@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +15,16 @@ from torch import Tensor
 from napari_pathsam.inference.class_maps import pixels_embedding
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.inference.embedding_entry import half
+from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.pathsam import PathSam
-from napari_pathsam.training.class_features import Reads, stacked
+from napari_pathsam.training.class_features import reads_of, stacked
 from napari_pathsam.training.finetune_config import FineTuneConfig
 from napari_pathsam.training.finetune_data import Look, TilePixels, looks
 from napari_pathsam.training.finetune_run import Frozen
 
-CELLS = 4
-"""Cells of the logits to a cell of the image embedding, each way."""
+STRIDE = 16
+"""Network pixels to a cell of the image embedding, each way."""
 VIEWS_BYTES = 2**30
 """Views held in memory; those not used for longest go first, and come back from the cache."""
 
@@ -56,12 +58,14 @@ class Wish:
 class View:
     """One magnification of a tile in one look: embedding in half precision, and its targets.
 
-    ``cells`` are the flat indices of the trained cells of each channel.
+    ``cells`` are the flat indices of the trained cells of each channel; ``fine`` of them go to a
+    cell of the image embedding, each way.
     """
 
     embedding: ImageEmbedding
     target: NDArray[np.int16]
     cells: dict[int, NDArray[np.int64]]
+    fine: int
 
     @property
     def grid_yx(self) -> tuple[int, int]:
@@ -86,8 +90,8 @@ class View:
 
         made = self.embedding
         target = self.target[
-            crop.y * CELLS : (crop.y + crop.height) * CELLS,
-            crop.x * CELLS : (crop.x + crop.width) * CELLS,
+            crop.y * self.fine : (crop.y + crop.height) * self.fine,
+            crop.x * self.fine : (crop.x + crop.width) * self.fine,
         ]
         cut = replace(
             made,
@@ -104,14 +108,15 @@ class Crops:
 
     def __init__(
         self,
-        model: PathSam,
+        model: ClassModel,
         frozen: Frozen,
         config: FineTuneConfig,
         tiles: Sequence[Sequence[TilePixels]],
         cache: EmbeddingCache,
     ) -> None:
         self.model, self.config, self._cache = model, config, cache
-        self.reads = Reads.of(model, config.parts)
+        self.reads: Any = reads_of(model, config.parts)
+        self._levels = model.config.octaves if isinstance(model, PathSam) else 1
         self._n = len(model.classes) + 1
         self._tiles: list[tuple[TilePixels, NDArray[np.uint8], tuple[int, int]]] = []
         for i, found in enumerate(tiles):
@@ -153,15 +158,17 @@ class Crops:
         embedding, made = pixels_embedding(self.model, seen, cache=self._cache)
         self.encoded += made
         views = []
-        for level in (embedding, *embedding.coarser)[: self.model.config.octaves]:
+        for level in (embedding, *embedding.coarser)[: self._levels]:
             slim = self.reads.slim(self.model, replace(level, coarser=()))
-            rows, columns = (CELLS * n for n in level.image_embed.shape[-2:])
+            fine = STRIDE // self.model.cell_px
+            rows, columns = (fine * n for n in level.image_embed.shape[-2:])
             turned = way.quarters % 2 == 1
             upright = (columns, rows) if turned else (rows, columns)
             target = np.ascontiguousarray(way.target(pixels.target(upright, cells_yx, self._n)))
             flat = target.ravel()
             trained = {c: np.flatnonzero(flat == c) for c in range(self._n)}
-            views.append(View(_halved(slim), target, {c: t for c, t in trained.items() if len(t)}))
+            cells = {c: t for c, t in trained.items() if len(t)}
+            views.append(View(_halved(slim), target, cells, fine))
         self._held += sum(view.nbytes for view in views)
         self._views[tile, look] = views
         while self._held > VIEWS_BYTES and len(self._views) > self.config.batch:
@@ -181,7 +188,7 @@ class Crops:
             channel = int(channels[(first + i) % len(channels)])
             share = np.sqrt(self.counts[:, channel])
             tile = int(rng.choice(len(share), p=share / share.sum()))
-            look, level = int(rng.integers(n_looks)), int(rng.integers(self.model.config.octaves))
+            look, level = int(rng.integers(n_looks)), int(rng.integers(self._levels))
             cell, *place = rng.random(3)
             wishes.append(Wish(tile, look, level, channel, cell, (place[0], place[1])))
         return wishes
@@ -195,13 +202,13 @@ class Crops:
         if cells is None:  # a coarse cell may belong to another class altogether
             cells = np.concatenate([*view.cells.values()])
         cell = int(cells[int(wish.cell * len(cells))])
-        side = self.config.crop_px // 16
+        side = self.config.crop_px // STRIDE
         spans = []
         for at, n, share in zip(
             divmod(cell, view.target.shape[1]), view.grid_yx, wish.place, strict=True
         ):
             length = min(side, n)
-            low, high = max(0, at // CELLS - length + 1), min(at // CELLS, n - length)
+            low, high = max(0, at // view.fine - length + 1), min(at // view.fine, n - length)
             start = low + int(share * (high - low + 1))
             spans.append((min(start // 2 * 2, n - length), length))
         (y, height), (x, width) = spans

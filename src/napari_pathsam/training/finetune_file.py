@@ -25,6 +25,8 @@ from napari_pathsam.io._files import existing_file, replacing
 from napari_pathsam.models.head_file import save_head
 from napari_pathsam.models.model_file import ModelCard
 from napari_pathsam.models.pathsam_config import Part
+from napari_pathsam.models.task_file import save_task
+from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.training.finetune import Taught
 from napari_pathsam.training.finetune_config import TRAINED
 from napari_pathsam.training.finetune_report import Scores, Weights
@@ -144,6 +146,8 @@ def save_taught(
         "base": frozen.run.base,
         "provenance": provenance | dict(more or {}),
     }
+    if isinstance(taught.model, TaskModel):
+        return save_task(path, taught.model, card)
     return save_head(path, taught.model, card, trained=saved_parts(frozen))
 
 
@@ -151,6 +155,8 @@ def _licence(frozen: Frozen) -> str:
     """Whose it is, and what it was made from."""
     from napari_pathsam.models.catalogue import find_entry
 
+    if frozen.run.start is None and not frozen.run.base:
+        return "its author's; a network from new"
     name = (frozen.run.start or frozen.run.base[0]).name
     try:
         below = f"{name} ({find_entry(name).licence})"

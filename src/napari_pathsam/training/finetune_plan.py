@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
+from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.training.finetune_config import FineTuneConfig
 from napari_pathsam.training.finetune_crops import VIEWS_BYTES, Crops
@@ -71,7 +72,7 @@ def estimates(
 
 
 def _measured(
-    model: PathSam, frozen: Frozen, configs: Mapping[str, FineTuneConfig], cache: EmbeddingCache
+    model: ClassModel, frozen: Frozen, configs: Mapping[str, FineTuneConfig], cache: EmbeddingCache
 ) -> dict[str, Estimate]:
     tiles = tile_pixels_of(frozen)
     held = sum(bool((p.held & p.own).any()) for found in tiles for p in found)
@@ -106,11 +107,11 @@ def _measured(
     return found
 
 
-def _encoding_s(model: PathSam, frozen: Frozen) -> float:
+def _encoding_s(model: ClassModel, frozen: Frozen) -> float:
     """Seconds per pixel that is encoded, of the working image."""
     first = next(pixels for found in frozen.pixels for pixels in found)
     piece = np.ascontiguousarray(first[:ENCODED_PX, :ENCODED_PX])
-    if model.base.config.fixed_canvas:
+    if isinstance(model, PathSam) and model.base.config.fixed_canvas:
         piece = first
     started = perf_counter()
     model.encode(piece)
@@ -118,7 +119,7 @@ def _encoding_s(model: PathSam, frozen: Frozen) -> float:
     return (perf_counter() - started) / (piece.shape[0] * piece.shape[1])
 
 
-def _decoding_s(model: PathSam, frozen: Frozen, cache: EmbeddingCache) -> float:
+def _decoding_s(model: ClassModel, frozen: Frozen, cache: EmbeddingCache) -> float:
     from napari_pathsam.inference.class_maps import pixels_embedding
 
     first = next(pixels for found in frozen.pixels for pixels in found)
@@ -129,7 +130,7 @@ def _decoding_s(model: PathSam, frozen: Frozen, cache: EmbeddingCache) -> float:
     return perf_counter() - started
 
 
-def _step(model: PathSam, crops: Crops, config: FineTuneConfig) -> tuple[float, int]:
+def _step(model: ClassModel, crops: Crops, config: FineTuneConfig) -> tuple[float, int]:
     """Seconds a crop takes there and back, and the bytes kept for the way back."""
     model.train_only(config.parts)
     rng = np.random.default_rng(0)
@@ -158,6 +159,6 @@ def _step(model: PathSam, crops: Crops, config: FineTuneConfig) -> tuple[float, 
     return seconds, saved
 
 
-def _wait(model: PathSam) -> None:
+def _wait(model: ClassModel) -> None:
     if model.device.type == "cuda":
         torch.cuda.synchronize()

@@ -19,12 +19,13 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.strokes import Areas, held_out, separate_regions
 from napari_pathsam.inference.class_maps import SegmentSettings, tile_pixels
 from napari_pathsam.inference.working_grid import TileSource, WorkingGrid, checked_mpp
+from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.model_file import BaseWeights
-from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.models.pathsam_config import PathSamConfig
-from napari_pathsam.training.class_start import base_of
+from napari_pathsam.models.task_config import TaskConfig
 from napari_pathsam.training.finetune_check import check_images, check_painted, warnings_of
 from napari_pathsam.training.finetune_config import FineTuneSettings
+from napari_pathsam.training.finetune_networks import made_from
 from napari_pathsam.training.finetune_start import Load, start_model
 
 VERSIONS = ("torch", "timm", "sam2", "numpy", "napari-pathsam")
@@ -126,7 +127,7 @@ class FineTuneRun(BaseModel):
 
     format: int = 1
     settings: FineTuneSettings
-    network: PathSamConfig
+    network: PathSamConfig | TaskConfig
     base: tuple[BaseWeights, ...]
     start: BaseWeights | None = None
     start_knows_all: bool = False
@@ -225,7 +226,7 @@ def freeze(
     run = FineTuneRun(
         settings=settings.model_copy(update={"device": device}),
         network=model.config,
-        base=base_of(model),
+        base=made_from(model),
         start=start,
         start_knows_all=knows_all,
         images=tuple(records),
@@ -295,7 +296,7 @@ def _ground_round(
     return near & (labels == BACKGROUND)
 
 
-def _record(model: PathSam, one: FineTuneImage, known: RunLabels) -> RunImage:
+def _record(model: ClassModel, one: FineTuneImage, known: RunLabels) -> RunImage:
     mpp, _ = checked_mpp(model, one.mpp, name=one.name or one.source.name)
     grid = WorkingGrid.of(model, one.source.shape_yx, mpp)
     ys, xs = np.nonzero(known.labels)

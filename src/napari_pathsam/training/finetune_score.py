@@ -17,7 +17,9 @@ from napari_pathsam.core.metrics import confusion
 from napari_pathsam.core.strokes import EIGHT, separate_regions
 from napari_pathsam.inference.class_maps import pixels_embedding
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
-from napari_pathsam.models.pathsam import PathSam, logits_at
+from napari_pathsam.models.class_model import ClassModel
+from napari_pathsam.models.pathsam import logits_at
+from napari_pathsam.models.pathsam_config import PathSamConfig
 from napari_pathsam.training.finetune_data import TilePixels, channel_table, tile_pixels_of
 from napari_pathsam.training.finetune_report import Reliability, Scores
 from napari_pathsam.training.finetune_run import BACKGROUND, Frozen
@@ -35,7 +37,7 @@ class Said:
 
 
 def said_of(
-    model: PathSam,
+    model: ClassModel,
     frozen: Frozen,
     *,
     held: bool | None = None,
@@ -85,7 +87,7 @@ def sampled(logits: Tensor, y: NDArray[np.float32], x: NDArray[np.float32]) -> T
 
 
 def rescore(
-    model: PathSam,
+    model: ClassModel,
     frozen: Frozen,
     *,
     cache: EmbeddingCache | None = None,
@@ -107,7 +109,7 @@ def rescore(
 class Tally:
     """Scores, counted tile by tile; see :func:`rescore`."""
 
-    def __init__(self, model: PathSam, frozen: Frozen) -> None:
+    def __init__(self, model: ClassModel, frozen: Frozen) -> None:
         _check(model, frozen)
         self._frozen, self._n = frozen, len(model.classes) + 1
         self._names = (background_name(frozen), *model.classes.names)
@@ -154,7 +156,7 @@ def held_regions(frozen: Frozen) -> tuple[int, ...]:
     return tuple(int(n) for n in found)
 
 
-def _check(model: PathSam, frozen: Frozen) -> None:
+def _check(model: ClassModel, frozen: Frozen) -> None:
     network, wanted = model.config, frozen.run.network
     if model.classes.names != frozen.run.settings.model_classes.names:
         raise BadWeightsError(
@@ -162,10 +164,14 @@ def _check(model: PathSam, frozen: Frozen) -> None:
             f"{', '.join(frozen.run.settings.model_classes.names)}. Score it with the model that "
             "came out of the run."
         )
-    if (network.mpp, network.enlarge, network.base) != (wanted.mpp, wanted.enlarge, wanted.base):
+    mine, theirs = (
+        f"{one.mpp:g} µm per pixel, enlarged {one.enlarge:g} times, on "
+        f"{one.base if isinstance(one, PathSamConfig) else 'pixels'}"
+        for one in (network, wanted)
+    )
+    if mine != theirs:
         raise BadWeightsError(
-            f"{model.name} works at {network.mpp:g} µm per pixel on {network.base}, the run at "
-            f"{wanted.mpp:g} µm on {wanted.base}: their scores cannot be compared."
+            f"{model.name} works at {mine}, the run at {theirs}: their scores cannot be compared."
         )
 
 
@@ -187,7 +193,7 @@ class WorstRegion:
 
 
 def worst_regions(
-    model: PathSam,
+    model: ClassModel,
     frozen: Frozen,
     *,
     cache: EmbeddingCache | None = None,

@@ -9,14 +9,17 @@ import numpy as np
 import torch
 
 from napari_pathsam.core.errors import BadImageError, BadWeightsError
+from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.class_prompts import ClassPrompts
 from napari_pathsam.models.encoders import find_encoder, load_encoder
 from napari_pathsam.models.kan import Kan, KanLinear
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.models.pathsam_config import PathSamConfig, profiled
 from napari_pathsam.models.sam2 import Sam2
-from napari_pathsam.training.class_start import base_of
+from napari_pathsam.models.task_model import TaskModel
+from napari_pathsam.models.task_recipes import is_task
 from napari_pathsam.training.finetune_config import FineTuneSettings
+from napari_pathsam.training.finetune_networks import made_from, network_from, new_network
 
 if TYPE_CHECKING:
     from napari_pathsam.training.finetune_run import FineTuneRun
@@ -28,7 +31,7 @@ Load = Callable[[str, str], object]
 class Start(NamedTuple):
     """The model before its first step, and whether it knows every class it is to learn."""
 
-    model: PathSam
+    model: ClassModel
     knows_all: bool
 
 
@@ -56,6 +59,8 @@ def start_model(
     from napari_pathsam.models.catalogue import load_model, pick_device
 
     where = str(pick_device(settings.device))
+    if settings.start is None and is_task(settings.base):
+        return Start(new_network(settings, network_mpp(settings, mpps)), knows_all=False)
     name = settings.start or settings.base
     found = load_model(name, where) if load is None else load(name, where)
     seed = settings.config.seed
@@ -68,6 +73,8 @@ def start_model(
         config = fresh_config(settings, found, working_mpp(settings, found, mpps))
         encoder = None if config.encoder is None else load_encoder(config.encoder, where)
         return Start(_built(config, found, settings, seed, encoder), knows_all=False)
+    if isinstance(found, TaskModel):
+        return Start(network_from(settings, found), knows_all=True)
     if not isinstance(found, PathSam):
         raise BadWeightsError(
             f"{settings.start} has no class prompts to start from. Start from fresh ones, or "
@@ -110,14 +117,21 @@ def working_mpp(settings: FineTuneSettings, base: Sam2, mpps: Sequence[float | N
     """The pixel size fresh class prompts work at: the images' own, within the base's range."""
     if settings.mpp is not None:
         return settings.mpp
+    low, high = base.config.mpp_range or (0.0, np.inf)
+    return round(float(np.clip(network_mpp(settings, mpps), low, high)), 4)
+
+
+def network_mpp(settings: FineTuneSettings, mpps: Sequence[float | None]) -> float:
+    """The pixel size a network from new works at: the images' own."""
+    if settings.mpp is not None:
+        return settings.mpp
     known = [m for m in mpps if m is not None]
     if not known:
         raise BadImageError(
             "The pixel size of the image is not known, and fresh class prompts work at it. Give "
             "it (mpp, in µm per pixel); 0.5 is usual at 20×."
         )
-    low, high = base.config.mpp_range or (0.0, np.inf)
-    return round(float(np.clip(np.median(known), low, high)), 4)
+    return round(float(np.median(known)), 4)
 
 
 def _built(
@@ -161,9 +175,9 @@ def _take_iou(head: ClassPrompts, known: ClassPrompts, pairs: Sequence[tuple[int
             mine.base.weight[to] = other.base.weight[source]
 
 
-def check_start(model: PathSam, run: FineTuneRun) -> None:
+def check_start(model: ClassModel, run: FineTuneRun) -> None:
     """Refuse a model that is not what a run started from."""
-    here = {b.name: b.sha256 for b in base_of(model)}
+    here = {b.name: b.sha256 for b in made_from(model)}
     if run.start is not None:
         from napari_pathsam.models.catalogue import weights_sha256
 

@@ -46,7 +46,7 @@ def save_state(teacher: Teacher, path: Path) -> None:
     best = teacher.best
     state: dict[str, Any] = {
         "digest": teacher.frozen.digest,
-        "now": {n: p.detach().cpu() for n, p in teacher.trained.items()},
+        "now": {n: p.detach().cpu() for n, p in teacher.moving.items()},
         "average": {n: t.cpu() for n, t in teacher.average.items()},
         "best": dict(best.weights),
         "best_epoch": best.epoch,
@@ -74,7 +74,7 @@ def load_state(teacher: Teacher, path: Path) -> None:
         state = torch.load(path, weights_only=True, map_location=teacher.model.device)
         if state["digest"] != teacher.frozen.digest:
             raise ValueError("it is of another run")
-        for name, value in teacher.trained.items():
+        for name, value in teacher.moving.items():
             value.copy_(state["now"][name])
             teacher.average[name].copy_(state["average"][name])
         scores = state["best_scores"]

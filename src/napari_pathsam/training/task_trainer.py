@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,11 +25,7 @@ class TaskTrainer(ClassTrainer):
     model: TaskModel
 
     def _moving(self) -> dict[str, Tensor]:
-        moving: dict[str, Tensor] = dict(self.trained)
-        for name, module in self.model.named_modules():
-            if isinstance(module, nn.BatchNorm2d) and f"{name}.weight" in self.trained:
-                moving |= {f"{name}.{n}": t for n, t in module.named_buffers() if t.ndim}
-        return moving
+        return moving_of(self.model, self.trained)
 
     def objective(self, items: Batch) -> Tensor:
         """Loss of a batch of which each process sees its share."""
@@ -73,6 +70,15 @@ class TaskTrainer(ClassTrainer):
         network: Any = self.model.network
         loss: Tensor = network.losses(*self.model.seen(embedding), objects)
         return loss / self.processes.size
+
+
+def moving_of(model: nn.Module, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What changes in training: what is trained, and the running statistics of its batch norms."""
+    moving = dict(trained)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d) and f"{name}.weight" in trained:
+            moving |= {f"{name}.{n}": t for n, t in module.named_buffers() if t.ndim}
+    return moving
 
 
 def trainer_of(model: Any) -> type[ClassTrainer]:

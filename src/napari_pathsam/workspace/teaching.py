@@ -372,9 +372,10 @@ def _taken_in(path: Path, folder: LessonFolder, file: str) -> ClassTable:
     """Copy a model file into the lesson; its classes."""
     from napari_pathsam.models.model_file import read_card
     from napari_pathsam.models.pathsam_config import PathSamConfig
+    from napari_pathsam.models.task_config import TaskConfig
 
     card = read_card(path)
-    if not isinstance(card.config, PathSamConfig) or card.classes is None:
+    if not isinstance(card.config, PathSamConfig | TaskConfig) or card.classes is None:
         raise BadWeightsError(
             f"{path.name} is a model that answers clicks and knows no classes. Here a model with "
             "classes is wanted, as this dock or `pathsam train` writes."

@@ -21,6 +21,15 @@ PARTS: dict[str, tuple[Any, ...]] = {
 }
 """What is trained: each name stands for all up to it."""
 
+NETWORKS: dict[str, str] = {
+    "unet-timm": "Train a U-Net on PathSAM nano’s trunk",
+    "unet": "Train a U-Net from scratch",
+    "unet3plus": "Train a U-Net3+",
+    "eunet3plus": "Train an eU-Net3+",
+    "guided-eunet3plus": "Train an eU-Net3+ guided by PathSAM nano",
+}
+"""Networks that are trained whole, as they are offered."""
+
 Trained = Literal["head", "alignment", "decoder"]
 HeldOutBy = Literal["region", "image", "layer", "none"]
 
@@ -58,8 +67,8 @@ class Choices(BaseModel):
     name
         Of the model to be made.
     base, start
-        The promptable model it stands on; the head (name or file) that lends its weights, None:
-        class prompts from new.
+        The promptable model it stands on, or the task-specific network that is trained whole
+        (:data:`NETWORKS`); the model (name or file) that lends its weights, None: from new.
     fresh_prompts
         With ``start``: keep its alignment and decoder only.
     background_id
@@ -93,9 +102,11 @@ class Choices(BaseModel):
 
     def config_of(self, preset: Preset) -> FineTuneConfig:
         """The numbers of a preset, with what was changed; called in a worker."""
-        from napari_pathsam.training.finetune_config import preset_config
+        from napari_pathsam.training.finetune_config import WHOLE, preset_config
+        from napari_pathsam.training.finetune_networks import trains_network
 
-        return preset_config(preset, parts=PARTS[self.trained], **self.advanced.of_training)
+        parts = WHOLE if trains_network(self.base, self.start) else PARTS[self.trained]
+        return preset_config(preset, parts=parts, **self.advanced.of_training)
 
     def settings(self) -> FineTuneSettings:
         """As the library takes them; imports torch, so it is called in a worker.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.fields import ImageSource
 from napari_pathsam.workspace.segment_work import SourceTiles
-from napari_pathsam.workspace.teaching_choices import PRESETS, Choices
+from napari_pathsam.workspace.teaching_choices import PRESETS, Advanced, Choices
 from napari_pathsam.workspace.teaching_lesson import Running, Version
 from napari_pathsam.workspace.teaching_pairs import Pair, finetune_images
 from napari_pathsam.workspace.teaching_store import LessonFolder
@@ -216,10 +216,10 @@ def estimated(
 def preset_numbers(choices: Choices) -> dict[str, float]:
     """The numbers behind a preset, for the fields of the advanced box."""
     from napari_pathsam.models.kan import KanConfig
-    from napari_pathsam.training.finetune_config import preset_config
     from napari_pathsam.training.finetune_start import FRESH_HIDDEN
 
-    config, kan = preset_config(choices.preset), KanConfig()
+    plain = choices.model_copy(update={"advanced": Advanced()})
+    config, kan = plain.config_of(choices.preset), KanConfig()
     names = ("lr", "alpha", "beta", "epochs", "variants", "seed")
     found = {name: getattr(config, name) for name in names}
     return found | {"grid": kan.grid, "order": kan.order, "width": FRESH_HIDDEN[0]}
