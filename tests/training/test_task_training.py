@@ -336,7 +336,7 @@ def test_from_folders_to_objects(tmp_path: Path, discs: Discs, capsys, monkeypat
 
     for base, network in (
         ("unet", "width = 4\nlevels = 3"),
-        ("mask-rcnn", 'trunk = "resnet18"\nrois = 8\nscore = 0.0\nanchors_px = [8, 16, 24, 32, 48]'),
+        ("mask-rcnn", 'trunk = "resnet18"\nrois = 8\nscore = 0\nanchors_px = [8, 16, 24, 32, 48]'),
     ):
         (tmp_path / "recipe.toml").write_text(f"""
 name = "{base}-made"
