@@ -5,8 +5,8 @@
 
 Supervised by what each data set says of a whole image: EBHI-Seg's diagnosis (its training split),
 the tissue of CRC-VAL-HE-7K's tiles, the predominant class of the osteosarcoma tiles, the diagnosis
-of the oral images; one linear layer for each. Patches of 128 pixels, enlarged as the gland head
-enlarges them, one window of the encoder each. Writes the weights, and beside them the encoder's
+of the oral images; one linear layer for each. Patches of 128 pixels of 1.0 µm, one
+window of the encoder each. Writes the weights, and beside them the encoder's
 description that ``pathsam models import --spec`` takes.
 """
 
@@ -38,7 +38,7 @@ from napari_pathsam.training.augment import (
 )
 
 WINDOW_PX = 128
-MPP = 0.7  # of the network's pixels: 1.4 µm, enlarged twice
+MPP = 1.0  # of the network's pixels
 VIT = VitArgs(img_size=WINDOW_PX, embed_dim=192, depth=6, num_heads=3)
 AUGMENT = AugmentConfig(stain=0.3, density=(0.2, 1.3), brightness=0.15)
 
@@ -80,8 +80,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("ebhi-seg", "crc-tissue", "osteosarcoma", "oral", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--batch", type=int, default=32)
     args = parser.parse_args()
     images, mpps, names = read(args)
     print([(len(n), sum(t == i for _, t, _ in images)) for i, n in enumerate(names)], flush=True)

@@ -133,7 +133,8 @@ def test_at_the_first_step_the_alignment_is_sams_own_neck(make: Make, fields) ->
     image_embed, high_res = model.align(embedding)
     assert torch.equal(image_embed, embedding.image_embed)
     assert len(high_res) == len(embedding.high_res)
-    assert all(torch.equal(a, b) for a, b in zip(high_res, embedding.high_res, strict=True))
+    for ours, sams in zip(high_res, embedding.high_res, strict=True):
+        assert torch.allclose(ours, sams, atol=1e-5)  # the finest in another order
     if "encoder" in fields:  # and it can learn to look at the pathology encoder
         model.train_only(("alignment",))
         model.align(embedding)[0].square().sum().backward()

@@ -48,7 +48,7 @@ class Addition(nn.Module):
 
 
 class NeckAlignment(nn.Module):
-    """Starts as SAM's own neck, to the bit; what the encoders say beside it is added.
+    """Starts as SAM's own neck; what the encoders say beside it is added.
 
     With ``high_res`` it makes the two finer levels as well; otherwise SAM's frozen ones are used.
     ``levels`` are those of the trunk that it reads.

@@ -66,12 +66,27 @@ class Neck(nn.Module):
 
     def forward(self, trunk: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         levels: list[Tensor] = []
-        for n, conv in enumerate(self.convs):
+        for n, conv in enumerate(self.convs[:3]):
             level = conv(trunk[3 - n])
             if levels and 3 - n in self.top_down:
-                level = level + functional.interpolate(levels[-1], scale_factor=2, mode="nearest")
+                level = level + _doubled(levels[-1])
             levels.append(level)
         image_embed = levels[1] + self.no_mem_embed[:, None, None]
         if not len(self.finer):
             return image_embed, ()
-        return image_embed, (self.finer[0](levels[3]), self.finer[1](levels[2]))
+        return image_embed, (self._finest(trunk[0], levels[2]), self.finer[1](levels[2]))
+
+    def _finest(self, trunk: Tensor, coarser: Tensor) -> Tensor:
+        """``finer[0]`` of the finest level: linear in both, so that level is never made whole."""
+        first: Any = self.convs[3]
+        then: Any = self.finer[0]
+        weight = torch.einsum("oc,ci->oi", then.weight[..., 0, 0], first.weight[..., 0, 0])
+        bias = then.weight[..., 0, 0] @ first.bias + then.bias
+        found = functional.conv2d(trunk, weight[..., None, None], bias)
+        if 0 in self.top_down:
+            found = found + _doubled(functional.conv2d(coarser, then.weight))
+        return found
+
+
+def _doubled(level: Tensor) -> Tensor:
+    return functional.interpolate(level, scale_factor=2, mode="nearest")
