@@ -21,7 +21,11 @@ from npe2 import write as npe2_write  # noqa: E402
 from napari_pathsam._napari import writer  # noqa: E402
 from napari_pathsam._napari.layer_source import source_of  # noqa: E402
 from napari_pathsam._napari.pixel_sizes import keep_typed_mpp  # noqa: E402
-from napari_pathsam._napari.reader import get_reader, read_annotations  # noqa: E402
+from napari_pathsam._napari.reader import (  # noqa: E402
+    get_reader,
+    read_annotations,
+    read_slide,
+)
 from napari_pathsam.core.classes import ClassTable  # noqa: E402
 from napari_pathsam.core.errors import BadFileError, BadImageError  # noqa: E402
 from napari_pathsam.io.annotations import read_geojson, write_geojson  # noqa: E402
@@ -65,6 +69,8 @@ def test_a_pyramid_opens_lazily_in_microns(
     assert tuple(layer.scale) == (0.5, 0.5)
     assert [str(unit) for unit in layer.units] == ["micrometer", "micrometer"]
     assert layer.metadata == {"path": str((tmp_path / "p.tif").resolve()), "mpp": 0.5}
+    [(_, options, _)] = read_slide(str(tmp_path / "p.tif"))
+    assert options["cache"] is False  # napari's would take a quarter of the memory
 
 
 def test_without_a_pixel_size_pixels_stay_pixels(

@@ -92,6 +92,7 @@ def read_slide(path: str | Sequence[str]) -> list[LayerData]:
         "rgb": True,
         "multiscale": len(pyramid) > 1,
         "contrast_limits": (0, 255),
+        "cache": False,  # napari's takes a quarter of the machine's memory; the pyramid has its own
         "metadata": {"path": where, "mpp": slide.mpp},
         **_frame_of_mpp(slide.mpp),
     }

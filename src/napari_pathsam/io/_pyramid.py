@@ -23,6 +23,7 @@ from napari_pathsam.io._levels import (
     with_overviews,
 )
 from napari_pathsam.io._origin import Origin
+from napari_pathsam.io._shown import ShownChunks, read_in_chunks
 from napari_pathsam.io.images import LARGEST_SIDE_PX
 
 if TYPE_CHECKING:
@@ -179,20 +180,23 @@ class PyramidSlide:
     def pyramid(self) -> list[da.Array]:
         """Every level as a lazy dask array ``(H, W, 3)`` uint8, finest first.
 
-        For looking at: a damaged tile is grey, and a warning names the first one.
+        For looking at: a damaged tile is grey, and a warning names the first one. What was read
+        is kept (:data:`~napari_pathsam.io._shown.SHOWN_BYTES`): a viewer needs no cache of its own.
         """
         import dask.array as da
 
-        return [
-            da.from_array(  # type: ignore[no-untyped-call]
-                replace(level, fetch=partial(self._shown, index)),
-                chunks=(*(_chunk(tile) for tile in level.tile_yx), 3),
-                name=False,
-                fancy=False,
-                meta=np.empty((0, 0, 0), np.uint8),
-            )
-            for index, level in enumerate(self._levels)
-        ]
+        kept, arrays = ShownChunks(), []
+        for index, level in enumerate(self._levels):
+            rows, columns = (_chunk(tile) for tile in level.tile_yx)
+            shown = replace(level, fetch=partial(self._shown, index))
+            arrays.append(
+                da.from_array(  # type: ignore[no-untyped-call]
+                    read_in_chunks(shown, (rows, columns), kept, index),
+                    chunks=(rows, columns, 3), name=False, fancy=False,
+                    meta=np.empty((0, 0, 0), np.uint8),
+                )
+            )  # fmt: skip
+        return arrays
 
     def _shown(self, index: int, rows: slice, columns: slice) -> RGB:
         pixels, damage = self._fetch(index, rows, columns, fill=DAMAGED_GREY)
