@@ -1,4 +1,4 @@
-"""What a viewer reads of a slide: the right pixels, each chunk once, and memory within its bound."""
+"""What a viewer reads of a slide: right pixels, each chunk once, memory within its bound."""
 
 from __future__ import annotations
 
