@@ -44,10 +44,10 @@ class Report(BaseModel):
 
     @property
     def drawn(self) -> str:
-        """What intervals are over: "2 patients, slides or cases"; images where each is its own."""
+        """What intervals are over: "2 patients, slides or cases"; images where nobody says more."""
         n = self.metrics["intervals"]["groups"]
         if n == self.n_images:
-            return f"{n} images, each of another patient or of one who is not known"
+            return f"{n} images, each taken for a patient of its own"
         return f"{n} patients, slides or cases"
 
     def to_json(self) -> str:
