@@ -28,15 +28,7 @@ class ClickChoice(HeadChoice):
 
 def clicking(model: ModelChoice) -> ClickChoice:
     """A promptable model of the catalogue, as the dock lists it."""
-    return ClickChoice(
-        name=model.name,
-        title=model.title,
-        summary=model.summary,
-        licence=model.licence,
-        licence_url=model.licence_url,
-        size_text=model.size_text,
-        ready=model.ready,
-    )
+    return ClickChoice(**vars(model))
 
 
 class BrowseSupply(HeadSupply):
