@@ -210,7 +210,7 @@ def test_geojson_lies_on_the_image_in_view(
 def test_geojson_of_a_slide_covers_its_polygons(
     viewer: ViewerModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On 60,000 pixels a side: only the polygons' extent, coarser when that is too large too."""
+    """On 60,000 pixels a side: only the polygons' extent; a pyramid when that is too large too."""
     import dask.array as da
 
     levels = [da.zeros((60_000 // n, 60_000 // n, 3), np.uint8, chunks=4096) for n in (1, 16)]
@@ -222,15 +222,22 @@ def test_geojson_of_a_slide_covers_its_polygons(
         geometry = {"type": "Polygon", "coordinates": [ring]}
         return {"type": "Feature", "geometry": geometry, "properties": {}}
 
-    for second, step in (((50_200, 40_400), 1), ((50_200, 0), 3)):
+    for second, is_pyramid in (((50_200, 40_400), False), ((50_200, 0), True)):
         features = [square(50_000, 40_000), square(*second)]
         (tmp_path / "x.geojson").write_text(json.dumps(features))
         (layer,) = viewer.open(tmp_path / "x.geojson", plugin=PLUGIN)
-        assert max(layer.data.shape) <= 16_384
-        assert layer.metadata["downsample"] == step
+        assert layer.multiscale == is_pyramid
+        if is_pyramid:
+            assert layer.data[0].shape == (60_000, 60_000)
+            assert layer.data[0][50_010, 40_010] == 1  # at full resolution
+        else:
+            assert max(layer.data.shape) <= 16_384
         for centre in ((50_044.5, 40_044.5), (second[0] + 44.5, second[1] + 44.5)):
-            assert layer.get_value(image.data_to_world(centre), world=True)
-        assert not layer.get_value(image.data_to_world((50_145, 40_145)), world=True)
+            assert np.any(layer.get_value(image.data_to_world(centre), world=True))
+        beside = layer.get_value(image.data_to_world((50_145, 40_145)), world=True)
+        assert not (beside[-1] if is_pyramid else beside)
+    with pytest.raises(BadImageError, match="pathsam export"):
+        writer.write_geojson(str(tmp_path / "y.geojson"), *layer.as_layer_data_tuple()[:2])
 
 
 def test_damaged_geojson_is_one_readable_error(tmp_path: Path) -> None:

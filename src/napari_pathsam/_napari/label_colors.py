@@ -22,6 +22,14 @@ ROOM = 1000
 """So many ids above the highest one stand for the classes, to keep the colours in order."""
 
 
+def class_colormap(colors: Mapping[int, str]) -> Any:
+    """A colormap of class ids; what has none is not seen."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    shown: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    return DirectLabelColormap(color_dict=shown | dict(colors))
+
+
 class LabelColors:
     """What a layer's colormap holds, and the least change to bring it up to date.
 

@@ -8,14 +8,15 @@ napari's own: for them the answer is None.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_pathsam._napari.label_colors import class_colormap
 from napari_pathsam._napari.layer_source import OWN
+from napari_pathsam._napari.outline_pyramids import outline_pyramids
 from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.io.images import LARGEST_SIDE_PX
 
@@ -29,6 +30,8 @@ Reader = Callable[[str], list[LayerData]]
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf")
 GEOJSON_SUFFIXES = (".geojson", ".geojson.gz")
+LONG_BYTES = 40_000_000
+"""Outlines of a slide that take more than this are painted from the disk."""
 
 
 def get_reader(path: str | Sequence[str]) -> Reader | None:
@@ -115,21 +118,24 @@ def read_annotations(path: str | Sequence[str]) -> list[LayerData]:
     active image layer of the viewer (or the topmost 2D one): the labels get its shape and place.
     Without one they get the size and pixel size that files written by us name, or else just hold
     the polygons, in pixels. Above 16,384 pixels a side they hold the polygons only, and, when
-    those reach still further, at a coarser resolution.
+    those reach still further or are many, they are read-only pyramids.
     """
     from napari_pathsam.io.annotations import load_annotations, paint
 
     path = path if isinstance(path, str) else path[0]
-    annotations = load_annotations(path)
     image = _image_in_view()
-    y0, x0, y1, x1 = _extent(annotations, image)
-    step = math.ceil(max(y1 - y0, x1 - x0) / LARGEST_SIDE_PX)
-    shape_yx = (-(-(y1 - y0) // step), -(-(x1 - x0) // step))
-    instances, class_map, classes = paint(
-        annotations, shape_yx, offset_yx=(y0, x0), downsample=step
-    )
-    frame = _frame(annotations, image, (y0, x0), step)
-    source = {"path": str(Path(path).resolve()), "offset_yx": (y0, x0), "downsample": step}
+    shape_yx = None if image is None else _shape_of(image)
+    if shape_yx is not None and max(shape_yx) > LARGEST_SIDE_PX and _is_long(path):
+        return outline_pyramids(Path(path), shape_yx, _frame(None, image, (0, 0)))
+    annotations = load_annotations(path)
+    shape_yx = shape_yx or annotations.shape_yx
+    y0, x0, y1, x1 = _extent(annotations, shape_yx)
+    if max(y1 - y0, x1 - x0) > LARGEST_SIDE_PX:
+        frame = _frame(annotations.mpp, image, (0, 0))
+        return outline_pyramids(Path(path), shape_yx or (y1, x1), frame)
+    instances, class_map, classes = paint(annotations, (y1 - y0, x1 - x0), offset_yx=(y0, x0))
+    frame = _frame(annotations.mpp, image, (y0, x0))
+    source = {"path": str(Path(path).resolve()), "offset_yx": (y0, x0)}
     class_of = _classes_of(instances, class_map)
     name = Path(path).name.split(".")[0]
     objects = {
@@ -149,7 +155,7 @@ def read_annotations(path: str | Sequence[str]) -> list[LayerData]:
                 "index": [0, *(info.id for info in classes)],
                 "class": ["background", *classes.names],
             },
-            "colormap": _colormap({info.id: info.color for info in classes}),
+            "colormap": class_colormap({info.id: info.color for info in classes}),
             "metadata": {**source, "label_kind": "classes", "classes": classes},
         }
         layers.insert(0, (class_map, {**kinds, **frame}, "labels"))
@@ -171,12 +177,23 @@ def _image_in_view() -> Image | None:
     return None
 
 
-def _extent(annotations: Annotations, image: Image | None) -> tuple[int, int, int, int]:
+def _shape_of(image: Image) -> tuple[int, int]:
+    data = image.data[0] if image.multiscale else image.data
+    return (int(data.shape[0]), int(data.shape[1]))
+
+
+def _is_long(path: str) -> bool:
+    """Whether a file of outlines is better not held in memory."""
+    from napari_pathsam.io._files import existing_file
+
+    packed = 10 if path.lower().endswith(".gz") else 1
+    return existing_file(path, wanted="a GeoJSON file").stat().st_size * packed > LONG_BYTES
+
+
+def _extent(
+    annotations: Annotations, shape_yx: tuple[int, int] | None
+) -> tuple[int, int, int, int]:
     """Level-0 pixels the labels cover, half-open: the whole image unless it is a slide."""
-    shape_yx = annotations.shape_yx
-    if image is not None:
-        data = image.data[0] if image.multiscale else image.data
-        shape_yx = (int(data.shape[0]), int(data.shape[1]))
     if shape_yx is not None and max(shape_yx) <= LARGEST_SIDE_PX:
         return (0, 0, *shape_yx)
     y0, x0, y1, x1 = annotations.extent_yx()
@@ -186,16 +203,12 @@ def _extent(annotations: Annotations, image: Image | None) -> tuple[int, int, in
     return (y0, x0, y1, x1)
 
 
-def _frame(
-    annotations: Annotations, image: Image | None, offset_yx: tuple[int, int], step: int
-) -> dict[str, Any]:
-    first_yx = tuple(at + (step - 1) / 2 for at in offset_yx)  # the centre of the first pixel
+def _frame(mpp: float | None, image: Image | None, offset_yx: tuple[int, int]) -> dict[str, Any]:
     if image is None:
-        frame = _frame_of_mpp(annotations.mpp, (first_yx[0], first_yx[1]))
-        return {**frame, "scale": tuple(step * s for s in frame["scale"])}
-    world = image.data_to_world(first_yx)
+        return _frame_of_mpp(mpp, offset_yx)
+    world = image.data_to_world(offset_yx)
     return {
-        "scale": tuple(float(step * s) for s in image.scale),
+        "scale": tuple(float(s) for s in image.scale),
         "translate": tuple(float(t) for t in image.affine.inverse(world)),
         "rotate": image.rotate,
         "shear": image.shear,
@@ -208,11 +221,3 @@ def _classes_of(instances: np.ndarray, class_map: np.ndarray) -> dict[int, int]:
     ids, first = np.unique(instances, return_index=True)
     found = class_map.ravel()[first]
     return {int(i): int(c) for i, c in zip(ids, found, strict=True) if i}
-
-
-def _colormap(colors: dict[int, str]) -> Any:
-    from napari.utils.colormaps import DirectLabelColormap
-
-    shown: dict[int | None, str] = {None: "transparent", 0: "transparent"}
-    shown.update(colors.items())
-    return DirectLabelColormap(color_dict=shown)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
-from napari_pathsam.core.geometry import Region
+from napari_pathsam._napari.store_levels import coarsest_of, levels_of
 from napari_pathsam.workspace.segment_slide import objects_of
 
 if TYPE_CHECKING:
@@ -40,8 +39,9 @@ class PyramidLayers(QObject):
         from napari.layers import Labels
 
         store = result.stores["classes"]
-        layer = Labels(_levels(store), multiscale=True, cache=False, **how)
+        layer = Labels(levels_of(store), multiscale=True, cache=False, **how)
         layer.metadata["classes"] = result.classes  # the writers keep their ids and names
+        layer.metadata["store"] = str(result.path)
         self._stores[layer] = store
         return layer
 
@@ -49,7 +49,7 @@ class PyramidLayers(QObject):
         """A labels layer of the objects, once they are there."""
         from napari.layers import Labels
 
-        layer = Labels(_levels(objects_of(result)), multiscale=True, cache=False, **how)
+        layer = Labels(levels_of(objects_of(result)), multiscale=True, cache=False, **how)
         layer.contour = 2
         return layer
 
@@ -61,7 +61,7 @@ class PyramidLayers(QObject):
         for name, store in result.stores.items():
             if name != "classes":
                 made[name] = layer = Image(
-                    _levels(store), multiscale=True, cache=False, rgb=False, opacity=0.7,
+                    levels_of(store), multiscale=True, cache=False, rgb=False, opacity=0.7,
                     name=f"{name.replace('-', ' ')} {result.title}".capitalize(),
                     visible=name == "uncertainty", contrast_limits=(0, 255),
                     colormap="magma" if name == "uncertainty" else "viridis",
@@ -80,14 +80,5 @@ class PyramidLayers(QObject):
         stale, self._stale = self._stale, []
         for layer in stale:
             if (store := self._stores.get(layer)) is not None:
-                layer.data[-1][...] = _coarsest(store)
+                layer.data[-1][...] = coarsest_of(store)
                 layer.refresh(extent=False, highlight=False)
-
-
-def _levels(store: LabelStore) -> list[Any]:
-    """Lazy arrays; a plain one of the coarsest, which napari reads once only."""
-    return [*store.pyramid()[:-1], _coarsest(store)]
-
-
-def _coarsest(store: LabelStore) -> np.ndarray:
-    return np.asarray(store.read(Region.of(store.shape_yx), len(store.level_shapes) - 1))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_pathsam._napari.layer_source import OWN
 from napari_pathsam.core.classes import PALETTE, ClassInfo, ClassTable
 from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.io.images import LARGEST_SIDE_PX
 
 
 def write_label_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -80,17 +81,20 @@ def _geojson(path: str) -> str:
 
 def _offset(attributes: dict[str, Any]) -> tuple[int, int]:
     metadata = attributes.get("metadata") or {}
-    if metadata.get("downsample", 1) != 1:
-        raise BadImageError(
-            f"The layer {attributes.get('name', '')!r} shows its objects at a coarser resolution; "
-            "written from it they would lose their outlines. Keep the file they came from."
-        )
     y, x = metadata.get("offset_yx", (0, 0))
     return (int(y), int(x))
 
 
 def _plane(data: Any, attributes: dict[str, Any]) -> NDArray[np.integer]:
-    labels = np.asarray(data[0] if attributes.get("multiscale") else data)
+    finest = data[0] if attributes.get("multiscale") else data
+    if finest.size > LARGEST_SIDE_PX**2:
+        store = (attributes.get("metadata") or {}).get("store", "LABELS.zarr")
+        raise BadImageError(
+            f"The layer {attributes.get('name', '')!r} has {finest.shape[-2]:,} × "
+            f"{finest.shape[-1]:,} pixels, too many to hold in memory. Write it piece by piece: "
+            f"`pathsam export {store} --out FILE.geojson` (or .ome.tif, .csv)."
+        )
+    labels = np.asarray(finest)
     while labels.ndim > 2 and labels.shape[0] == 1:
         labels = labels[0]
     if labels.ndim != 2:
