@@ -52,7 +52,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "unet3plus": {"width": 4},
     "eunet3plus": {"width": 4},
     "guided-eunet3plus": {"width": 4},
-    "mask-rcnn": {"trunk": "resnet18", "anchors_px": (8, 16, 24, 32, 48), "frozen_norm": False},
+    "mask-rcnn": {
+        "trunk": "resnet18",
+        "anchors_px": (8, 16, 24, 32, 48),
+        "frozen_norm": False,
+        "rois": 16,
+    },
 }
 PATHSAM = {
     "pathsam": {"hidden": (16,)},
