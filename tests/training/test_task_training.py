@@ -327,7 +327,10 @@ def test_from_folders_to_objects(tmp_path: Path, discs: Discs, capsys, monkeypat
         Image.fromarray(one.image).save(tmp_path / "i" / f"{n}.png")
         Image.fromarray((one.target == 1).astype(np.uint8)).save(tmp_path / "l" / f"{n}.png")
 
+    told = None
+
     def run(*arguments: object) -> int:
+        nonlocal told
         with pytest.raises(SystemExit) as left:
             main([str(a) for a in arguments])
         told = capsys.readouterr()
@@ -370,6 +373,11 @@ mpp = 0.5
         assert ((objects > 0) <= (classes > 0)).all()
         assert run("prompt", tmp_path / "i" / "0.png", "--point", "5,5", "--model", out,
                    "--out", tmp_path / "p.png") == 1  # fmt: skip
+    # Of a slide too large for memory Mask R-CNN's objects are told apart anew, and it says so.
+    monkeypatch.setattr("napari_pathsam.cli.segment_slides.fits_memory", lambda *_: False)
+    zarr = tmp_path / "o.zarr"
+    assert run("segment", tmp_path / "i" / "0.png", "--model", out, "--out", zarr, *here) == 0
+    assert "told apart in the class map" in " ".join(told.err.split())
 
 
 def test_every_packaged_recipe_says_what_is_trained_and_how() -> None:
