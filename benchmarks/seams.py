@@ -1,6 +1,6 @@
 """Does it show where windows meet? The window grid is shifted by 37 % of its stride.
 
-    python benchmarks/seams.py --images DIR --mpp 0.62 [--model M] [--figure F.png]
+    python benchmarks/seams.py [--images DIR --mpp 0.62] [--model M] [--figure F.png]
 
 A mosaic of images, at the model's pixel size, is segmented as a slide is, with the grid where it is
 and shifted (by cutting rows and columns off the mosaic's corner, in whole steps of the network, as
@@ -31,9 +31,18 @@ from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.models.class_model import ClassModel
 
 SHIFT = 0.37
+SHOWN_PX = 300
+"""Side of what the figure shows."""
 
 
-def mosaic(paths: list[Path], side_px: int, scale: float) -> np.ndarray:
+def packaged() -> list[np.ndarray]:
+    """The colon that comes with the package, turned and mirrored."""
+    colon = [ps.load_sample(f"colon_{name}").image for name in ("normal", "low_grade")]
+    turned = [np.rot90(image, turns) for turns in range(4) for image in colon]
+    return turned + [image[::-1] for image in turned]
+
+
+def mosaic(found: list[np.ndarray], side_px: int, scale: float) -> np.ndarray:
     """Images side by side, in rows of their own height, cut to a square, at another scale.
 
     When all have been used they come again, mirrored, and then upside down.
@@ -41,11 +50,7 @@ def mosaic(paths: list[Path], side_px: int, scale: float) -> np.ndarray:
     wanted = round(side_px / scale)
     rows: list[np.ndarray] = []
     turns = ((1, 1), (1, -1), (-1, 1), (-1, -1))
-    images = (
-        np.asarray(Image.open(path).convert("RGB"))[::dy, ::dx]
-        for dy, dx in turns
-        for path in paths
-    )
+    images = (image[::dy, ::dx] for dy, dx in turns for image in found)
     while sum(row.shape[0] for row in rows) < wanted:
         row: list[np.ndarray] = []
         while sum(image.shape[1] for image in row) < wanted:
@@ -103,25 +108,31 @@ def compared(
 
 
 def figure(path: Path, pixels: np.ndarray, maps: list[np.ndarray], colors: list[str]) -> None:
-    """The mosaic, and both class maps over it."""
+    """Where the two maps differ most: the mosaic, and both over it, twice as large."""
     side = min(len(class_map) for class_map in maps)
-    parts = [pixels[:side, :side]]
-    for whole in maps:
-        class_map, shown = whole[:side, :side], pixels[:side, :side].astype(float)
+    size = min(SHOWN_PX, side)
+    differ = (maps[0][:side, :side] != maps[1][:side, :side]).astype(float)
+    sums = np.pad(differ.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    inside = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
+    y, x = np.unravel_index(int(inside.argmax()), inside.shape)
+    at = (slice(y, y + size), slice(x, x + size))
+    parts = [pixels[at]]
+    for class_map in maps:
+        shown = pixels[at].astype(float)
         for i, color in enumerate(colors, start=1):
-            rgb = np.array([int(color[j : j + 2], 16) for j in (1, 3, 5)])
-            shown[class_map == i] = 0.5 * shown[class_map == i] + 0.5 * rgb
+            rgb = np.array([int(color[k : k + 2], 16) for k in (1, 3, 5)])
+            shown[class_map[at] == i] = 0.5 * shown[class_map[at] == i] + 0.5 * rgb
         parts.append(shown.astype(np.uint8))
-    strip = Image.fromarray(np.concatenate(parts, axis=1))
-    strip.thumbnail((1800, 1800))
-    strip.save(path)
+    gap = np.full((size, 6, 3), 255, np.uint8)
+    strip = Image.fromarray(np.concatenate([parts[0], gap, parts[1], gap, parts[2]], axis=1))
+    strip.resize((2 * strip.width, 2 * strip.height), Image.Resampling.NEAREST).save(path)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--mpp", type=float, required=True)
+    parser.add_argument("--images", type=Path, help="a folder; without it the packaged colon")
+    parser.add_argument("--mpp", type=float, default=1.4)
     parser.add_argument("--glob", default="*[0-9].*")
     parser.add_argument("--model", default="pathsam-nano:glands")
     parser.add_argument("--side", type=int, default=2000)
@@ -130,7 +141,9 @@ def main() -> None:
     wish = parser.parse_args()
     model = ps.load_model(wish.model)
     scale = wish.mpp / model.config.mpp
-    pixels = mosaic(sorted(wish.images.rglob(wish.glob)), wish.side, scale)
+    paths = [] if wish.images is None else sorted(wish.images.rglob(wish.glob))
+    found = [np.asarray(Image.open(path).convert("RGB")) for path in paths] or packaged()
+    pixels = mosaic(found, wish.side, scale)
     blended, with_overlap = compared(model, pixels, wish.overlap)
     beside, without = compared(model, pixels, 0.0)
     ratio = blended["changed"] / max(beside["changed"], 1e-9)

@@ -1,6 +1,6 @@
 """Peak memory and processor time of ``pathsam segment`` over a pyramid of 100,000 × 80,000 pixels.
 
-    python benchmarks/slide_memory.py [--mm2 9] [--side-times 1] [--model M] [-- --instances …]
+    python benchmarks/slide_memory.py [--mm2 9] [--islands 3] [--side-times 1] [-- --instances …]
 
 The slide is written first: glass that was never scanned, and islands of the packaged sample's
 tissue all over it, as large together as ``--mm2`` says. Then the command runs in a process of its
@@ -28,8 +28,6 @@ import napari_pathsam as ps
 
 SHAPE_YX, MPP = (80_000, 100_000), 0.25
 TILE_PX, STEP, LEVELS = 512, 4, 4
-ISLANDS = 3
-"""Along each side of the slide."""
 
 
 def tissue(mpp: float) -> np.ndarray:
@@ -42,10 +40,12 @@ def tissue(mpp: float) -> np.ndarray:
     return np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def tiles(size_yx: tuple[int, ...], mpp: float, radius_um: float) -> Iterator[np.ndarray | None]:
+def tiles(
+    size_yx: tuple[int, ...], mpp: float, radius_um: float, islands: int
+) -> Iterator[np.ndarray | None]:
     """Tiles of one level, row by row: discs of tissue; None but the first was never scanned."""
     pixels = tissue(mpp)
-    step = np.asarray(size_yx) * mpp / ISLANDS
+    step = np.asarray(size_yx) * mpp / islands
     for y in range(-(-size_yx[0] // TILE_PX)):
         for x in range(-(-size_yx[1] // TILE_PX)):
             rows, columns = (np.arange(TILE_PX) + i * TILE_PX for i in (y, x))
@@ -60,15 +60,16 @@ def tiles(size_yx: tuple[int, ...], mpp: float, radius_um: float) -> Iterator[np
             yield np.where(inside[..., None], cut, np.uint8(243))
 
 
-def write(path: Path, shape_yx: tuple[int, int], mm2: float) -> None:
+def write(path: Path, shape_yx: tuple[int, int], mm2: float, islands: int) -> None:
     """JPEG tiles at 0.25 µm, and coarser levels by fours."""
-    radius_um = 1e3 * (mm2 / (np.pi * ISLANDS**2)) ** 0.5
+    radius_um = 1e3 * (mm2 / (np.pi * islands**2)) ** 0.5
     with tifffile.TiffWriter(path, bigtiff=True) as tif:
         for level in range(LEVELS):
             size = tuple(-(-n // STEP**level) for n in shape_yx)
+            parts = tiles(size, MPP * STEP**level, radius_um, islands)
             tif.write(
-                tiles(size, MPP * STEP**level, radius_um), shape=(*size, 3), dtype=np.uint8,
-                tile=(TILE_PX, TILE_PX), photometric="rgb", compression="jpeg", metadata=None,
+                parts, shape=(*size, 3), dtype=np.uint8, tile=(TILE_PX, TILE_PX),
+                photometric="rgb", compression="jpeg", metadata=None,
                 subfiletype=int(level > 0), resolution=(1e4 / MPP / STEP**level,) * 2,
                 resolutionunit="CENTIMETER",
             )  # fmt: skip
@@ -79,13 +80,14 @@ def main() -> None:
     own, _, more = " ".join(sys.argv[1:]).partition("-- ")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mm2", type=float, default=9.0)
+    parser.add_argument("--islands", type=int, default=3, help="along each side of the slide")
     parser.add_argument("--side-times", type=float, default=1.0)
     parser.add_argument("--model", default="pathsam-nano:glands")
     wish = parser.parse_args(own.split())
     height, width = (round(n * wish.side_times) for n in SHAPE_YX)
     with tempfile.TemporaryDirectory() as folder:
         slide, out = Path(folder) / "large.tif", Path(folder) / "large.zarr"
-        write(slide, (height, width), wish.mm2)
+        write(slide, (height, width), wish.mm2, wish.islands)
         words = ["segment", str(slide), "--model", wish.model, "--out", str(out), *more.split()]
         began = perf_counter()
         pid = os.posix_spawn(

@@ -11,17 +11,8 @@ import pytest
 from napari_pathsam.inference.seams import SeamCounts, count_seams, cut_objects
 from napari_pathsam.models.catalogue import load_model
 from napari_pathsam.models.pathsam import PathSam
-from napari_pathsam.samples import load_sample
 
 SIDE = 512
-
-
-def mosaic() -> np.ndarray:
-    """Colon at the gland model's pixel size, its pieces turned so that none repeats."""
-    colon = [load_sample(f"colon_{name}").image for name in ("normal", "low_grade")]
-    turned = [np.rot90(image, turns) for turns in range(4) for image in colon]
-    rows = [np.concatenate([turned[(3 * i + j) % 8] for j in range(3)], axis=1) for i in range(3)]
-    return np.concatenate(rows)[:SIDE, :SIDE]
 
 
 def test_shifting_the_windows_changes_next_to_nothing(
@@ -33,8 +24,9 @@ def test_shifting_the_windows_changes_next_to_nothing(
     import seams
 
     model = load_model("pathsam-nano:glands", "cpu")
-    blended, _ = seams.compared(model, mosaic(), 0.5)
-    beside, _ = seams.compared(model, mosaic(), 0.0)
+    pixels = seams.mosaic(seams.packaged(), SIDE, 1.0)
+    blended, _ = seams.compared(model, pixels, 0.5)
+    beside, _ = seams.compared(model, pixels, 0.0)
     sys.modules.pop("seams")
     assert blended["objects"] > 20
     assert blended["changed"] <= 0.02

@@ -116,7 +116,7 @@ def _say_estimate(job: SlideJob, slides: SlideWish, *, objects: bool) -> None:
     """Time and disk before a run, and a faster model where it is long."""
     from napari_pathsam.inference.slide_estimate import estimate_slide
 
-    found = estimate_slide(job, objects=objects)
+    found = estimate_slide(job, objects=objects, shared=bool(slides.workers or slides.scheduler))
     seconds = found.seconds / max(1, slides.workers)
     if seconds < SHORT_S:
         return

@@ -36,13 +36,15 @@ class Estimate:
     mm2: float
 
 
-def estimate_slide(job: SlideJob, *, objects: bool = False) -> Estimate:
+def estimate_slide(job: SlideJob, *, objects: bool = False, shared: bool = False) -> Estimate:
     """Run a few windows from all over what is to be done; make and pack the labels over them.
 
     Parameters
     ----------
     objects
         Whether a label pyramid of objects is made afterwards, too; of its size only.
+    shared
+        Whether several processes share the blocks: each runs the windows at its borders itself.
     """
     plan = job.plan
     blocks = [plan.blocks[number] for number in job.todo(None)]
@@ -63,10 +65,11 @@ def estimate_slide(job: SlideJob, *, objects: bool = False) -> Estimate:
             for piece in pieces
         ]
         nbytes += _packed_bytes(job, _side_by_side(ids, "objects"))
+    runs = sum(len(plan.windows(block)) for block in blocks) if shared else len(tiles)
     covered = sum(block.height * block.width for block in blocks)
     own = min(covered, sum(_own(plan, t).height * _own(plan, t).width for t in tiles))
     return Estimate(
-        seconds=each * len(tiles) + making / px * covered + packing / px * own,
+        seconds=each * runs + making / px * covered + packing / px * own,
         nbytes=round(nbytes / px * own),
         windows=len(tiles),
         mm2=own * plan.mpp**2 / 1e6,
