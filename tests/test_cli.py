@@ -64,6 +64,21 @@ def test_prompt_writes_the_same_mask_in_every_format(pathsam, image, model_file,
     assert len(list((tmp_path / "new").iterdir())) == 3  # no temporary file is left
 
 
+def test_prompt_sees_the_colours_that_are_asked_for(
+    pathsam, model_file, slide_files, tmp_path, monkeypatch
+):
+    from napari_pathsam.io import slides
+
+    seen, opened = [], slides.open_slide
+    monkeypatch.setattr(
+        slides, "open_slide", lambda path, **how: seen.append(how) or opened(path, **how)
+    )
+    asked = ("prompt", slide_files.aperio(tmp_path), "--point", "40,50", "--model", model_file)
+    for more in ((), ("--icc",)):
+        assert pathsam(*asked, *more, "--out", tmp_path / "mask.png")[0] == 0
+    assert seen == [{"icc": False}, {"icc": True}]
+
+
 def test_prompt_agrees_with_the_api(pathsam, image, model_file, tiny_model, tmp_path):
     from napari_pathsam.core.prompts import Prompts
     from napari_pathsam.io.images import read_rgb

@@ -42,6 +42,9 @@ ModelOption = Annotated[
     typer.Option("--model", help="A name of `pathsam models list`, or a .safetensors file."),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+IccOption = Annotated[
+    bool, typer.Option("--icc", help="Colours as the slide's own colour profile intends.")
+]
 MppOption = Annotated[
     float | None,
     typer.Option(

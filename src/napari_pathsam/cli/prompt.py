@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_pathsam.cli.console import OUT, DeviceOption, ModelOption, MppOption, load_promptable
+from napari_pathsam.cli.console import (
+    OUT,
+    DeviceOption,
+    IccOption,
+    ModelOption,
+    MppOption,
+    load_promptable,
+)
 
 if TYPE_CHECKING:
     from napari_pathsam.core.prompts import Prompts
@@ -46,6 +53,7 @@ def prompt(
     ] = False,
     model: ModelOption = "pathsam-nano",
     mpp: MppOption = None,
+    icc: IccOption = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Segment the object under some clicks or in a box.
@@ -72,7 +80,7 @@ def prompt(
     for sign, points in ((True, positive), (False, negatives)):
         for y, x in points:
             asked = asked.with_point(y, x, positive=sign)
-    slide = open_slide(image)
+    slide = open_slide(image, icc=icc)
     try:
         asked.check(slide.shape_yx)  # before the model is loaded
         if field is None:

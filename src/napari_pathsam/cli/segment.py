@@ -14,6 +14,7 @@ from napari_pathsam.cli.console import (
     ERR,
     OUT,
     DeviceOption,
+    IccOption,
     MppOption,
     ViewsOption,
     load,
@@ -86,9 +87,7 @@ def segment(
     area: Annotated[
         Path | None, typer.Option("--area", help="Write areas and object counts to this CSV.")
     ] = None,
-    icc: Annotated[
-        bool, typer.Option("--icc", help="Colours as the slide's own colour profile intends.")
-    ] = False,
+    icc: IccOption = False,
     everywhere: Annotated[
         bool, typer.Option("--everywhere", help="Of a slide: glass, too, not only tissue.")
     ] = False,
