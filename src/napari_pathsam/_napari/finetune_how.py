@@ -18,6 +18,7 @@ from napari_pathsam.workspace.teaching_choices import NETWORKS, Advanced, Choice
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+SUFFIX = ".safetensors"
 FRESH = "new class prompts"
 ESTIMATED = "At most so long, from a step this machine just took. Memory beside the program’s own."
 NOT_ESTIMATED = "How long each takes is measured once two classes are painted."
@@ -26,6 +27,7 @@ TRAINED = {
     "alignment": "KAN head and alignment",
     "head": "the KAN head alone",
 }
+ALL_OF_IT = dict.fromkeys(TRAINED, "all of the network")
 HOLD_OUT = {
     "region": "one region in five of each class",
     "image": "one image in five",
@@ -211,8 +213,11 @@ class HowPanel(QWidget):
     def _show_what_matters(self) -> None:
         self.held_layer.setVisible(self.hold_out.value() == "layer")
         self.base.setEnabled(self.start.value() is None)
-        # Of a network from new everything learns.
-        self.trained.setEnabled(self.start.value() is not None or self.base.value() not in NETWORKS)
+        # Of a network everything learns; a file to start from is then one of its versions.
+        start = self.start.value()
+        whole = self.base.value() in NETWORKS and (start is None or start.endswith(SUFFIX))
+        self.trained.setEnabled(not whole)
+        self.trained.set_values(ALL_OF_IT if whole else TRAINED)
 
     def _tell(self, field: str, value: Any) -> None:
         if field == "name" and not value:
