@@ -89,7 +89,8 @@ def test_a_start_that_is_right_is_changed_gently(
     teacher, notes = begun(start=str(known))
     right = teacher.best.floor
     assert right > 0.7
-    assert teacher.pace == max(0.05, (1 - right) ** 2)
+    assert teacher.best.doubt > 0  # a few strokes may say that it is worse than it is
+    assert teacher.pace == max(0.05, max(0, 1 - right - teacher.best.doubt) ** 2)
     assert teacher.optimizer.param_groups[0]["lr"] < teacher.config.lr * teacher.pace
     assert f"scores {right:.2f}" in notes[0]
     assert begun(start=str(known), lr=1e-3)[0].pace == 1  # a rate of the person's own

@@ -143,11 +143,10 @@ class Teacher:
             yield self._report("encoding", began, None)
         if self.step == 0 and self._score_every:
             start = yield from self._scored(self.best.weights, began, spent)
-            self.best = Best(0, start, self.best.weights, start.mean_dice, start.mean_dice)
+            dice = start.mean_dice
+            self.best = Best(0, start, self.best.weights, dice, dice, start.noise)
             if self.pace < 1:
-                self.notes.append(
-                    _GENTLY.format(dice=start.mean_dice, pace=f"{self.pace:.0%}".replace("%", " %"))
-                )
+                self.notes.append(_GENTLY.format(dice=dice, pace=100 * self.pace))
             yield self._report("epoch", began, None, scores=start)
         while self.epoch < config.epochs and not self.stopped:
             losses: list[float] = []
@@ -180,8 +179,8 @@ class Teacher:
         """The part of the learning rate that is taken: less where the start is right already."""
         if not self.frozen.run.start_knows_all:
             return 1.0
-        dice = self.best.floor
-        return self.config.pace(dice if math.isfinite(dice) else None)
+        dice, doubt = self.best.floor, self.best.doubt
+        return self.config.pace(dice + doubt if math.isfinite(dice) else None)
 
     @property
     def stopped(self) -> bool:
@@ -380,7 +379,7 @@ _NO_ROOM = (
 )
 _GENTLY = (
     "What training starts from knows these classes: it scores {dice:.2f} on what is held out. So "
-    "that it keeps what it knows, steps are {pace} of the preset's."
+    "that it keeps what it knows, steps are {pace:.0f} % of the preset's."
 )
 _START_KEPT = (
     "Training made nothing better on what was held out, so this version is what it started from. "

@@ -89,12 +89,13 @@ class FineTuneConfig(BaseModel):
     def pace(self, dice: float | None) -> float:
         """The part of ``lr`` that is taken from a start that knows every class.
 
-        ``dice`` is what it scores on what is held out before the first step, None where that is
-        nothing: the square of what it lacks to 1, from :attr:`gentlest` to 1. At the full rate a
+        ``dice`` is what it may score on what is held out before the first step (one standard error
+        above what it does), None where that is nothing: the square of what it lacks to 1, from
+        :attr:`gentlest` to 1. At the full rate a
         few strokes make a head that is right forget more than they teach; at the gentlest one a
         head that is wrong learns nothing (docs/results.md, "From a few strokes").
         """
-        return max(self.gentlest, 0.0 if dice is None else (1 - dice) ** 2)
+        return max(self.gentlest, 0.0 if dice is None else max(0.0, 1 - dice) ** 2)
 
 
 TRAINED: tuple[tuple[Part, ...], ...] = (

@@ -26,6 +26,7 @@ class Best:
     for longer do better on the rest of the image: the newest are kept of all that come within one
     standard error of the highest score (Breiman et al., Classification and Regression Trees, 1984)
     and are not below ``floor``, the score of the start: training never gives back less than it got.
+    ``doubt`` is the standard error of that score.
     """
 
     epoch: int
@@ -33,6 +34,7 @@ class Best:
     weights: Weights
     highest: float = -math.inf
     floor: float = -math.inf
+    doubt: float = 0.0
 
     def beaten_by(self, scores: Scores | None) -> bool:
         """Whether newer weights of this score are kept instead."""
@@ -52,6 +54,7 @@ def save_state(teacher: Teacher, path: Path) -> None:
         "best_epoch": best.epoch,
         "highest": best.highest,
         "floor": best.floor,
+        "doubt": best.doubt,
         "best_scores": None if best.scores is None else best.scores.to_json(),
         "optimizer": teacher.optimizer.state_dict(),
         "counters": [teacher.batch, teacher.step, teacher.epoch, teacher.since_best],
@@ -84,6 +87,7 @@ def load_state(teacher: Teacher, path: Path) -> None:
             {n: t.cpu() for n, t in state["best"].items()},
             float(state["highest"]),
             float(state["floor"]),
+            float(state["doubt"]),
         )
         teacher.optimizer.load_state_dict(state["optimizer"])
         teacher.batch, teacher.step, teacher.epoch, teacher.since_best = map(int, state["counters"])
