@@ -69,9 +69,12 @@ class Answers(QObject):
         if dock.source is None or dock.image is None:
             return
         dock.view.where.places.set_value(
-            Place(f"{s.classes[0]} or {s.classes[1]}?  ·  {s.score:.2f}", s.region, dock.source.key)
+            Place(
+                f"{s.classes[0]} or {s.classes[1]}?  ·  stands for {_percent(s.score)}",
+                s.region, dock.source.key,
+            )
             for s in seen.suggestions
-        )
+        )  # fmt: skip
         if seen.done == 1:
             self._seen = []
         self._seen.append(seen)
@@ -216,6 +219,10 @@ class Answers(QObject):
             layer = self._layers.pop(name, None)
             if layer is not None and layer in self._dock.viewer.layers:
                 self._dock.viewer.layers.remove(layer)
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %" if part >= 0.01 else "under 1 %"
 
 
 def _together(seen: list[Seen]) -> tuple[NDArray[np.float32], Region]:

@@ -80,7 +80,8 @@ class WhereNext(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.places = PlaceList(
-            "Where a stroke teaches most: unpainted regions the version in use is unsure of."
+            "Where a stroke teaches most: unpainted regions the version in use is unsure of, and "
+            "how much of all it is unsure of looks like them."
         )
         self.find_button = button(
             "Find", "Look for what the version in use is unsure of", self.wanted.emit

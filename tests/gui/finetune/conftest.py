@@ -1,0 +1,107 @@
+"""A Fine-tune dock in a real viewer, and what a person does with it in nearly every test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from napari_pathsam.workspace.teaching_choices import Advanced
+from napari_pathsam.workspace.teaching_store import LessonStore
+
+LONG_MS = 900_000
+SAMPLE = "colon_low_grade"
+MICRONS = {"scale": (0.5, 0.5), "units": ("um", "um"), "name": "H&E"}
+SPOTS = ((20, 20), (20, 110), (110, 20))
+
+
+def spots(shape: tuple[int, int]) -> np.ndarray:
+    """Three regions of each of two classes."""
+    labels = np.zeros(shape, np.uint8)
+    for y, x in SPOTS:
+        labels[y : y + 14, x : x + 14] = 1
+        labels[y + 22 : y + 36, x : x + 14] = 2
+    return labels
+
+
+class Lesson(NamedTuple):
+    """A viewer, its dock, and a person's hands."""
+
+    viewer: Any
+    dock: Any
+    hands: Any
+
+    def strokes(self, layer: Any = None) -> Any:
+        """Three regions of each class, all at once, as a person with many hands; their layer."""
+        layer = layer or self.dock.new_labels()
+        labels = spots(layer.data.shape)
+        layer.data_setitem(np.nonzero(labels), labels[labels > 0])
+        return layer
+
+    def quick(self, epochs: int = 2) -> None:
+        """The head alone, for a few epochs."""
+        self.dock.teaching.choose(device="cpu", trained="head", advanced=Advanced(epochs=epochs))
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Wait, however long it takes."""
+        self.hands.until(lambda: bool(condition()), LONG_MS)
+
+    def done(self) -> None:
+        """Wait for the training to be over, and everything written."""
+        self.until(lambda: not self.dock.run.running)
+        self.until(lambda: self.dock.files.idle)
+
+    def train(self) -> None:
+        """Train to the end."""
+        self.dock.train()
+        self.done()
+
+
+@pytest.fixture(scope="session")
+def load() -> Callable[[str, str], Any]:
+    """Models as in a viewer, but read once for all tests."""
+    from napari_pathsam.models.catalogue import load_model
+
+    kept = {}
+
+    def loaded(name, device):
+        key = (name, Path(name).stat().st_mtime_ns if Path(name).exists() else 0)
+        if key not in kept:
+            kept[key] = load_model(name, device="cpu")
+        return kept[key]
+
+    return loaded
+
+
+@pytest.fixture
+def made_up(field) -> Callable[..., np.ndarray]:
+    """``made_up(side)``: a piece of the made-up field."""
+    return lambda side=160: np.ascontiguousarray(field.image[60 : 60 + side, 60 : 60 + side])
+
+
+@pytest.fixture
+def finetune_of(make_napari_viewer, put_beside, tmp_path, load):
+    """``open_(image, …) -> Lesson``, at 0.5 µm; without an image: with the gland sample."""
+    from napari_pathsam._napari.finetune import FineTuneDock
+    from napari_pathsam._napari.keys import Keys
+
+    def open_(image=None, *, estimates=False, viewer=None, **layer):
+        if viewer is None:
+            viewer = make_napari_viewer(show=True)
+            viewer.window._qt_window.resize(1600, 1000)
+            if image is None:
+                viewer.open_sample("napari-pathsam", SAMPLE)
+            else:
+                viewer.add_image(image, rgb=True, **(layer or MICRONS))
+        dock = FineTuneDock(
+            viewer, model_loader=load, store=LessonStore(tmp_path / "lessons"),
+            keys=Keys(tmp_path / "keys.json"),
+        )  # fmt: skip
+        if not estimates:  # a few timed steps that most tests can do without
+            dock.shown._timer.timeout.disconnect()
+        return Lesson(viewer, dock, put_beside(viewer, dock, "PathSAM: Fine-tune"))
+
+    return open_

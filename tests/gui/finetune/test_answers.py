@@ -1,0 +1,133 @@
+"""What a version can be asked: where next, why, and how it was made."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from napari_pathsam._napari.finetune_places import Place
+from napari_pathsam.core.geometry import Region
+
+pytestmark = pytest.mark.gui
+
+
+def test_where_next_worst_and_explain(finetune_of, made_up):
+    viewer, dock, hands = lesson = finetune_of(made_up(420))
+    lesson.strokes()
+    lesson.quick()
+    for ask in (dock.view.where.find_button, dock.view.explain.explain_button):
+        ask.click()
+        assert "no version yet" in dock.view.error_bar.text()
+        dock.view.error_bar.say("")
+    dock.train()
+    lesson.done()
+    dock.view.sections["where"].open()
+    dock.view.where.find_button.click()
+    lesson.until(lambda: bool(dock.view.where.places.value()))
+    lesson.until(lambda: dock.runner.idle)
+    assert "PathSAM uncertainty" in viewer.layers
+    place = dock.view.where.places.value()[0]
+    zoom = viewer.scene.camera.zoom
+    hands.key("J")
+    r = place.region
+    centre = np.array([r.y + (r.height - 1) / 2, r.x + (r.width - 1) / 2]) * 0.5
+    np.testing.assert_allclose(viewer.scene.camera.center[-2:], centre, atol=1e-6)
+    assert viewer.scene.camera.zoom >= zoom
+    hands.key("K")
+    hands.screenshot("47-finetune-where")
+    worst = dock.view.worst.value()  # two epochs of the head alone are wrong about something
+    assert re.fullmatch(r"\S.* ·  \d+ % read as .* ·  196 px", worst[0].text)
+    assert worst[0].region.shape_yx == (14, 14)
+    dock.view.sections["worst"].open()
+    dock.view.worst.step(1)
+    hands.settle(2)
+    r = worst[0].region
+    np.testing.assert_allclose(
+        viewer.scene.camera.center[-2:], np.array([r.y + 6.5, r.x + 6.5]) * 0.5, atol=1e-6
+    )
+    dock.answers.go(Place("here", Region(0, 0, 20, 20), dock.source.key))
+    viewer.fit_to_view()
+
+    dock.view.sections["explain"].open()
+    dock.view.explain.explain_button.click()
+    lesson.until(lambda: bool(dock.view.explain.plots))
+    assert "no proof" in dock.view.explain.text.text()
+    dock.answers.show_map(0)
+    assert "PathSAM acts here" in viewer.layers
+    dock.view.show_widget(dock.view.copy_button)
+    hands.screenshot("48-finetune-explain")
+    dock.shut_down()
+    assert [x.name for x in viewer.layers if x.name.startswith("PathSAM")] == [
+        "PathSAM training labels"
+    ]
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two model files hold the same weights to the last bit."""
+    a, b = load_file(one), load_file(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_copied_code_makes_the_same_model(finetune_of, made_up, tmp_path, monkeypatch):
+    from qtpy.QtGui import QGuiApplication
+
+    from napari_pathsam.cli import main
+
+    _, dock, _ = lesson = finetune_of(made_up())
+    dock.view.copy_button.copy_python()
+    assert "nothing to copy yet" in dock.view.status.text()
+    lesson.strokes()
+    lesson.quick(3)
+    lesson.train()
+    monkeypatch.chdir(tmp_path)
+    dock.view.copy_button.copy_python()
+    exec(compile(QGuiApplication.clipboard().text(), "copied", "exec"), {})  # what a person does
+    mine = dock.teaching.model_path(1)
+    assert same(tmp_path / "my classes.safetensors", mine)
+    dock.view.copy_button.copy_command()
+    program, *words = shlex.split(QGuiApplication.clipboard().text())
+    assert program == "pathsam"
+    words[words.index("--out") + 1] = str(tmp_path / "again.safetensors")
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert not left.value.code
+    assert same(tmp_path / "again.safetensors", mine)
+    # And the score that is shown is what the command says of the run.
+    run = str(dock.teaching.run_path(1))
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--run", run, "--json", str(tmp_path / "scores.json")])
+    assert json.loads((tmp_path / "scores.json").read_text()) == dock.teaching.lesson[1].scores
+
+
+def test_where_next_over_a_slide(finetune_of, made_up, field):
+    image = np.tile(field.image, (3, 4, 1))  # 1536 × 2048 pixels of 0.1 µm
+    levels = [image, image[::2, ::2], image[::4, ::4]]
+    viewer, dock, hands = lesson = finetune_of(
+        levels, multiscale=True, scale=(0.1, 0.1), units=("um", "um"), name="slide"
+    )
+    viewer.scene.camera.center, viewer.scene.camera.zoom = (0, 40, 40), 20
+    hands.settle(5)
+    layer = dock.new_labels()
+    for rows, class_id in (((200, 260), 1), ((20, 60), 2)):
+        ys, xs = np.mgrid[slice(*rows), 200:260].reshape(2, -1)
+        layer.data_setitem((ys, xs), class_id)
+    lesson.quick(1)
+    lesson.train()
+    assert not dock.view.error_bar.text()
+    seen = []
+    dock.look.seen.connect(seen.append)
+    dock.view.where.extent.setCurrentText("in the whole image")
+    dock.view.where.find_button.click()
+    lesson.until(lambda: seen and seen[-1].done == seen[-1].total)
+    lesson.until(lambda: "PathSAM uncertainty" in viewer.layers)
+    places = dock.view.where.places.value()
+    assert max(p.region.x for p in places) > 1024  # beyond what is in view
+    assert all("stands for" in p.text for p in places)
+    hands.screenshot("51-finetune-slide")

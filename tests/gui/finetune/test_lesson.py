@@ -1,0 +1,174 @@
+"""What is trained on, what is said of it, and what comes back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_pathsam._napari.finetune_classes import IMAGES, PX
+from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
+from napari_pathsam._napari.finetune_versions import NOTE
+from napari_pathsam.io.images import write_labels
+
+pytestmark = pytest.mark.gui
+
+LONG_MS = 900_000
+MICRONS = {"scale": (0.5, 0.5), "units": ("um", "um"), "name": "H&E"}
+
+
+def test_what_is_missing_is_said(finetune_of, made_up):
+    _viewer, dock, hands = lesson = finetune_of(made_up(), name="unknown size")
+    dock.view.train.train_button.click()
+    lesson.done()
+    assert "Nothing is painted" in dock.view.error_bar.text()
+    layer = dock.new_labels()
+    layer.data_setitem((np.arange(30, 60), np.arange(30, 60)), 1)
+    dock.view.train.train_button.click()
+    lesson.done()
+    assert "Only one class" in dock.view.error_bar.text()
+    lesson.strokes(layer)
+    assert "unknown" in dock.view.mpp_bar.text()
+    dock.view.train.train_button.click()
+    lesson.done()
+    assert "pixel size" in dock.view.error_bar.text()
+    hands.screenshot("46-finetune-missing")
+    dock.view.classes.add_class("class 1")
+    dock.view.classes.rename(2, "Class 1")
+    assert "share the name" in dock.view.classes.error()
+    dock.view.how.start.value()
+    assert not dock.teaching.lesson.versions
+
+
+def test_saved_work_comes_back(finetune_of, made_up):
+    viewer, dock, hands = lesson = finetune_of(made_up())
+    layer = lesson.strokes()
+    lesson.quick()
+    dock.train()
+    lesson.done()
+    shown = viewer.layers[PREVIEW].data.copy()
+    mine = layer.data.copy()
+    dock.view.versions.described.emit(1, None, "first try")
+    hands.until(lambda: dock.teaching.lesson[1].note == "first try")
+    hands.until(lambda: dock.files.idle)
+    dock.shut_down()
+
+    viewer, again, _ = lesson = finetune_of(made_up())
+    lesson.until(lambda: bool(again.view.restore_bar.text()))
+    assert "1 version" in again.view.restore_bar.text()
+    again.teaching.restore()
+    lesson.until(lambda: "PathSAM training labels" in viewer.layers)
+    np.testing.assert_array_equal(viewer.layers["PathSAM training labels"].data, mine)
+    assert again.view.versions.text(0, NOTE) == "first try"
+    again.view.look.here_button.click()
+    lesson.until(lambda: PREVIEW in viewer.layers)
+    np.testing.assert_array_equal(viewer.layers[PREVIEW].data, shown)
+    again.view.versions.select(1)
+    again.view.versions.chosen.emit(1)
+    lesson.until(lambda: "Version 1" in again.view.results.headline.text())
+
+
+def test_classes_follow_the_layer_and_the_layer_the_classes(finetune_of, made_up):
+    viewer, dock, hands = finetune_of(made_up())
+    labels = np.zeros((160, 160), np.uint8)
+    labels[10:30, 10:30], labels[60:80, 60:80] = 3, 5
+    layer = viewer.add_labels(
+        labels, name="mine", scale=(0.5, 0.5), units=("um", "um"),
+        features={"index": [3, 5], "class": ["tumour", "stroma"]},
+    )  # fmt: skip
+    dock.use_labels(layer)
+    hands.until(lambda: dock.view.classes.text(0, PX) == "400")
+    assert dock.teaching.choices.classes.names == ("tumour", "stroma")
+    layer.selected_label = 5
+    assert dock.view.classes.active() == 5
+    dock.view.classes._table.selectRow(0)
+    assert (layer.selected_label, str(layer.mode)) == (3, "paint")
+    info = dock.teaching.choices.classes[3]
+    dock.teaching.set_classes(
+        dock.teaching.choices.classes.replacing(info.model_copy(update={"color": "#00ff00"}))
+    )
+    np.testing.assert_allclose(layer.get_color(3), (0, 1, 0, 1))
+    layer.selected_label = 9
+    hands.drag([np.array((120, 20)) * 0.5, np.array((120, 60)) * 0.5])
+    hands.until(lambda: "Class 9" in dock.teaching.choices.classes.names)
+    # A layer of a part of the image, at another pixel size.
+    part = viewer.add_labels(
+        np.full((10, 10), 3, np.uint8), name="part", scale=(1, 1), translate=(20, 30),
+        units=("um", "um"),
+    )  # fmt: skip
+    dock.use_labels(part)
+    hands.until(lambda: dock.view.classes.text(0, PX) == "400")
+    aside = viewer.add_labels(np.ones((8, 8), np.uint8), name="far", translate=(900, 900),
+                              units=("um", "um"))  # fmt: skip
+    dock.use_labels(aside)
+    hands.until(lambda: "does not lie on the image" in dock.view.error_bar.text())
+
+
+def test_segment_leads_here(make_napari_viewer, hands_of, made_up):
+    from napari_pathsam._napari.finetune import FineTuneDock
+
+    viewer = make_napari_viewer(show=True)
+    viewer.add_image(made_up(), rgb=True, **MICRONS)
+    _, segment = viewer.window.add_plugin_dock_widget("napari-pathsam", "PathSAM: Segment")
+    hands = hands_of(viewer)
+    hands.settle(5)
+    teach = segment.view.heads.teach_button
+    assert not teach.isHidden()
+    teach.click()
+    hands.settle(5)
+    found = [w for w in viewer.window.dock_widgets.values() if isinstance(w, FineTuneDock)]
+    assert len(found) == 1
+    assert found[0].image == viewer.layers["H&E"]
+    hands.until(lambda: found[0].view.how.start.count() > 1, LONG_MS)
+    assert any("glands" in found[0].view.how.start.itemText(n).lower()
+               for n in range(found[0].view.how.start.count()))  # fmt: skip
+    for dock in (found[0], segment):
+        dock.shut_down()
+        hands.until(lambda d=dock: not d.runner._thread.is_alive(), LONG_MS)
+
+
+def test_files_of_a_folder_and_a_layer_that_is_only_scored_on(finetune_of, made_up, tmp_path):
+    from napari_pathsam.io.annotations import write_geojson
+    from napari_pathsam.training.finetune_file import read_run
+
+    viewer, dock, hands = lesson = finetune_of(made_up())
+    layer = lesson.strokes()
+    lesson.quick(1)
+    for name in ("one", "two"):
+        Image.fromarray(made_up()[::-1]).save(tmp_path / f"{name}.png")
+    marked = np.zeros((160, 160), np.uint8)
+    marked[60:90, 30:60], marked[60:90, 90:120] = 1, 2
+    write_labels(tmp_path / "one_labels.png", marked)
+    write_geojson(
+        tmp_path / "two.geojson", marked.astype(np.int32), class_of={1: 1, 2: 2},
+        classes=dock.teaching.choices.classes,
+    )  # fmt: skip
+    dock.view.pairs.folder_chosen.emit(tmp_path)
+    lesson.until(lambda: len(dock.view.pairs.value()) == 3)
+    assert [(p.name, p.labels) for p in dock.view.pairs.value()[1:]] == [
+        ("one.png", "one_labels.png"), ("two.png", "two.geojson"),
+    ]  # fmt: skip
+    hands.until(lambda: dock.view.classes.text(0, IMAGES) == "3")
+    dock.view.sections["pairs"].open()
+    aside = viewer.add_labels(np.roll(layer.data, 60, axis=0), name="only scored on",
+                              scale=(0.5, 0.5), units=("um", "um"))  # fmt: skip
+    dock.view.how.hold_out.setCurrentText("what another labels layer marks")
+    assert dock.view.how.held_layer.isVisible()
+    dock.view.how.held_layer.setCurrentIndex(1 + dock.view.how.held_layer.candidates().index(aside))
+    hands.screenshot("49-finetune-folder")
+    lesson.train()
+    assert not dock.view.error_bar.text()
+    run, _ = read_run(dock.teaching.run_path(1))
+    assert [i.name for i in run.run.images] == ["H&E", "one.png", "two.png"]
+    assert run.run.settings.hold_out.by == "layer"
+    np.testing.assert_array_equal(run.labels[0].held, np.asarray(aside.data) > 0)
+    assert not run.labels[1].held.any()
+    assert dock.teaching.lesson[1].n_px == (np.asarray(aside.data) > 0).sum()
+
+    dock.view.how.hold_out.setCurrentText("one image in five")
+    lesson.train()
+    run, _ = read_run(dock.teaching.run_path(2))
+    whole = [bool(one.held.any()) for one in run.labels]
+    assert sum(whole) == 1
+    one = run.labels[whole.index(True)]
+    np.testing.assert_array_equal(one.held, one.labels > 0)

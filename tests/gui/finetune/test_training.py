@@ -1,0 +1,109 @@
+"""While it trains: cancelling, painting on, and what may happen to viewer and layers."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
+
+pytestmark = pytest.mark.gui
+
+MICRONS = {"scale": (0.5, 0.5), "units": ("um", "um"), "name": "H&E"}
+
+
+def test_cancel_answers_and_keeps_the_best(finetune_of, made_up):
+    viewer, dock, _ = lesson = finetune_of(made_up())
+    lesson.strokes()
+    lesson.quick(500)
+    dock.train()
+    scores = dock.view.results.curves.scores
+    lesson.until(lambda: any(epoch for epoch, _ in scores))  # 0 is the start
+    began = time.perf_counter()
+    dock.view.train.cancel_button.click()
+    said = time.perf_counter() - began
+    assert said < 1
+    assert "kept" in dock.view.status.text()
+    lesson.done()
+    assert not dock.teaching.lesson[1].finished
+    assert PREVIEW in viewer.layers
+    assert dock.view.train.train_button.isEnabled()
+    assert not dock.view.train.bar.isVisible()
+
+
+def test_painting_while_it_trains_counts_the_next_time(finetune_of, made_up):
+    _viewer, dock, hands = lesson = finetune_of(made_up())
+    layer = lesson.strokes()
+    lesson.quick(6)
+    dock.train()
+    lesson.until(lambda: bool(dock.view.results.curves.losses))
+    hands.drag([np.array((80, 70)) * 0.5, np.array((95, 90)) * 0.5])
+    painted = layer.data.copy()
+    lesson.done()
+    assert not dock.view.error_bar.text()
+    np.testing.assert_array_equal(layer.data, painted)
+    from napari_pathsam.training.finetune_file import read_run
+
+    run, _ = read_run(dock.teaching.run_path(1))
+    assert (run.labels[0].labels > 0).sum() < (painted > 0).sum()
+    dock.train()
+    lesson.done()
+    run, _ = read_run(dock.teaching.run_path(2))
+    assert (run.labels[0].labels > 0).sum() == (painted > 0).sum()
+
+
+@pytest.mark.parametrize("what", ["labels", "image", "switch"])
+def test_things_may_go_while_it_trains(finetune_of, made_up, what):
+    viewer, dock, _ = lesson = finetune_of(made_up())
+    # There from the beginning: napari 0.9 on software OpenGL ends the process when an image is
+    # added after one below a labels layer was removed.
+    other = viewer.add_image(made_up()[::-1], rgb=True, **{**MICRONS, "name": "other"})
+    dock.open_image(viewer.layers["H&E"])
+    layer = lesson.strokes()
+    lesson.quick(8 if what == "switch" else 4)
+    dock.train()
+    lesson.until(lambda: bool(dock.view.results.curves.losses))
+    if what == "labels":
+        viewer.layers.remove(layer)
+    elif what == "image":
+        viewer.layers.remove(viewer.layers["H&E"])
+    else:
+        dock.view.images.setCurrentIndex(1 + dock.view.images.candidates().index(other))
+        assert dock.image == other
+    lesson.done()
+    assert not dock.view.error_bar.text()
+    assert dock.teaching.lesson[1].mean_dice is not None
+    if what == "switch":
+        dock.view.look.here_button.click()
+        lesson.until(lambda: PREVIEW in viewer.layers)
+        dock.open_image(viewer.layers["H&E"])
+        assert dock.view.labels.value() == layer
+
+
+def test_a_closed_viewer_leaves_a_training_that_can_be_resumed(finetune_of, made_up):
+    viewer, dock, _ = lesson = finetune_of(made_up())
+    lesson.strokes()
+    lesson.quick(6)
+    dock.train()
+    scores = dock.view.results.curves.scores
+    lesson.until(lambda: any(epoch for epoch, _ in scores))
+    dock.shut_down()
+    lesson.until(lambda: not dock.runner._thread.is_alive())
+    viewer.close()
+
+    again = finetune_of(made_up())
+    view = again.dock.view
+    again.until(view.restore_bar.text)
+    assert "a training that was interrupted" in view.restore_bar.text()
+    again.dock.teaching.restore()
+    again.until(view.resume_bar.text)
+    again.hands.screenshot("50-finetune-interrupted")
+    epochs = []
+    again.dock.run.told.connect(lambda reports: epochs.extend(r.epoch for r in reports))
+    again.dock.run.resume()
+    again.done()
+    assert min(epochs) >= 1  # the first was not done again
+    assert again.dock.teaching.lesson[1].finished
+    assert not view.resume_bar.text()
