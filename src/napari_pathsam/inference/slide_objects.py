@@ -23,7 +23,7 @@ OBJECTS = "objects"
 """The label pyramid of objects."""
 LONGEST_PX = 8192
 """An area with a longer side is one object: it is tissue, not something to be told apart."""
-BLOCK_CHUNKS = 4
+BLOCK_CHUNKS = 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def objects_of_store(
     smallest_px
         Objects below so many pixels are left out.
     block_px
-        Side of a block; by default four chunks.
+        Side of a block; by default two chunks.
     """
     side = block_px or BLOCK_CHUNKS * classes.chunk_px
     height, width = classes.shape_yx
