@@ -99,6 +99,15 @@ def test_a_run_that_was_stopped_goes_on(pathsam, labelled, tmp_path, monkeypatch
     assert pathsam(*labelled, "--resume")[0] == 2
 
 
+def test_what_would_not_be_done_is_refused_before_a_run_begins(pathsam, labelled, tmp_path):
+    out = tmp_path / "run"
+    status, _, error = pathsam(*labelled, "--out", out, "--seed-at", 0.9, "--seed-drop", 3)
+    assert status == 1
+    assert "--seed-at" in error
+    assert "Leave one of them out" in " ".join(error.split())
+    assert not out.exists()
+
+
 def test_two_runs_are_compared(pathsam, labelled, tmp_path):
     for name, more in (("a", ()), ("b", ("--threshold", 0.6))):
         assert pathsam(*labelled, "--out", tmp_path / name, "--gallery", 0, *more)[0] == 0
@@ -112,6 +121,13 @@ def test_two_runs_are_compared(pathsam, labelled, tmp_path):
     assert dice["low"] <= dice["difference"] <= dice["high"]
     assert found["groups"] == 4
     assert "B − A" in said
+    assert "intervals: 4 images, each taken for a patient of its own;" in said
+    for typed in (("--group-by", "i"), ("--limit", 2), ("--mpp", 0.5), ("--map", "gland=stroma"),
+                  ("--task", "prompts"), ("--split", "test")):  # fmt: skip
+        status, said, error = pathsam("compare", tmp_path / "a", tmp_path / "b", *typed)
+        assert (status, said) == (2, "")
+        assert typed[0] in error
+        assert "as they were measured" in " ".join(error.replace("│", " ").split())
     status, _, error = pathsam("compare", tmp_path / "a", tmp_path / "images")
     assert status == 1
     assert "holds no run" in error
@@ -121,7 +137,7 @@ def test_two_runs_are_compared(pathsam, labelled, tmp_path):
 def test_two_models_are_compared(pathsam, labelled):
     status, said, _ = pathsam("compare", "one", "two", *labelled[1:], "--group-by", "i[01]|i")
     assert status == 0
-    assert "4 images of 3 patients" in said  # two are of one
+    assert "intervals: 3 patients, slides or cases;" in said  # two are of one
     assert "not told apart" in said  # it is one model
     assert "+0.000" in said
 

@@ -361,21 +361,6 @@ def test_areas_that_hang_together_are_measured_by_size(always, sample):
     assert scored.sizes == ((100, 1), (400, pytest.approx(2 * 200 / 600)), (800, 0))
 
 
-def test_post_processing_is_off_and_said_when_it_is_on():
-    assert ClassSettings().post_processing == "none"
-    every = ClassSettings(
-        threshold=0.6, smallest_px=400, fill_holes_px=40, split=True, sharpen=True
-    ).post_processing
-    for word in ("0.6", "under 400 px removed", "40 px filled", "by their shape", "redrawn"):
-        assert word in every
-    assert "0.8 sure" in ClassSettings(seed=0.8, split=True).post_processing
-    assert "shape" not in ClassSettings(seed=0.8, split=True).post_processing
-    sure = ClassSettings(drop=3, surest=0.88, split=True).post_processing
-    assert "drop by 3" in sure
-    assert "less than 0.88 sure removed" in sure
-    assert "shape" not in sure
-
-
 def test_objects_of_several_classes_give_mpq(always, sample):
     """Of two objects the gland is found in full, the other one is called a gland, too."""
     objects = np.zeros(SHAPE, np.int32)

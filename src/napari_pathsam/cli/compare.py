@@ -16,6 +16,7 @@ from rich.table import Table
 from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, use_own_cores
 from napari_pathsam.cli.evaluate import Task, pairs_of
 from napari_pathsam.cli.evaluate_data import GroupByOption, ids_are_classes, labelled_images
+from napari_pathsam.cli.train_options import refuse_unread
 
 if TYPE_CHECKING:
     from napari_pathsam.cli.evaluate_data import Labelled
@@ -28,8 +29,11 @@ ModelOrRun = Annotated[
     typer.Argument(help="A folder of `pathsam evaluate --out`, or a model."),
 ]
 
+READ_WITH_RUNS = {"a", "b", "seed", "json"}
+
 
 def compare(
+    context: typer.Context,
     a: ModelOrRun,
     b: ModelOrRun,
     dataset: Annotated[
@@ -72,6 +76,7 @@ def compare(
             ),
         )  # fmt: skip
     elif Path(a).is_dir() and Path(b).is_dir():
+        refuse_unread(context, READ_WITH_RUNS, "two runs are compared as they were measured")
         scores, settings = _read((Path(a), Path(b)))
     else:
         raise typer.BadParameter(
@@ -87,10 +92,10 @@ def compare(
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(strict_json(told), encoding="utf-8")
     OUT.print(escape(f"A: {a}\nB: {b}"))
-    OUT.print(f"{found.n_images} images of {found.n_groups} patients, slides or cases")
+    OUT.print(f"{found.n_images} images")
     for drawn in _tables(found):
         OUT.print(drawn)
-    OUT.print("Intervals: 95 % of a paired bootstrap, the same patients drawn for both.")
+    OUT.print(f"95% intervals: {found.drawn}; a paired bootstrap draws the same ones for both.")
 
 
 def _read(folders: tuple[Path, Path]) -> tuple[list[list[Any]], tuple[Settings, Settings]]:

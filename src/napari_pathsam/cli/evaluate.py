@@ -215,7 +215,7 @@ def evaluate(
     from napari_pathsam.cli.evaluate_run import card_of, given_command, measure, write_folder
     from napari_pathsam.cli.evaluate_tables import TABLES
     from napari_pathsam.datasets.base import overriding
-    from napari_pathsam.evaluation.classes import ClassSettings
+    from napari_pathsam.evaluation.answers import ClassSettings, refuse_undone
     from napari_pathsam.evaluation.evaluate import headlines_of, report_of
     from napari_pathsam.evaluation.everything import EverythingScoring
     from napari_pathsam.evaluation.html_report import images_csv, write_text
@@ -244,6 +244,8 @@ def evaluate(
             sharpen=sharpen,
             as_published=as_published,
         )
+        if isinstance(loaded, ClassModel):
+            refuse_undone(loaded, settings)
         if kind is None and images is not None and isinstance(loaded, ClassModel):
             samples = ids_are_classes(samples, named or loaded.classes)
     elif task is Task.prompts:

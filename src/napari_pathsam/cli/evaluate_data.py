@@ -21,7 +21,8 @@ GroupByOption = Annotated[
     typer.Option(
         "--group-by",
         help="Regular expression that finds the patient in an image's name: intervals are over "
-        "patients, and a split that parts one is refused. [the data set's]",
+        "patients, and a split that parts one is refused, but for a data set's official split. "
+        "[the data set's]",
     ),
 ]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.errors import BadImageError, UnavailableError
 from napari_pathsam.datasets.base import UNKNOWN_ID, Sample
 from napari_pathsam.evaluation.class_names import ClassMatch
 from napari_pathsam.evaluation.class_scores import PixelSize
@@ -42,12 +42,13 @@ class ClassSettings(BaseModel):
     split
         Whether predicted objects that touch are told apart (:func:`instances`); by default the
         8-connected areas of a class are its objects. A model that finds objects one by one has
-        them apart; of what is above only ``smallest_px`` concerns it.
+        them apart: see :func:`refuse_undone`.
     seed
         Touching objects are told apart by where the model is at least so sure of them; 0: by their
         shape, where ``split`` asks for it.
     drop
-        The same, by where its log odds are at most so far below each object's surest part.
+        Instead of ``seed``: by where its log odds are at most so far below each object's surest
+        part.
     surest
         Objects of which the model is on average less sure go.
     sharpen
@@ -80,6 +81,11 @@ class ClassSettings(BaseModel):
         """Whether touching objects are told apart by how sure the model is."""
         return self.seed > 0 or self.drop > 0
 
+    @property
+    def of_objects(self) -> bool:
+        """Whether something is done to single objects, so that they are looked for."""
+        return self.split or self.by_likelihood or self.surest > 0 or self.sharpen
+
     @computed_field  # type: ignore[prop-decorator]
     @property
     def post_processing(self) -> str:
@@ -110,7 +116,7 @@ class Answer:
     known
         Where anybody looked.
     objects
-        Predicted object ids, where labels have objects or these were outlined anew.
+        Predicted object ids, where labels have objects or something is done to these.
     target_objects
         Ids of the objects whose classes the labels are, where anybody drew them.
     confidence
@@ -131,6 +137,36 @@ class Answer:
     pixel_size: PixelSize
     seconds: float
     target_objects: NDArray | None = None
+
+
+OF_CLASS_MAPS = {
+    "threshold": "--threshold", "fill_holes_px": "--fill-holes", "split": "--split-objects",
+    "seed": "--seed-at", "drop": "--seed-drop", "surest": "--surest", "sharpen": "--sharpen",
+}  # fmt: skip
+"""What models that find objects one by one do not read of :class:`ClassSettings`, as options."""
+
+
+def refuse_undone(model: ClassModel, settings: ClassSettings) -> None:
+    """See that all that is asked for can be done: a report says it was.
+
+    Raises
+    ------
+    UnavailableError
+        Something would change nothing; the message names it.
+    """
+    if settings.seed > 0 and settings.drop > 0:
+        raise UnavailableError(
+            f"Touching objects are told apart either by where the model is {settings.seed:g} sure "
+            f"(--seed-at) or by where its log odds drop by {settings.drop:g} (--seed-drop), not by "
+            "both. Leave one of them out."
+        )
+    idle = [option for name, option in OF_CLASS_MAPS.items() if getattr(settings, name)]
+    if knows_objects(model) and idle:
+        raise UnavailableError(
+            f"{model.name} finds objects one by one and makes no class map, so "
+            f"{', '.join(idle)} would change nothing. Leave that out; --smallest removes small "
+            "objects of its, too."
+        )
 
 
 def answer(
@@ -161,7 +197,7 @@ def answer(
         )
         sure = segment_surely(model, image, told, wanted)
         found = match.of_model[sure.class_map]
-        if sample.label_kind == "instances" or sample.objects or settings.sharpen:
+        if sample.label_kind == "instances" or sample.objects or settings.of_objects:
             asks = settings.by_likelihood or settings.surest > 0
             likely = sure.probability_of(found, of_channel) if asks else None
             predicted, found = _objects(model, image, found, likely, told, settings)

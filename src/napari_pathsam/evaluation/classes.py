@@ -27,7 +27,13 @@ from napari_pathsam.core.overlaps import Overlaps
 from napari_pathsam.core.published_metrics import dtu_figures
 from napari_pathsam.datasets.base import Sample
 from napari_pathsam.datasets.objects import objects_of
-from napari_pathsam.evaluation.answers import Answer, ClassSettings, answer, holds_classes
+from napari_pathsam.evaluation.answers import (
+    Answer,
+    ClassSettings,
+    answer,
+    holds_classes,
+    refuse_undone,
+)
 from napari_pathsam.evaluation.class_names import ClassMatch, match_classes
 from napari_pathsam.evaluation.class_scores import ClassScore, TileAnswer
 from napari_pathsam.inference.objects import classes_of
@@ -60,8 +66,11 @@ def evaluate_classes(
     BadImageError, BadFileError
         A file cannot be read, labels hold an id that is no class, no class of the model is one of
         the labels.
+    UnavailableError
+        Something is asked for that this model does not do (:func:`refuse_undone`).
     """
     settings = settings or ClassSettings()
+    refuse_undone(model, settings)
     if classes is None:
         classes = label_classes(model.classes, samples)
     match = match_classes(model.classes, classes, settings.mapping)

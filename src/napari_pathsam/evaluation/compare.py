@@ -13,6 +13,7 @@ from napari_pathsam.core.bootstrap import Difference, Resampling
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.evaluation.evaluate import Settings, headlines_of
 from napari_pathsam.evaluation.headlines import LEVEL, RESAMPLES, SEED, Headline
+from napari_pathsam.evaluation.report import drawn_from
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Comparison:
     resamples: int
     seed: int
     figures: Mapping[str, Compared]
+
+    @property
+    def drawn(self) -> str:
+        """What intervals are over, as reports say it."""
+        return drawn_from(self.n_groups, self.n_images)
 
     def to_values(self) -> dict[str, Any]:
         """Plain values for JSON."""

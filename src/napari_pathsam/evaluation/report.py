@@ -28,6 +28,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+def drawn_from(n_groups: int, n_images: int) -> str:
+    """What intervals are over: "2 patients, slides or cases"; images where nobody says more."""
+    if n_groups == n_images:
+        return f"{n_images} images, each taken for a patient of its own"
+    return f"{n_groups} patients, slides or cases"
+
+
 class Report(BaseModel):
     """What was measured; every figure can be traced to the command that made it."""
 
@@ -44,11 +51,8 @@ class Report(BaseModel):
 
     @property
     def drawn(self) -> str:
-        """What intervals are over: "2 patients, slides or cases"; images where nobody says more."""
-        n = self.metrics["intervals"]["groups"]
-        if n == self.n_images:
-            return f"{n} images, each taken for a patient of its own"
-        return f"{n} patients, slides or cases"
+        """What intervals are over, see :func:`drawn_from`."""
+        return drawn_from(self.metrics["intervals"]["groups"], self.n_images)
 
     def to_json(self) -> str:
         """Strict JSON: what could not be measured is null, not NaN."""
