@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
 from napari_pathsam.core.label_map import halved
 from napari_pathsam.core.packed_chunks import PackedChunks
-from napari_pathsam.core.sparse_labels import HOT_BYTES, HOT_COARSER_BYTES, SparseLabels
+from napari_pathsam.core.sparse_labels import (
+    HOT_BYTES,
+    HOT_COARSER_BYTES,
+    SparseLabels,
+)
 
 
 @pytest.mark.parametrize("hot_bytes", [10**9, 1])
@@ -79,3 +85,30 @@ def test_memory_is_bounded_where_much_is_labelled() -> None:
     together = sum(level.nbytes for level in labels.levels)
     assert together < HOT_BYTES + 4 * HOT_COARSER_BYTES + 10e6
     assert (labels[4000:6000, 2000:4000] == field).all()
+
+
+def test_no_chunk_is_packed_while_it_is_written() -> None:
+    """Another thread that makes chunks cold waits, or what was written would be lost."""
+    chunks = PackedChunks(np.uint8, hot_bytes=1)
+    whole = (slice(None), slice(None))
+    for x in range(2):
+        chunks.write((0, x), whole, np.ones((4, 4), np.uint8), (4, 4))
+    reader = threading.Thread(target=chunks.get, args=((0, 0),))
+
+    class Slow:
+        waits = False
+
+        def any(self) -> bool:
+            return True
+
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            reader.start()
+            reader.join(0.1)
+            self.waits = reader.is_alive()
+            return np.full((4, 4), 7, np.uint8)
+
+    slow = Slow()
+    chunks.write((0, 1), whole, slow, (4, 4))
+    reader.join()
+    assert slow.waits
+    assert (chunks.get((0, 1)) == 7).all()

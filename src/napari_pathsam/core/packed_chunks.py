@@ -17,8 +17,8 @@ FASTEST = 1
 class PackedChunks:
     """Arrays by index; safe to use from several threads.
 
-    An array that was got may be read, or written where :meth:`get` was told so, until the next one
-    is got: then it may have been packed already.
+    An array that was got is read only, and as it was then: what is written goes through
+    :meth:`write`, so that none is packed while it changes.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ class PackedChunks:
         with self._lock:
             return sorted(self._shapes.items())
 
-    def get(self, index: Index, *, to_write: bool = False) -> NDArray | None:
-        """One of them; None where there is none."""
+    def get(self, index: Index) -> NDArray | None:
+        """One of them, to be read; None where there is none."""
         with self._lock:
             if index not in self._shapes:
                 return None
@@ -61,22 +61,26 @@ class PackedChunks:
                 chunk = packed.reshape(self._shapes[index]).copy()
                 self._heat(index, chunk)
             self._hot.move_to_end(index)
-            if to_write:
-                self._cold.pop(index, None)  # it is packed anew
             return chunk
 
-    def add(self, index: Index, chunk: NDArray) -> None:
-        """One more."""
+    def write(
+        self, index: Index, inside: tuple[slice, slice], values: NDArray, shape: tuple[int, int]
+    ) -> None:
+        """Set a part of one of them; it is made (of ``shape``) or dropped where need be."""
+        anything = bool(values.any())
         with self._lock:
-            self._shapes[index] = (chunk.shape[0], chunk.shape[1])
-            self._heat(index, chunk)
-
-    def remove(self, index: Index) -> None:
-        """One less."""
-        with self._lock:
-            del self._shapes[index]
-            self._cold.pop(index, None)
-            self._held -= self._hot.pop(index).nbytes if index in self._hot else 0
+            chunk = self.get(index)
+            if chunk is None:
+                if not anything:
+                    return
+                chunk = np.zeros(shape, self._dtype)
+                self._shapes[index] = shape
+                self._heat(index, chunk)
+            self._cold.pop(index, None)  # it is packed anew
+            chunk[inside] = values
+            if not anything and not chunk.any():
+                del self._shapes[index]
+                self._held -= self._hot.pop(index).nbytes
 
     def copied(self) -> PackedChunks:
         """As they are now."""

@@ -114,18 +114,9 @@ class SparseArray:
     def _write(self, at: Region, values: NDArray) -> None:
         values = np.broadcast_to(values, at.shape_yx)
         for index, inside, within in _overlaps(at):
-            piece = values[within]
-            chunk = self._chunks.get(index, to_write=True)
-            if chunk is None:
-                if not piece.any():
-                    continue
-                y, x = (i * CHUNK_PX for i in index)
-                size = (min(CHUNK_PX, self.shape[0] - y), min(CHUNK_PX, self.shape[1] - x))
-                chunk = np.zeros(size, self.dtype)
-                self._chunks.add(index, chunk)
-            chunk[inside] = piece
-            if not piece.any() and not chunk.any():
-                self._chunks.remove(index)
+            y, x = (i * CHUNK_PX for i in index)
+            size = (min(CHUNK_PX, self.shape[0] - y), min(CHUNK_PX, self.shape[1] - x))
+            self._chunks.write(index, inside, values[within], size)
 
 
 class SparseLabels(SparseArray):
