@@ -9,7 +9,11 @@ from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import Sam2Config, TimmConfig
 from napari_pathsam.models.task_config import UNetConfig
-from napari_pathsam.models.task_file import start_from_imagenet, start_from_promptable
+from napari_pathsam.models.task_file import (
+    on_trunk_of,
+    start_from_imagenet,
+    start_from_promptable,
+)
 from napari_pathsam.models.task_model import TaskModel, build_network
 from napari_pathsam.models.task_recipes import find_task_recipe
 from napari_pathsam.models.unet import UNet
@@ -96,21 +100,37 @@ def test_a_trunk_starts_from_timms_weights_and_from_no_others(tmp_path):
 
 
 def test_a_trunk_starts_from_that_of_a_promptable_model(tiny_model):
-    same = TimmConfig(name="mobilenetv2_035")
+    def made(pad_type: str) -> Sam2:
+        return Sam2(
+            Sam2Config(
+                name="made", trunk=TimmConfig(name="mobilenetv2_035", pad_type=pad_type), width=32,
+                mlp_dim=32, field_px=64, pixel_mean=(0.5, 0.5, 0.5), pixel_std=(0.5, 0.5, 0.5),
+            )
+        ).eval()  # fmt: skip
+
     with torch.random.fork_rng(devices=[]):
-        base = Sam2(Sam2Config(name="made", trunk=same, width=32, mlp_dim=32, field_px=64))
-    network = {"decoder_widths": SMALL, "padding": "same"}
-    config = find_task_recipe("unet-timm+mobilenetv2_035").config(network=network)
-    model = TaskModel(config, GLAND).eval()
-    start_from_promptable(model, base.eval())
+        base, usual = made("same"), made("")
+    plain = find_task_recipe("unet-timm+mobilenetv2_035").config(network={"decoder_widths": SMALL})
+    config = on_trunk_of(plain, base)
+    model = TaskModel(config, GLAND).train()
+    start_from_promptable(model, base)
     pixels = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
+        seen = model.seen(model.encode_batch(pixels))[0]
         for mine, theirs in zip(
-            model.network.trunk(pixels)[-4:], base.image_encoder.trunk(pixels), strict=True
+            model.network.trunk(seen)[-4:],
+            base.image_encoder.trunk(base.normalise(pixels)),
+            strict=True,
         ):
             torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+    assert on_trunk_of(plain, usual).network.padding == "usual"
+    ruined = "want padding same, frozen_norm True, pixel_mean .*it has padding usual"
+    with pytest.raises(BadWeightsError, match=ruined):
+        start_from_promptable(TaskModel(plain, GLAND), base)
     with pytest.raises(BadWeightsError, match="tiny has mobilenetv2_050, and"):
         start_from_promptable(model, tiny_model)
+    with pytest.raises(BadWeightsError, match="unet-timm has"):
+        on_trunk_of(find_task_recipe("unet").config(), base)
 
 
 def test_names_that_timm_flattens_are_found(tmp_path):

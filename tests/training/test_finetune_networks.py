@@ -11,18 +11,29 @@ import torch
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadWeightsError
 from napari_pathsam.io.slides import ArraySlide
-from napari_pathsam.models.catalogue import load_model
+from napari_pathsam.models.catalogue import load_model, weights_sha256
+from napari_pathsam.models.model_file import BaseWeights
+from napari_pathsam.models.task_file import save_task
 from napari_pathsam.models.task_model import TaskModel
+from napari_pathsam.models.task_recipes import find_task_recipe
 from napari_pathsam.training.explain import explain
 from napari_pathsam.training.finetune import Teacher
 from napari_pathsam.training.finetune_config import WHOLE, FineTuneSettings, preset_config
 from napari_pathsam.training.finetune_file import read_run, save_taught, write_run
-from napari_pathsam.training.finetune_networks import SMALL, network_config, trains_network
+from napari_pathsam.training.finetune_networks import (
+    SMALL,
+    made_from,
+    network_config,
+    trains_network,
+)
 from napari_pathsam.training.finetune_run import FineTuneImage, Frozen, freeze
 from napari_pathsam.training.finetune_score import rescore
+from napari_pathsam.training.finetune_start import start_model
+from napari_pathsam.training.task_start import start_task
 from napari_pathsam.workspace.teaching_choices import NETWORKS, Choices
 
 CLASSES = ClassTable.of("gland", "other")
+NARROW = (16, 8, 8, 4, 4)
 
 
 def frozen(base: str = "unet", classes: ClassTable = CLASSES, **fields) -> Frozen:
@@ -98,3 +109,65 @@ def test_what_is_offered_can_be_had() -> None:
     assert Choices(classes=CLASSES).settings().config.parts != WHOLE
     with pytest.raises(BadWeightsError, match="mask-rcnn is not taught with what is painted"):
         frozen("mask-rcnn")
+
+
+def settings_of(**fields) -> FineTuneSettings:
+    return FineTuneSettings(classes=CLASSES, background_id=2, device="cpu", **fields)
+
+
+def written(path: Path, recipe: str, network: dict, **card) -> str:
+    """The file of a small network, untrained, of the class it is asked for."""
+    about = {"tissue": "colon", "mpp_range": (0.4, 1.6)}
+    config = find_task_recipe(recipe).config(mpp=0.5, network=network, **about)
+    save_task(path, TaskModel(config, ClassTable.of("gland")), {"licence": "none"} | card)
+    return str(path)
+
+
+def test_a_u_net_sees_what_the_trunk_it_starts_from_sees() -> None:
+    """``pathsam train --base unet-timm --trunk pathsam-nano``, with nothing more said."""
+    config = find_task_recipe("unet-timm").config(network={"decoder_widths": NARROW})
+    model = start_task(config, CLASSES, device="cpu", trunk=Path("pathsam-nano"))
+    base = load_model("pathsam-nano", "cpu")
+    pixels = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        mine = model.network.trunk(model.seen(model.encode_batch(pixels))[0])
+        theirs = base.image_encoder.trunk(base.normalise(pixels))
+    torch.testing.assert_close(mine[-1], theirs[-1], atol=1e-3, rtol=1e-3)
+    assert model.config.network.frozen_norm
+
+
+def test_what_a_network_goes_on_from_is_named_and_nothing_else(tmp_path: Path) -> None:
+    pathsam = BaseWeights(name="pathsam-nano", sha256=weights_sha256("pathsam-nano"))
+    own = BaseWeights(name="mobilenet", sha256="0" * 64)
+    path = tmp_path / "mine.safetensors"
+    network = {"trunk": "mobilenetv2_035", "decoder_widths": NARROW}
+    start = written(path, "unet-timm", network, base=(own,))
+    config = preset_config("fast", parts=WHOLE)
+    model = start_model(settings_of(start=start, config=config, mpp=1.0)).model
+    assert made_from(model) == (own,)
+    assert (model.config.tissue, model.config.mpp_range) == ("", None)
+    assert model.config.mpp == 1.0
+    assert start_model(settings_of(start=start, config=config)).model.config.mpp == 0.5
+    assert made_from(start_model(settings_of(base="unet-timm", mpp=0.5)).model) == (pathsam,)
+
+
+def test_a_mask_rcnn_is_no_start(tmp_path: Path) -> None:
+    network = {"trunk": "resnet18", "rois": 8}
+    start = written(tmp_path / "objects.safetensors", "mask-rcnn", network)
+    with pytest.raises(BadWeightsError, match="learns from objects, is not taught with what is"):
+        frozen(start=start, classes=CLASSES)
+
+
+def test_a_network_from_new_is_trained_whole(tmp_path: Path) -> None:
+    for found in (settings_of(base="unet"), settings_of(base="unet").with_preset("fast")):
+        assert found.config == preset_config("fast", parts=WHOLE)
+    assert settings_of().config == preset_config("fast") == settings_of(start="x.st").config
+    start = written(tmp_path / "mine.safetensors", "unet", {"width": 4})
+    parts = settings_of().config
+    for wrong in (
+        settings_of(base="unet", config=parts, mpp=0.5),
+        settings_of(start=start),
+        settings_of(base="pathsam-nano", config=preset_config("fast", parts=WHOLE), mpp=0.5),
+    ):
+        with pytest.raises(BadWeightsError, match="none of the parts that were to be trained"):
+            start_model(wrong)

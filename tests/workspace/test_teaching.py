@@ -16,6 +16,9 @@ from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.io.annotations import write_geojson
 from napari_pathsam.io.images import write_labels
 from napari_pathsam.models.catalogue import load_model
+from napari_pathsam.models.task_file import save_task
+from napari_pathsam.models.task_model import TaskModel
+from napari_pathsam.models.task_recipes import find_task_recipe
 from napari_pathsam.workspace import ArraySource, InlineRunner
 from napari_pathsam.workspace.segment_work import SourceTiles
 from napari_pathsam.workspace.teaching import Teaching
@@ -188,6 +191,18 @@ def test_versions_can_be_named_reverted_saved_loaded_and_deleted(teach, tmp_path
     teaching.load(tmp_path / "no model.safetensors")
     assert len(heard["failed"]) == 1
     assert len(teaching.lesson.versions) == 2
+
+
+def test_a_mask_rcnn_is_not_taken_in(tmp_path):
+    network = {"trunk": "resnet18", "rois": 8}
+    model = TaskModel(find_task_recipe("mask-rcnn").config(network=network), CLASSES)
+    save_task(tmp_path / "objects.safetensors", model, {"licence": "none"})
+    teaching, failed = Teaching(InlineRunner(), LessonStore(tmp_path / "lessons")), []
+    teaching.failed.connect(failed.append)
+    teaching.load(tmp_path / "objects.safetensors")
+    assert "objects.safetensors, a Mask R-CNN that learns from objects, is not" in failed[0]
+    assert not teaching.lesson.versions
+    teaching.close()
 
 
 def test_strokes_and_versions_survive_a_crash(teach, pair, tmp_path):

@@ -15,11 +15,13 @@ from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models.model_file import ModelCard, load_tensors, read_card, save_tensors
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import TimmConfig
-from napari_pathsam.models.task_config import TaskConfig, TimmUNetConfig
+from napari_pathsam.models.task_config import TaskConfig, TimmUNetConfig, with_network
 from napari_pathsam.models.task_model import TaskModel, build_network
 
 SMALLEST_WEIGHT = 2
 """Bytes of a weight in half precision."""
+PADDINGS = {"": "usual", "same": "same"}
+"""What a U-Net calls the ways in which a promptable model's trunk pads."""
 
 
 def network_names(model: TaskModel) -> set[str]:
@@ -99,33 +101,70 @@ def start_from_imagenet(model: TaskModel, path: Path) -> None:
     _fill(_trunk_of(model, path), path)
 
 
+def on_trunk_of(config: TaskConfig, base: Sam2) -> TaskConfig:
+    """The U-Net that pads, norms and sees pixels as the trunk of a promptable model does.
+
+    The trunk's weights are worth nothing to one that does not.
+
+    Raises
+    ------
+    BadWeightsError
+        The model stands on another trunk, or on none of timm's; or this is no U-Net on one.
+    """
+    own, theirs = config.network, base.config.trunk
+    if not isinstance(own, TimmUNetConfig):
+        raise _no_trunk(config.name, base.name)
+    if not isinstance(theirs, TimmConfig) or theirs.name != own.trunk:
+        kind = theirs.name if isinstance(theirs, TimmConfig) else "a trunk of its own"
+        raise BadWeightsError(
+            f"{base.name} has {kind}, and {config.name} stands on {own.trunk}: it cannot start "
+            "from there. Take --base unet-timm with the same trunk, or timm's weights of it."
+        )
+    if theirs.pad_type not in PADDINGS:
+        raise BadWeightsError(
+            f"The trunk of {base.name} pads in a way that no U-Net here does ({theirs.pad_type}), "
+            f"so {config.name} cannot start from it. Take timm's weights of {own.trunk}."
+        )
+    colours = {"pixel_mean": base.config.pixel_mean, "pixel_std": base.config.pixel_std}
+    padding = PADDINGS[theirs.pad_type]
+    return with_network(config.model_copy(update=colours), padding=padding, frozen_norm=True)
+
+
 def start_from_promptable(model: TaskModel, base: Sam2) -> None:
     """Fill the trunk of a U-Net with that of a promptable model, which has seen histology.
 
     Raises
     ------
     BadWeightsError
-        The model stands on another trunk, or on none of timm's.
+        The network is not as :func:`on_trunk_of` makes it.
     """
-    net, theirs, own = _trunk_of(model, base.name), base.config.trunk, model.config.network
-    assert isinstance(own, TimmUNetConfig)  # it has a trunk
-    if not isinstance(theirs, TimmConfig) or theirs.name != own.trunk:
-        kind = theirs.name if isinstance(theirs, TimmConfig) else "a trunk of its own"
+    wanted, have = _habits(on_trunk_of(model.config, base)), _habits(model.config)
+    if differs := [name for name in wanted if wanted[name] != have[name]]:
         raise BadWeightsError(
-            f"{base.name} has {kind}, and {model.name} stands on {own.trunk}: it cannot start from "
-            "there. Take --base unet-timm with the same trunk, or timm's weights of it."
+            f"{model.name} cannot start from the trunk of {base.name}, whose weights it would "
+            f"ruin: they want {', '.join(f'{n} {wanted[n]}' for n in differs)}, and it has "
+            f"{', '.join(f'{n} {have[n]}' for n in differs)}. Give the network what they want."
         )
+    net = _trunk_of(model, base.name)
     net.load_state_dict(base.get_submodule("image_encoder.trunk.net").state_dict())
+
+
+def _habits(config: TaskConfig) -> dict[str, object]:
+    """What a trunk's weights were made for."""
+    fields = config.network.model_dump() | config.model_dump(include={"pixel_mean", "pixel_std"})
+    return {n: fields[n] for n in ("padding", "frozen_norm", "pixel_mean", "pixel_std")}
 
 
 def _trunk_of(model: TaskModel, start: Path | str) -> nn.Module:
     trunk = model.network._modules.get("trunk")
     net = None if trunk is None else trunk._modules.get("model")
     if net is None:
-        raise BadWeightsError(
-            f"{model.name} has no trunk that could start from {start}; unet-timm has."
-        )
+        raise _no_trunk(model.name, start)
     return net
+
+
+def _no_trunk(name: str, start: Path | str) -> BadWeightsError:
+    return BadWeightsError(f"{name} has no trunk that could start from {start}; unet-timm has.")
 
 
 def _fill(net: nn.Module, path: Path) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.models.kan import KanConfig
 from napari_pathsam.models.pathsam_config import Part, Width
+from napari_pathsam.models.task_recipes import is_task
 
 FineTunePreset = Literal["fast", "balanced", "thorough"]
 
@@ -134,6 +135,12 @@ def preset_config(preset: FineTunePreset, **fields: Any) -> FineTuneConfig:
     return FineTuneConfig(**(_PRESETS[preset] | gentlest | whole | fields))
 
 
+def _config_for(settings: dict[str, Any]) -> FineTuneConfig:
+    """How it is trained where nobody says: a network from new whole."""
+    from_new = settings.get("start") is None and is_task(settings.get("base", ""))
+    return preset_config("fast", **({"parts": WHOLE} if from_new else {}))
+
+
 class FineTuneSettings(BaseModel):
     """Everything a person decides, but the labels.
 
@@ -157,6 +164,8 @@ class FineTuneSettings(BaseModel):
         What an unpainted pixel means.
     kan, hidden
         Of the class prompts; where they differ from those of ``start``, prompts are fresh.
+    config
+        How; None given: the fast preset, for a network from new that of networks.
     mpp
         Pixel size to work at; None: that of ``start``, or for fresh prompts the images' own.
     threads
@@ -174,7 +183,7 @@ class FineTuneSettings(BaseModel):
     background_id: int | None = None
     zero: Literal["unlabelled", "background"] = "unlabelled"
     preset: FineTunePreset = "fast"
-    config: FineTuneConfig = preset_config("fast")
+    config: FineTuneConfig = Field(default_factory=_config_for)
     hold_out: HoldOut = HoldOut()
     kan: KanConfig | None = None
     hidden: Annotated[tuple[Width, ...], Field(max_length=6)] | None = None
@@ -188,5 +197,10 @@ class FineTuneSettings(BaseModel):
         return ClassTable(classes=tuple(c for c in self.classes if c.id != self.background_id))
 
     def with_preset(self, preset: FineTunePreset, **fields: Any) -> FineTuneSettings:
-        """The settings with a preset's numbers; ``fields`` replace some of them."""
+        """The settings with a preset's numbers; ``fields`` replace some of them.
+
+        What is trained whole still is.
+        """
+        if self.config.parts == WHOLE:
+            fields = {"parts": WHOLE} | fields
         return self.model_copy(update={"preset": preset, "config": preset_config(preset, **fields)})

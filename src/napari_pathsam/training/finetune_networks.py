@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from napari_pathsam.core.errors import BadWeightsError
 from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.model_file import BaseWeights, read_card
 from napari_pathsam.models.pathsam import PathSam, part_of
-from napari_pathsam.models.task_config import TaskConfig, TimmUNetConfig
+from napari_pathsam.models.task_config import MaskRcnnConfig, TaskConfig, TimmUNetConfig
 from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.models.task_recipes import find_task_recipe, is_task
 from napari_pathsam.training.class_start import base_of
@@ -24,16 +25,14 @@ TRUNK_OF = Path("pathsam-nano")
 """Whose trunk a U-Net on a timm trunk starts from: it is here, and has seen histology."""
 SMALL: dict[str, dict[str, Any]] = {
     "unet": {"network": {"width": 16}},
-    "unet-timm": {
-        "network": {"padding": "same", "frozen_norm": True},
-        "pixel_mean": (0.5, 0.5, 0.5),
-        "pixel_std": (0.5, 0.5, 0.5),
-    },
+    "unet-timm": {},
     "unet3plus": {"network": {"width": 8}},
     "eunet3plus": {"network": {"width": 8}},
     "guided-eunet3plus": {"network": {"width": 8}},
 }
 """What is offered, and how it differs from the catalogue's: narrow enough for a CPU."""
+_STARTS: WeakKeyDictionary[TaskModel, str] = WeakKeyDictionary()
+"""What networks went on from, as settings name it; those from new are not in it."""
 
 
 def trains_network(base: str, start: str | None) -> bool:
@@ -58,12 +57,22 @@ def network_config(settings: FineTuneSettings, mpp: float) -> TaskConfig:
         Painted classes are not what it learns from (Mask R-CNN: objects).
     """
     if settings.base not in SMALL:
-        raise BadWeightsError(
-            f"{settings.base} is not taught with what is painted; {', '.join(SMALL)} are. Train it "
-            "on label images: pathsam train --base."
-        )
+        raise _not_taught(settings.base)
     fields: dict[str, Any] = {"name": settings.name, "mpp": mpp} | SMALL[settings.base]
     return find_task_recipe(settings.base).config(**fields)
+
+
+def check_taught(config: TaskConfig, name: str) -> None:
+    """Refuse a network that painted classes cannot teach; BadWeightsError."""
+    if isinstance(config.network, MaskRcnnConfig):
+        raise _not_taught(f"{name}, a Mask R-CNN that learns from objects,")
+
+
+def _not_taught(name: str) -> BadWeightsError:
+    return BadWeightsError(
+        f"{name} is not taught with what is painted; {', '.join(SMALL)} are. Train it on label "
+        "images: pathsam train --base."
+    )
 
 
 def new_network(settings: FineTuneSettings, mpp: float) -> TaskModel:
@@ -75,7 +84,16 @@ def new_network(settings: FineTuneSettings, mpp: float) -> TaskModel:
 
 
 def network_from(settings: FineTuneSettings, found: TaskModel) -> TaskModel:
-    """The model before its first step, with the weights of another one of the same classes."""
+    """The model before its first step, with the weights of another one of the same classes.
+
+    It works at ``settings.mpp``, or else at the pixel size of the other one.
+
+    Raises
+    ------
+    BadWeightsError
+        It has other classes, or is a Mask R-CNN.
+    """
+    check_taught(found.config, found.name)
     wanted = settings.model_classes
     if found.classes.names != wanted.names:
         raise BadWeightsError(
@@ -83,9 +101,13 @@ def network_from(settings: FineTuneSettings, found: TaskModel) -> TaskModel:
             f"{', '.join(wanted.names)}. A network goes on with the classes it has; start a new "
             "one for others."
         )
-    config = found.config.model_copy(update={"name": settings.name})
+    changes = {"name": settings.name, "tissue": "", "mpp_range": None}
+    mpp = settings.mpp or found.config.mpp
+    config = found.config.model_copy(update=changes | {"mpp": mpp})
     model = TaskModel(config, wanted, found.guide)
     model.network.load_state_dict(found.network.state_dict())
+    if settings.start is not None:
+        _STARTS[model] = settings.start
     return model.to(found.device).eval()
 
 
@@ -103,8 +125,13 @@ def own_copy(model: ClassModel, weights: Mapping[str, Tensor]) -> ClassModel:
 
 
 def made_from(model: ClassModel) -> tuple[BaseWeights, ...]:
-    """What a model stands on, and what a U-Net's trunk started from, by name and checksum."""
+    """What a model stands on, and what a U-Net's trunk started from, by name and checksum.
+
+    A network that went on from a file stands on what that file's card names.
+    """
     if isinstance(model, PathSam):
         return base_of(model)
+    if (start := _STARTS.get(model)) is not None:
+        return read_card(start).base
     on_timm = isinstance(model.config.network, TimmUNetConfig)
     return stands_on(model, trunk=TRUNK_OF if on_timm else None)

@@ -18,7 +18,7 @@ from napari_pathsam.models.pathsam_config import PathSamConfig, profiled
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.models.task_recipes import is_task
-from napari_pathsam.training.finetune_config import FineTuneSettings
+from napari_pathsam.training.finetune_config import TRAINED, WHOLE, FineTuneSettings
 from napari_pathsam.training.finetune_networks import made_from, network_from, new_network
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def start_model(
     Raises
     ------
     BadWeightsError, UnavailableError
-        The base or the head to start from is not here, or is none.
+        The base or the head to start from is not here, or is none; or it has none of the parts
+        that are to be trained.
     BadImageError
         Fresh class prompts, and no pixel size is known.
     """
@@ -60,6 +61,7 @@ def start_model(
 
     where = str(pick_device(settings.device))
     if settings.start is None and is_task(settings.base):
+        _check_parts(settings, whole=True)
         return Start(new_network(settings, network_mpp(settings, mpps)), knows_all=False)
     name = settings.start or settings.base
     found = load_model(name, where) if load is None else load(name, where)
@@ -70,16 +72,19 @@ def start_model(
                 f"{settings.base} answers no prompts: choose it as what to start from, or a "
                 "promptable model such as pathsam-nano under fresh class prompts."
             )
+        _check_parts(settings, whole=False)
         config = fresh_config(settings, found, working_mpp(settings, found, mpps))
         encoder = None if config.encoder is None else load_encoder(config.encoder, where)
         return Start(_built(config, found, settings, seed, encoder), knows_all=False)
     if isinstance(found, TaskModel):
+        _check_parts(settings, whole=True)
         return Start(network_from(settings, found), knows_all=True)
     if not isinstance(found, PathSam):
         raise BadWeightsError(
             f"{settings.start} has no class prompts to start from. Start from fresh ones, or "
             "from a head such as pathsam-nano:glands."
         )
+    _check_parts(settings, whole=False)
     changes = {"kan": settings.kan, "hidden": settings.hidden, "mpp": settings.mpp}
     given = {k: v for k, v in changes.items() if v is not None}
     config = PathSamConfig.model_validate(
@@ -96,6 +101,18 @@ def start_model(
     _take_prompts(model, found)
     known = {name.casefold() for name in found.classes.names}
     return Start(model, all(name.casefold() in known for name in model.classes.names))
+
+
+def _check_parts(settings: FineTuneSettings, *, whole: bool) -> None:
+    parts = settings.config.parts
+    if (parts == WHOLE) == whole:
+        return
+    have = WHOLE if whole else TRAINED[-1]
+    raise BadWeightsError(
+        f"{settings.start or settings.base} has none of the parts that were to be trained "
+        f"({', '.join(parts)}); it has {', '.join(have)}. Say so in what is to be trained: "
+        f"preset_config({settings.preset!r}, parts={have})."
+    )
 
 
 def fresh_config(settings: FineTuneSettings, base: Sam2, mpp: float) -> PathSamConfig:

@@ -19,7 +19,11 @@ from napari_pathsam.models.model_file import BaseWeights
 from napari_pathsam.models.pathsam_config import Profile
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.task_config import TaskConfig
-from napari_pathsam.models.task_file import start_from_imagenet, start_from_promptable
+from napari_pathsam.models.task_file import (
+    on_trunk_of,
+    start_from_imagenet,
+    start_from_promptable,
+)
 from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.models.task_recipes import find_task_recipe
 
@@ -47,7 +51,8 @@ def start_task(
     ----------
     trunk
         What a U-Net's trunk starts from: ImageNet weights (timm's .safetensors), or the name of a
-        promptable model with the same trunk, such as ``pathsam-nano``.
+        promptable model with the same trunk, such as ``pathsam-nano``: the network then pads,
+        norms and sees pixels as that one's trunk does, whatever ``config`` says.
     start
         A model file of the same network and classes to go on from; or ``mask-rcnn-coco``.
 
@@ -58,14 +63,16 @@ def start_task(
     """
     where = pick_device(device)
     guide = None if config.guide is None else _promptable(config.guide)
+    base = _promptable(str(trunk)) if str(trunk) in MODELS else None
+    if base is not None:
+        config = on_trunk_of(config, base)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TaskModel(config, classes, guide)
-    if trunk is not None:
-        if str(trunk) in MODELS:
-            start_from_promptable(model, _promptable(str(trunk)))
-        else:
-            start_from_imagenet(model, trunk)
+    if base is not None:
+        start_from_promptable(model, base)
+    elif trunk is not None:
+        start_from_imagenet(model, trunk)
     if start is not None:
         _go_on_from(model, start)
     return model.to(where).eval()

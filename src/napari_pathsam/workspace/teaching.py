@@ -373,6 +373,7 @@ def _taken_in(path: Path, folder: LessonFolder, file: str) -> ClassTable:
     from napari_pathsam.models.model_file import read_card
     from napari_pathsam.models.pathsam_config import PathSamConfig
     from napari_pathsam.models.task_config import TaskConfig
+    from napari_pathsam.training.finetune_networks import check_taught
 
     card = read_card(path)
     if not isinstance(card.config, PathSamConfig | TaskConfig) or card.classes is None:
@@ -380,5 +381,7 @@ def _taken_in(path: Path, folder: LessonFolder, file: str) -> ClassTable:
             f"{path.name} is a model that answers clicks and knows no classes. Here a model with "
             "classes is wanted, as this dock or `pathsam train` writes."
         )
+    if isinstance(card.config, TaskConfig):
+        check_taught(card.config, path.name)
     _copied(path, folder.file(file))
     return card.classes
