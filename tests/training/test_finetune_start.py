@@ -13,7 +13,12 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadWeightsError
 from napari_pathsam.models.catalogue import load_model
 from napari_pathsam.training.finetune import Teacher
-from napari_pathsam.training.finetune_config import FineTuneConfig, FineTuneSettings, preset_config
+from napari_pathsam.training.finetune_config import (
+    FineTuneConfig,
+    FineTuneSettings,
+    HoldOut,
+    preset_config,
+)
 from napari_pathsam.training.finetune_file import save_taught
 from napari_pathsam.training.finetune_run import FineTuneImage, freeze
 
@@ -99,3 +104,18 @@ def test_a_start_that_is_right_is_changed_gently(
     assert config.pace(None) == config.pace(0.95) == config.gentlest
     assert config.pace(0.2) == pytest.approx(0.64)
     assert FineTuneConfig().pace(0.95) == pytest.approx(1)  # as runs of before were made
+
+
+def test_a_start_that_nothing_is_held_out_for_is_changed_gently_and_that_is_said(
+    settings: Settings, painted: list[FineTuneImage], tmp_path: Path
+) -> None:
+    teacher = Teacher(freeze(settings(), painted))
+    list(teacher.steps())
+    known = tmp_path / "start.safetensors"
+    save_taught(known, teacher.result())
+    again = settings().model_copy(update={"start": str(known), "hold_out": HoldOut(by="none")})
+    teacher = Teacher(freeze(again, painted))
+    notes = list(teacher.steps())[-1].notes
+    assert "nothing is held out" in notes[0]
+    assert f"{100 * teacher.pace:.0f} % of the preset's" in notes[0]
+    assert not any("made nothing better" in note for note in teacher.result().notes)

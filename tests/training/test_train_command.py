@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from napari_pathsam.cli import main
+from napari_pathsam.cli.train_sources import sources_of
 from napari_pathsam.models.model_file import read_card
 
 
@@ -139,10 +140,11 @@ mpp = 0.5
     assert "6 images to train on, 0 to validate on; training head, decoder" in told
     assert "Nothing is kept" in told
     assert "The model is in" in said
-    recipe.write_text(text.replace("images", 'group_by = "^case."\nimages'))
+    with_glass = text.replace("val_share", "glass = 3\nval_share")  # it is nobody's
+    recipe.write_text(with_glass.replace("images", 'group_by = "^case."\nimages'))
     status, _, told = pathsam("train", "--config", recipe, "--out", out, "--cache-gb", 0,
                               "--fold", "2/3", "--epochs", 2)  # fmt: skip
-    assert "4 images to train on, 2 to validate on" in told
+    assert "7 images to train on, 2 to validate on" in told
     assert "2 epochs" in told
     assert read_card(out).provenance["split"]["validation_groups"] == ["case1"]
     for fold in ("4/3", "1", "1/1"):
@@ -215,3 +217,26 @@ def test_an_option_that_would_change_nothing_is_refused(pathsam, tmp_path, way, 
     assert unread[0] in told
     assert "leave this out" in told
     assert not out.exists()
+
+
+def test_a_patient_is_never_on_both_sides(pathsam, folders, tmp_path):
+    out = ["--out", tmp_path / "m.safetensors"]
+    without = [*folders[: folders.index("--val-share")], "--preset", "quick"]
+    same = ["--val-images", tmp_path / "i", "--val-labels", tmp_path / "l"]
+    status, _, told = pathsam(*without, *same, *out)
+    assert status == 1
+    assert "case0, case1, case2" in told
+    assert "--val-share or --fold" in told
+    status, _, told = pathsam(*without, *same, "--fold", "1/3", *out)
+    assert status == 1
+    assert "not both" in told
+
+
+def test_a_part_to_hold_out_comes_before_the_data_sets_own(tmp_path):
+    for part in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / part / kind).mkdir(parents=True)
+            Image.fromarray(np.ones((8, 8), np.uint8)).save(tmp_path / part / kind / "a.png")
+    given = (None, None, None, "folder", [str(tmp_path)], None, None, None, None)
+    assert sources_of(*given)[2] == {"dataset": "folder", "target": None, "split": "val"}
+    assert sources_of(*given, own_validation=False)[2] is None

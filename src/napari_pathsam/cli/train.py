@@ -128,7 +128,8 @@ def train(
         float | None,
         typer.Option(
             "--val-share", min=0.0, max=0.9, rich_help_panel=IMAGES,
-            help="Or this share of the groups is held out. [0.2]",
+            help="Or this share of the groups is held out, also where a data set has images for "
+            "that. [0.2]",
         ),
     ] = None,
     fold: Annotated[
@@ -279,8 +280,9 @@ def train(
         return
     else:
         named, source, held_out, table = sources_of(
-            images, labels, classes, dataset, roots, target, split, val_images, val_labels
-        )
+            images, labels, classes, dataset, roots, target, split, val_images, val_labels,
+            own_validation=fold is None and val_share is None,
+        )  # fmt: skip
         about = {"mpp": mpp, "group_by": group_by, "label_kind": label_kind and label_kind.value}
         about["stain_norm"] = stain_norm and stain_norm.value
         if sparse and label_kind is None:

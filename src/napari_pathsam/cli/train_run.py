@@ -51,6 +51,8 @@ def train_run(file: Path, out: Path, *, device: str, resume: bool) -> None:
                 f"{state}."
             ) from stop
         taught = teacher.result()
+    for note in taught.notes[told:]:
+        ERR.print(note)
     save_taught(out, taught)
     state.unlink(missing_ok=True)
     if taught.scores is not None:

@@ -22,8 +22,13 @@ def sources_of(
     split: str | None,
     val_images: Path | None,
     val_labels: Path | None,
+    *,
+    own_validation: bool = True,
 ) -> tuple[dict[str, Path], dict[str, Any], dict[str, Any] | None, ClassTable]:
-    """Where data sets lie, what is trained on, what is validated on, and the classes."""
+    """Where data sets lie, what is trained on, what is validated on, and the classes.
+
+    With ``own_validation`` a data set's own images for that are validated on, where it has some.
+    """
     from napari_pathsam.core.classes import ClassTable
 
     table = None if classes is None else ClassTable.from_csv(classes.read_text("utf-8-sig"))
@@ -37,7 +42,8 @@ def sources_of(
 
         found = find(dataset, target, roots[0])
         about: dict[str, Any] = {"dataset": found.name, "target": target}
-        if held_out is None and found.val_split is not None and split in (None, found.train_split):
+        has_own = found.val_split is not None and split in (None, found.train_split)
+        if held_out is None and own_validation and has_own:
             held_out = about | {"split": found.val_split}
         source = about | {"split": split or found.train_split}
         return (

@@ -148,9 +148,20 @@ class ClassRecipe(BaseModel):
             raise ValueError("trunk and start are for task-specific models, such as unet-timm")
         elif self.preset in get_args(TaskPreset):
             raise ValueError(f"the preset {self.preset} is for task-specific models")
+        if self.fold is not None and self.validation:
+            raise ValueError("either fold, or images to validate on that are named: not both")
+        if (self.fold or (not self.validation and self.val_share)) and self._composed:
+            raise ValueError(
+                "composites are made of the images of several groups: nothing can be held out of "
+                "them. Give images to validate on, or val_share = 0"
+            )
         if self.fold is not None and not 1 <= self.fold_of[0] <= self.fold_of[1] > 1:
             raise ValueError(f"fold {self.fold} is none: say 1/3, 2/3 or 3/3 for three folds")
         return self
+
+    @property
+    def _composed(self) -> bool:
+        return any(source.composites for source in self.sources)
 
     @property
     def fold_of(self) -> tuple[int, int]:

@@ -75,13 +75,14 @@ def prepare(
         gap_um=model.config.gap_um if isinstance(model, TaskModel) else None,
     )  # fmt: skip
     images = load(recipe.sources)
-    images += blank_glass(recipe.glass, model.config.mpp)
     if recipe.validation:
         validation = load(recipe.validation)
+        _refuse_leak(recipe, images, validation)
     elif recipe.fold is not None:
         images, validation = fold_by_group(images, *recipe.fold_of)
     else:
         images, validation = split_by_group(images, recipe.val_share, config.seed)
+    images += blank_glass(recipe.glass, model.config.mpp)  # nobody's: never held out
     config = _adapted(config, recipe.train, model, images)
     if config.patch_px > model.tile_px:
         raise BadFileError(
@@ -90,6 +91,21 @@ def prepare(
         )
     base = stands_on(model, **told) if isinstance(model, TaskModel) else base_of(model)
     return Prepared(recipe, model, config, images, validation, base)
+
+
+def _refuse_leak(
+    recipe: ClassRecipe, images: Sequence[TrainingImage], validation: Sequence[TrainingImage]
+) -> None:
+    """Patients that were told from names must not be on both sides."""
+    if not any(source.group_by for source in (*recipe.sources, *recipe.validation)):
+        return
+    both = sorted({one.group for one in images} & {one.group for one in validation})
+    if both:
+        raise BadFileError(
+            f"{', '.join(both[:5])}{' …' if len(both) > 5 else ''}: images of the same patient or "
+            "slide (--group-by) are both trained and validated on, and the score would be too "
+            "good. Move them to one side, or hold groups out with --val-share or --fold."
+        )
 
 
 def _check_parts(model: ClassModel, config: TrainConfig) -> None:

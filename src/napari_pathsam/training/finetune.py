@@ -20,6 +20,7 @@ from napari_pathsam.models.pathsam import PathSam, part_of
 from napari_pathsam.training.finetune_crops import Crop, Crops
 from napari_pathsam.training.finetune_data import tile_pixels_of
 from napari_pathsam.training.finetune_networks import own_copy
+from napari_pathsam.training.finetune_notes import GENTLY, NO_NUMBER, NO_ROOM, START_KEPT, UNSURE
 from napari_pathsam.training.finetune_report import (
     Scores,
     TeachReport,
@@ -146,8 +147,10 @@ class Teacher:
             dice = start.mean_dice
             self.best = Best(0, start, self.best.weights, dice, dice, start.noise)
             if self.pace < 1:
-                self.notes.append(_GENTLY.format(dice=dice, pace=100 * self.pace))
+                self.notes.append(GENTLY.format(dice=dice, pace=100 * self.pace))
             yield self._report("epoch", began, None, scores=start)
+        elif self.step == 0 and self.pace < 1:
+            self.notes.append(UNSURE.format(pace=100 * self.pace))
         while self.epoch < config.epochs and not self.stopped:
             losses: list[float] = []
             self.model.train()
@@ -191,10 +194,10 @@ class Teacher:
     def result(self) -> Taught:
         """The best so far, as a model of its own; before the first epoch that is the start."""
         best = self.best
-        useless = best.epoch == 0 < self.epoch and best.scores is not None
+        useless = best.epoch == 0 and 0 < self._score_every <= self.epoch
         return Taught(
             self.model_with(best.weights), self.frozen, best.scores, best.epoch, best.weights,
-            (*self.notes, *([_START_KEPT] if useless else [])),
+            (*self.notes, *([START_KEPT] if useless else [])),
         )  # fmt: skip
 
     def model_with(self, weights: Weights) -> ClassModel:
@@ -259,12 +262,12 @@ class Teacher:
         )
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise TrainingStopped(_NO_NUMBER.format(step=self.step + 1, epoch=self.best.epoch))
+            raise TrainingStopped(NO_NUMBER.format(step=self.step + 1, epoch=self.best.epoch))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(list(self.trained.values()), config.clip)
         if not math.isfinite(float(norm)):
-            raise TrainingStopped(_NO_NUMBER.format(step=self.step + 1, epoch=self.best.epoch))
+            raise TrainingStopped(NO_NUMBER.format(step=self.step + 1, epoch=self.best.epoch))
         self.optimizer.step()
         self.step += 1
         self._average()
@@ -368,28 +371,9 @@ class Teacher:
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, PathsamError) or not out_of_memory(error):
                 raise
-            raise UnavailableError(_NO_ROOM) from error
+            raise UnavailableError(NO_ROOM) from error
         finally:
             torch.set_num_threads(before)
-
-
-_NO_ROOM = (
-    "There is not enough memory to encode or decode a tile. Close other programs, use the CPU, or "
-    "take a smaller model; what was trained until now is kept."
-)
-_GENTLY = (
-    "What training starts from knows these classes: it scores {dice:.2f} on what is held out. So "
-    "that it keeps what it knows, steps are {pace:.0f} % of the preset's."
-)
-_START_KEPT = (
-    "Training made nothing better on what was held out, so this version is what it started from. "
-    "Paint where it is wrong, in more places, and train again."
-)
-_NO_NUMBER = (
-    "Training was stopped at step {step}: the loss is no number any more, as happens when the "
-    "learning rate is too high. The model of epoch {epoch} was kept. Lower the learning rate and "
-    "train again."
-)
 
 
 def _together(parts: list[ClassSums]) -> ClassSums:
