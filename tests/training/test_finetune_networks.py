@@ -12,6 +12,7 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadWeightsError
 from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.models.catalogue import load_model, weights_sha256
+from napari_pathsam.models.checkpoints import cached_path
 from napari_pathsam.models.model_file import BaseWeights
 from napari_pathsam.models.task_file import save_task
 from napari_pathsam.models.task_model import TaskModel
@@ -144,11 +145,23 @@ def test_what_a_network_goes_on_from_is_named_and_nothing_else(tmp_path: Path) -
     start = written(path, "unet-timm", network, base=(own,))
     config = preset_config("fast", parts=WHOLE)
     model = start_model(settings_of(start=start, config=config, mpp=1.0)).model
-    assert made_from(model) == (own,)
+    assert made_from(model, start) == (own,)
     assert (model.config.tissue, model.config.mpp_range) == ("", None)
     assert model.config.mpp == 1.0
     assert start_model(settings_of(start=start, config=config)).model.config.mpp == 0.5
-    assert made_from(start_model(settings_of(base="unet-timm", mpp=0.5)).model) == (pathsam,)
+    new = start_model(settings_of(base="unet-timm", mpp=0.5)).model
+    assert made_from(new, None) == (pathsam,)
+
+
+def test_an_imported_network_is_trained_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_PATHSAM_CACHE", str(tmp_path))
+    kept = cached_path("my-unet")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    written(kept, "unet-timm", {"trunk": "mobilenetv2_035", "decoder_widths": NARROW})
+    assert Choices(start="my-unet").config_of("fast").parts == WHOLE
+    assert Choices(start="pathsam-nano:glands").config_of("fast").parts != WHOLE
 
 
 def test_a_mask_rcnn_is_no_start(tmp_path: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from napari_pathsam.core.errors import BadWeightsError
+from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.models.checkpoints import cached_path
 from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.model_file import BaseWeights, read_card
 from napari_pathsam.models.pathsam import PathSam, part_of
@@ -31,16 +32,22 @@ SMALL: dict[str, dict[str, Any]] = {
     "guided-eunet3plus": {"network": {"width": 8}},
 }
 """What is offered, and how it differs from the catalogue's: narrow enough for a CPU."""
-_STARTS: WeakKeyDictionary[TaskModel, str] = WeakKeyDictionary()
-"""What networks went on from, as settings name it; those from new are not in it."""
 
 
 def trains_network(base: str, start: str | None) -> bool:
     """Whether training that starts so is of a task-specific network, whole."""
     if start is None:
         return is_task(base)
-    path = Path(start)
+    path = _file_of(start)
     return path.is_file() and _holds_network(path, path.stat().st_mtime_ns)
+
+
+def _file_of(start: str) -> Path:
+    """The model file a start names: a path, or an imported model's name."""
+    path = Path(start)
+    with suppress(UnavailableError):  # a name with a colon is the catalogue's
+        return path if path.is_file() else cached_path(start)
+    return path
 
 
 @lru_cache(maxsize=32)
@@ -106,8 +113,6 @@ def network_from(settings: FineTuneSettings, found: TaskModel) -> TaskModel:
     config = found.config.model_copy(update=changes | {"mpp": mpp})
     model = TaskModel(config, wanted, found.guide)
     model.network.load_state_dict(found.network.state_dict())
-    if settings.start is not None:
-        _STARTS[model] = settings.start
     return model.to(found.device).eval()
 
 
@@ -124,14 +129,14 @@ def own_copy(model: ClassModel, weights: Mapping[str, Tensor]) -> ClassModel:
     return own.to(model.device).eval()
 
 
-def made_from(model: ClassModel) -> tuple[BaseWeights, ...]:
+def made_from(model: ClassModel, start: str | None) -> tuple[BaseWeights, ...]:
     """What a model stands on, and what a U-Net's trunk started from, by name and checksum.
 
-    A network that went on from a file stands on what that file's card names.
+    A network that went on from a file (``start``) stands on what that file's card names.
     """
     if isinstance(model, PathSam):
         return base_of(model)
-    if (start := _STARTS.get(model)) is not None:
-        return read_card(start).base
+    if start is not None:
+        return read_card(_file_of(start)).base
     on_timm = isinstance(model.config.network, TimmUNetConfig)
     return stands_on(model, trunk=TRUNK_OF if on_timm else None)

@@ -226,7 +226,7 @@ def freeze(
     run = FineTuneRun(
         settings=settings.model_copy(update={"device": device}),
         network=model.config,
-        base=made_from(model),
+        base=made_from(model, settings.start),
         start=start,
         start_knows_all=knows_all,
         images=tuple(records),

@@ -194,7 +194,7 @@ def _take_iou(head: ClassPrompts, known: ClassPrompts, pairs: Sequence[tuple[int
 
 def check_start(model: ClassModel, run: FineTuneRun) -> None:
     """Refuse a model that is not what a run started from."""
-    here = {b.name: b.sha256 for b in made_from(model)}
+    here = {b.name: b.sha256 for b in made_from(model, run.settings.start)}
     if run.start is not None:
         from napari_pathsam.models.catalogue import weights_sha256
 
