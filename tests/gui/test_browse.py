@@ -162,6 +162,8 @@ def test_a_model_that_answers_clicks_is_scored_by_them(browse_of, folder, heads)
     assert "IoU with a box" in dock.view.score.text()
     dock.supply._on_own_head("/made/wsi.safetensors", None)  # a file that knows no classes
     assert dock.view.heads.value().line == "wsi · answers clicks"
+    dock.supply._on_read((heads, Catalogue(models, frozenset())))  # as after a download
+    assert dock.view.heads.value().name == "/made/wsi.safetensors"
     rest(dock, hands)
 
 

@@ -38,7 +38,8 @@ class BrowseSupply(HeadSupply):
         heads, catalogue = found
         known = {head.name for head in heads}
         others = (clicking(model) for model in catalogue.models if model.name not in known)
-        super()._on_read(((*heads, *others), catalogue))
+        own = (h for h in self._heads.heads() if isinstance(h, ClickChoice) and h.own)
+        super()._on_read(((*heads, *others, *own), catalogue))
 
     def _on_own_head(self, path: str, head: HeadChoice | None) -> None:
         """A model file that knows no classes answers clicks; it is listed until the dock closes."""
