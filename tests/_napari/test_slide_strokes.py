@@ -6,10 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
-from napari_pathsam._napari.finetune_labels import LayerPair, Painted
+from napari_pathsam._napari.finetune_labels import (
+    LayerPair,
+    Painted,
+    class_names_of_objects,
+    classes_of_layer,
+)
 from napari_pathsam._napari.plane import Plane
 from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.sparse_labels import SparseLabels
 from napari_pathsam.workspace.teaching_pairs import finetune_images
@@ -43,3 +50,29 @@ def test_strokes_all_over_a_slide(class_table: ClassTable) -> None:
     assert found == {1: [((10, 20), 1200)], 2: [((300, 20), 1200), ((79_000, 99_000), 1200)]}
     near = pair.painted(class_table)
     assert near.at == Region(0, 0, 1, 1)
+
+
+def test_a_pyramid_of_a_slide_is_refused_before_it_is_read(class_table: ClassTable) -> None:
+    import dask.array as da
+
+    def read(block: np.ndarray) -> np.ndarray:
+        raise AssertionError("it was read")
+
+    plane = Plane(np.eye(2), np.zeros(2), np.ones(2))
+    lazy = da.zeros(SHAPE, np.int32, chunks=4096).map_blocks(read, dtype=np.int32)
+    painted = Painted(lazy, (), plane, "x: objects", {1: "gland"}, "pathsam export run.zarr")
+    with pytest.raises(BadImageError, match=r"80,000 × 100,000 .* New.*pathsam export run\.zarr"):
+        painted.over(plane, SHAPE, class_table)
+
+
+def test_ids_of_objects_are_never_taken_for_classes(class_table: ClassTable) -> None:
+    plane = Plane(np.eye(2), np.zeros(2), np.ones(2))
+    metadata = {"label_kind": "instances", "store": "/x/run.zarr"}
+    layer: Any = SimpleNamespace(metadata=metadata, features=None)
+    class_of = class_names_of_objects(layer)
+    assert class_of == {}
+    assert classes_of_layer(layer, class_table) == class_table
+    ids = np.full((8, 9), 2, np.int32)
+    painted = Painted(ids, (), plane, "objects", class_of, "pathsam export run.zarr")
+    with pytest.raises(BadImageError, match=r"layer of classes .*pathsam export run\.zarr"):
+        painted.over(plane, ids.shape, class_table)

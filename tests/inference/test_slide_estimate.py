@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
+from napari_pathsam.inference import windows
 from napari_pathsam.inference.slide import slide_tiles
-from napari_pathsam.inference.slide_estimate import estimate_slide
+from napari_pathsam.inference.slide_estimate import estimate_slide, model_runs
 from napari_pathsam.inference.slide_job import SlideJob, prepare_slide
 from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.models.catalogue import load_model
@@ -56,19 +57,29 @@ def test_disk(job: Job, tmp_path: Path) -> None:
     assert estimate_slide(wanted).windows == 0  # nothing is left to do
 
 
-def test_time(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a model that takes its time, so that a busy machine changes little."""
-    encode = PathSam.encode
+@pytest.mark.parametrize("batch", [1, 4])
+def test_time(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    """Of a model that takes its time, so that a busy machine changes little.
 
-    def slowly(self: PathSam, image: np.ndarray, **more: Any) -> Any:
-        time.sleep(0.05)
-        return encode(self, image, **more)
+    A batch takes as long where fewer windows are left for it.
+    """
+    logits, runs = windows.window_logits, 0
 
-    monkeypatch.setattr(PathSam, "encode", slowly)
-    wanted = job(tiny_pathsam, mpp=0.5, tissue=False)
+    def slowly(*asked: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        time.sleep(0.05 * batch)
+        return logits(*asked)
+
+    monkeypatch.setattr(windows, "window_logits", slowly)
+    wanted = job(tiny_pathsam, mpp=0.5, tissue=False, batch=batch)
     expected = estimate_slide(wanted)
     assert expected.windows == wanted.plan.n_windows > 9
+    foreseen, runs = model_runs(wanted), 0
+    assert foreseen < model_runs(wanted, shared=True)
     began = time.perf_counter()
     [*slide_tiles(wanted)]
     taken = time.perf_counter() - began
+    assert runs == foreseen
+    assert (runs * batch == expected.windows) == (batch == 1)  # else some are filled up
     assert abs(expected.seconds / taken - 1) < NEAR

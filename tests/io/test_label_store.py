@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,6 +223,29 @@ def test_labels_of_another_program(tmp_path: Path) -> None:
     assert (store.classes[2].name, store.classes[2].color) == ("class 2", "#ff0000")
     with pytest.raises(BadFileError, match="read only"):
         LabelStore.open(tmp_path / "b.zarr", "cells", writable=True)
+
+
+@pytest.mark.parametrize(
+    ("how", "known"),
+    [
+        ({}, True),
+        ({"shards": (64, 64)}, False),
+        ({"fill_value": 3}, False),
+        ({"chunk_key_encoding": {"name": "v2", "separator": "/"}}, False),
+        ({"chunk_key_encoding": {"name": "default", "separator": "."}}, False),
+    ],
+)
+def test_what_is_empty_is_known_of_common_stores_only(
+    tmp_path: Path, how: dict[str, Any], known: bool
+) -> None:
+    path = tmp_path / "c.zarr"
+    store = LabelStore.create(path, (128, 128), chunk_px=32)
+    group = zarr.open_group(path / "labels" / "classes", mode="r+")
+    like: dict[str, Any] = {"shape": (128, 128), "chunks": (32, 32), "dtype": "u1"}
+    group.create_array("0", overwrite=True, **like, **how)[:32, :32] = 1
+    store = LabelStore.open(path)
+    assert store.holds(Region(0, 0, 40, 40))
+    assert store.holds(Region(64, 64, 64, 64)) == (not known)
 
 
 def test_damage_is_told(tmp_path: Path, class_table: ClassTable) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sqlite3
 
 import numpy as np
 import pytest
@@ -11,11 +12,15 @@ import pytest
 from napari_pathsam.core.classes import ClassInfo, ClassTable
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.io import _json_stream, store_geojson
+from napari_pathsam.io import _json_stream, _ngff_metadata, store_geojson
 from napari_pathsam.io._json_stream import members_of
 from napari_pathsam.io.annotations import read_geojson, write_geojson
 from napari_pathsam.io.label_store import LabelStore
-from napari_pathsam.io.store_geojson import read_store_geojson, write_store_geojson
+from napari_pathsam.io.store_geojson import (
+    class_of_objects,
+    read_store_geojson,
+    write_store_geojson,
+)
 
 SHAPE = (150, 220)
 CLASSES = ClassTable(
@@ -29,6 +34,7 @@ CLASSES = ClassTable(
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch):
     monkeypatch.setattr(store_geojson, "BIN_PX", 64)
+    monkeypatch.setattr(_ngff_metadata, "COARSEST_PX", 16)
     monkeypatch.setattr(_json_stream, "PIECE", 17)
 
 
@@ -70,6 +76,9 @@ def test_objects_come_back_as_they_were(tmp_path, stores, maps, ending):
         np.testing.assert_array_equal(store.read(Region.of(SHAPE)), array)
         assert store.mpp == 0.5
         assert store.classes == CLASSES
+    class_of = class_of_objects(out)
+    assert class_of == {i: int(maps[1][maps[0] == i][0]) for i in np.unique(maps[0]) if i}
+    assert class_of_objects(tmp_path / "run.zarr") is None
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
     # The reader of small files says the same.
     ids, classes, table = read_geojson(path, SHAPE)
@@ -83,8 +92,14 @@ def test_areas_of_a_class_map_come_back(tmp_path, stores, maps):
     list(write_store_geojson(path, stores[1]))
     list(read_store_geojson(path, out))
     assert not LabelStore.open(out, "objects").read(Region.of(SHAPE)).any()
-    found = LabelStore.open(out, "classes").read(Region.of(SHAPE))
-    np.testing.assert_array_equal(found, maps[1])
+    assert class_of_objects(out) == {}  # areas are no objects
+    found = LabelStore.open(out, "classes")
+    np.testing.assert_array_equal(found.read(Region.of(SHAPE)), maps[1])
+    assert len(found.level_shapes) == 5
+    for level in range(1, 5):  # band by band as at once
+        np.testing.assert_array_equal(
+            found.read(Region.of(SHAPE), level), stores[1].read(Region.of(SHAPE), level)
+        )
 
 
 def test_it_is_what_qupath_reads(tmp_path, stores):
@@ -171,6 +186,23 @@ def test_stopping_leaves_nothing_and_nothing_is_written_over(tmp_path, stores, m
     assert {p.name for p in tmp_path.iterdir()} == {"o.geojson", "run.zarr"}
     with pytest.raises(BadFileError, match="there already"):
         list(read_store_geojson(path, tmp_path / "run.zarr"))
+
+
+@pytest.mark.parametrize("pages", [2, 4])
+def test_a_full_disk_is_called_that(tmp_path, stores, monkeypatch, pages):
+    path = tmp_path / "o.geojson"
+    list(write_store_geojson(path, *stores))
+    connect = sqlite3.connect
+
+    def small(*args, **how):
+        database = connect(*args, **how)
+        database.execute(f"PRAGMA max_page_count={pages}")
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    with pytest.raises(BadFileError, match=r"back\.zarr could not be written: the disk is full"):
+        list(read_store_geojson(path, tmp_path / "back.zarr"))
+    assert {p.name for p in tmp_path.iterdir()} == {"o.geojson", "run.zarr"}
 
 
 def test_streamed_values_are_those_of_json(tmp_path):

@@ -113,6 +113,15 @@ def test_only_one_of_the_two_maps(stores):
     *_, counted = count_store(None, stores[0])
     assert len(counted.ids)
     assert not counted.class_id.any()
+    assert not counted.px.any()
+
+
+def test_without_classes_nothing_is_counted_where_nothing_is(tmp_path):
+    empty = LabelStore.create(tmp_path / "e.zarr", SHAPE, dtype=np.int32, name="objects")
+    *_, counted = count_store(None, empty)
+    assert not counted.px.any()
+    *_, counted = count_store(empty)
+    assert counted.px[0] == counted.px.sum() == SHAPE[0] * SHAPE[1]
 
 
 @pytest.mark.parametrize("which", [0, 1])

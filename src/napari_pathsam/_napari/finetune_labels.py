@@ -20,10 +20,12 @@ from napari_pathsam._napari.plane import (
     view_of,
 )
 from napari_pathsam._napari.segment_layers import color_classes
+from napari_pathsam._napari.writer import export_command
 from napari_pathsam.core.classes import PALETTE, ClassTable
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.sparse_labels import SparseLabels
+from napari_pathsam.io.images import LARGEST_SIDE_PX
 from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX
 from napari_pathsam.workspace.segment_request import bounds
 from napari_pathsam.workspace.segment_work import SourceTiles
@@ -51,6 +53,7 @@ class Painted:
     plane: Plane
     name: str
     class_of: dict[int, str] | None = None  # of objects, by their class's name
+    export: str = ""  # the command that writes them, where they are a pyramid on the disk
 
     @classmethod
     def of(cls, layer: Labels, viewer: Viewer) -> Painted:
@@ -59,6 +62,7 @@ class Painted:
         return cls(
             level_0(whole), plane_index(whole, viewer), plane_of(whole, viewer), layer.name,
             class_names_of_objects(layer),
+            export_command(layer.metadata) if layer.metadata.get("store") else "",
         )  # fmt: skip
 
     def over(
@@ -75,11 +79,20 @@ class Painted:
         Raises
         ------
         BadImageError
-            The layer lies off the image.
+            The layer lies off the image, is too large to be read at once, or holds objects in a
+            pyramid whose classes are not known.
         """
         if isinstance(self.array, SparseLabels):
             part = part or Region(0, 0, 1, 1)
             return Strokes(self._classes(self.array[part.slices], classes), part)
+        height, width = self.array.shape[-2:]
+        if not isinstance(self.array, np.ndarray) and height * width > LARGEST_SIDE_PX**2:
+            raise BadImageError(
+                f"The labels layer “{self.name}” has {height:,} × {width:,} "
+                f"pixels, and at most {LARGEST_SIDE_PX:,} × {LARGEST_SIDE_PX:,} can be learned "
+                "from at once. Go to a part of the slide that is typical, press New, and paint "
+                "there." + self._as_a_file()
+            )
         array = np.asarray(self.array[self.index] if self.index else self.array)
         ids = self._classes(array, classes)
         if self.plane.same_place(image) and array.shape == shape_yx:
@@ -114,11 +127,20 @@ class Painted:
         """Ids of classes, where the layer holds objects."""
         if self.class_of is None:
             return array
+        if not self.class_of and self.export and array.any():
+            raise BadImageError(
+                f"The labels layer “{self.name}” holds objects, and which classes they have is "
+                "not known here. Choose the layer of classes that was made with it."
+                + self._as_a_file()
+            )
         table = np.zeros(max([*self.class_of, int(array.max(initial=0))]) + 1, np.uint8)
         for object_id, name in self.class_of.items():
             if name in classes.names:
                 table[object_id] = classes.id_of(name)
         return table[array]
+
+    def _as_a_file(self) -> str:
+        return f" All of it as a file: `{self.export}`." if self.export else ""
 
 
 @dataclass(frozen=True)
@@ -181,11 +203,16 @@ class LayerPair:
 
 
 def class_names_of_objects(layer: Labels) -> dict[int, str] | None:
-    """The class of each object of a layer of objects; None: its ids are classes."""
+    """The class of each object of a layer of objects; None: its ids are classes.
+
+    Empty for objects of a label pyramid whose classes it does not say.
+    """
     kind = layer.metadata.get("label_kind") or layer.metadata.get(OWN)
     features = getattr(layer, "features", None)
-    if kind != "instances" or features is None or "class" not in features:
+    if kind != "instances":
         return None
+    if features is None or "class" not in features:
+        return {} if layer.metadata.get("store") else None
     pairs = zip(features["index"], features["class"], strict=True)
     return {int(i): str(name) for i, name in pairs if int(i)}
 

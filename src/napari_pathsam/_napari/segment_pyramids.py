@@ -46,11 +46,17 @@ class PyramidLayers(QObject):
         return layer
 
     def objects(self, result: SlideResult, **how: Any) -> Any:
-        """A labels layer of the objects, once they are there."""
+        """A labels layer of the objects, once they are there.
+
+        Their classes are in the pyramid only: the writers look there.
+        """
         from napari.layers import Labels
 
         layer = Labels(levels_of(objects_of(result)), multiscale=True, cache=False, **how)
         layer.contour = 2
+        layer.metadata.update(
+            classes=result.classes, store=str(result.path), label_kind="instances"
+        )
         return layer
 
     def maps(self, result: SlideResult) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Coordinates are pixels of the image the labels lie on. Labels layers of the whole image begin at
 its corner; those that cover a part carry ``metadata["offset_yx"]`` (the reader and the dock see
-to that). Class names are the layer's features ``index`` and ``class``, colours its own.
+to that). Class names are the layer's features ``index`` and ``class``, colours its own; of
+objects in a label pyramid (``metadata["store"]``) without these the class map beside them tells.
 """
 
 from __future__ import annotations
@@ -68,10 +69,11 @@ def write_geojson_of_both(path: str, layers: list[tuple[Any, dict[str, Any], str
         )
     table, _ = _classes(of_classes)
     more = {**of_objects, "metadata": {**(of_objects.get("metadata") or {}), "classes": table}}
+    labels, class_map = _plane(data, of_objects), _plane(areas, of_classes)
     classes, class_of = _classes(more)
     path = _geojson(path)
-    write(path, _plane(data, of_objects), class_of=class_of, class_map=_plane(areas, of_classes),
-          classes=classes, offset_yx=_offset(of_objects), mpp=_mpp(of_objects))  # fmt: skip
+    write(path, labels, class_of=class_of, class_map=class_map, classes=classes,
+          offset_yx=_offset(of_objects), mpp=_mpp(of_objects))  # fmt: skip
     return [path]
 
 
@@ -88,11 +90,10 @@ def _offset(attributes: dict[str, Any]) -> tuple[int, int]:
 def _plane(data: Any, attributes: dict[str, Any]) -> NDArray[np.integer]:
     finest = data[0] if attributes.get("multiscale") else data
     if finest.size > LARGEST_SIDE_PX**2:
-        store = (attributes.get("metadata") or {}).get("store", "LABELS.zarr")
         raise BadImageError(
             f"The layer {attributes.get('name', '')!r} has {finest.shape[-2]:,} × "
-            f"{finest.shape[-1]:,} pixels, too many to hold in memory. Write it piece by piece: "
-            f"`pathsam export {store} --out FILE.geojson` (or .ome.tif, .csv)."
+            f"{finest.shape[-1]:,} pixels, too many to hold in memory. "
+            + _instead(attributes.get("metadata") or {})
         )
     labels = np.asarray(finest)
     while labels.ndim > 2 and labels.shape[0] == 1:
@@ -103,6 +104,26 @@ def _plane(data: Any, attributes: dict[str, Any]) -> NDArray[np.integer]:
             "(H, W) can be written. Take the plane out into a layer of its own."
         )
     return labels
+
+
+def _instead(metadata: dict[str, Any]) -> str:
+    """How labels of a slide are written."""
+    store = metadata.get("store")
+    if store is None:
+        return (
+            "Write it piece by piece: press Export in the dock that made it; or crop the layer to "
+            f"at most {LARGEST_SIDE_PX:,} × {LARGEST_SIDE_PX:,} pixels."
+        )
+    return f"Write it piece by piece: `{export_command(metadata)}` (or .ome.tif, .csv)."
+
+
+def export_command(metadata: dict[str, Any]) -> str:
+    """The command that writes the label pyramid of a layer."""
+    from napari_pathsam.workspace.scripting import quoted
+
+    which = "objects" if metadata.get("label_kind") == "instances" else "classes"
+    words = ["pathsam", "export", str(metadata["store"]), "--labels", which]
+    return quoted([*words, "--out", "FILE.geojson"])
 
 
 def _is_class_map(attributes: dict[str, Any]) -> bool:
@@ -128,7 +149,22 @@ def _classes(attributes: dict[str, Any]) -> tuple[ClassTable, dict[int, int]]:
         else:
             table = table.with_class(name, _color(attributes, label))
         class_of[label] = table.id_of(name)
+    if not class_of and metadata.get("store") and metadata.get("label_kind") == "instances":
+        class_of = _class_of_pyramid(Path(metadata["store"]), table)
     return table, class_of
+
+
+def _class_of_pyramid(store: Path, table: ClassTable) -> dict[int, int]:
+    """The class that most pixels of each object of a label pyramid have."""
+    from napari_pathsam.io.label_store import LabelStore
+    from napari_pathsam.io.store_tables import Counted, count_store
+
+    kinds, objects = (LabelStore.open(store, name) for name in ("classes", "objects"))
+    *_, counted = count_store(kinds, objects)
+    assert isinstance(counted, Counted)
+    known = {info.id for info in table}
+    pairs = zip(counted.ids.tolist(), counted.class_id.tolist(), strict=True)
+    return {label: class_id for label, class_id in pairs if class_id in known}
 
 
 def _named(attributes: dict[str, Any]) -> list[tuple[int, str]]:

@@ -103,7 +103,7 @@ def segment_to_store(
 
 
 def _write_objects(job: SlideJob, path: Path, smallest_px: int) -> None:
-    """The objects of the classes, as a label pyramid beside them; made anew when a run goes on."""
+    """The objects of the classes, as a label pyramid beside them; kept where nothing changed."""
     from napari_pathsam.inference.slide_objects import write_objects
     from napari_pathsam.io.label_store import LabelStore
 

@@ -65,19 +65,29 @@ def estimate_slide(job: SlideJob, *, objects: bool = False, shared: bool = False
             for piece in pieces
         ]
         nbytes += _packed_bytes(job, _side_by_side(ids, "objects"))
-    runs = sum(len(plan.windows(block)) for block in blocks) if shared else len(tiles)
     covered = sum(block.height * block.width for block in blocks)
     own = min(covered, sum(_own(plan, t).height * _own(plan, t).width for t in tiles))
     return Estimate(
-        seconds=each * runs + making / px * covered + packing / px * own,
+        seconds=each * model_runs(job, shared=shared) + making / px * covered + packing / px * own,
         nbytes=round(nbytes / px * own),
         windows=len(tiles),
         mm2=own * plan.mpp**2 / 1e6,
     )
 
 
+def model_runs(job: SlideJob, *, shared: bool = False) -> int:
+    """How often the model will be run: a block's new windows, in batches that are filled up."""
+    runs, seen = 0, set[Region]()
+    for number in job.todo(None):
+        windows = {tile.region for tile in job.plan.windows(job.plan.blocks[number])}
+        runs += -(-len(windows - seen) // job.batch)
+        if not shared:
+            seen |= windows
+    return runs
+
+
 def _measured(job: SlideJob, tiles: Sequence[Tile]) -> tuple[list[WindowLogits], float]:
-    """Some windows, and the seconds that one takes in the middle of a run."""
+    """Some windows, and the seconds that a batch of them takes in the middle of a run."""
     batch = job.batch
     wanted = min(MOST * batch, len(tiles))
     spread = np.linspace(0, len(tiles) - 1, wanted).astype(int)
@@ -90,7 +100,7 @@ def _measured(job: SlideJob, tiles: Sequence[Tile]) -> tuple[list[WindowLogits],
             found += run.logits(some[:batch], some[batch:])
             times.append(perf_counter() - began)
             some = some[batch:]
-    return found, float(np.median(times[1:] or times)) / batch
+    return found, float(np.median(times[1:] or times))
 
 
 def _own(plan: SlidePlan, tile: Tile) -> Region:

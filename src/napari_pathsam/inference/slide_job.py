@@ -158,6 +158,7 @@ class SlideRun:
                     store.update_overviews(block.region)
         except BadFileError as error:
             raise BadFileError(
-                f"{error} What is finished is kept: go on with --resume (resume=True)."
+                f"{error} What is finished is kept: segment the slide once more in the same way to "
+                "go on with it (on the command line with --resume, in Python with resume=True)."
             ) from error
         self.record.add(block.number, block.seams, block.damage)

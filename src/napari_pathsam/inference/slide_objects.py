@@ -6,14 +6,18 @@ split by the block it begins in, which owns its objects and gives them their ids
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_pathsam.core.class_map import UNSURE
+from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.blending import grown
 from napari_pathsam.inference.objects import instances
@@ -28,22 +32,47 @@ BLOCK_CHUNKS = 2
 
 @dataclass(frozen=True)
 class ObjectBlock:
-    """A finished block: its level-0 pixels, its object ids, and how far the work is."""
+    """A step of the work at one block.
+
+    Attributes
+    ----------
+    region
+        Its level-0 pixels.
+    labels
+        Its object ids, when it is finished; None: it was looked at for areas that cross blocks, or
+        coarser levels were made.
+    done, total
+        Steps: each block is looked at, and later finished.
+    """
 
     region: Region
-    labels: NDArray[np.int32]
+    labels: NDArray[np.int32] | None
     done: int
     total: int
 
 
 @dataclass
 class _Area:
-    """A connected area of more than one block: its extent and its first pixel."""
+    """A connected area of more than one block: its extent, its first pixel, and how many it has."""
 
     region: Region
     seed_yx: tuple[int, int]
+    px: int
     first_id: int = 0
     parts: NDArray[np.int32] | None = field(default=None, repr=False)
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is too long to be split, or to be held in memory."""
+        return max(self.region.shape_yx) > LONGEST_PX
+
+
+class _Part(NamedTuple):
+    """What one block has of an area, in level-0 pixels."""
+
+    region: Region
+    seed_yx: tuple[int, int]
+    px: int
 
 
 def objects_of_store(
@@ -51,6 +80,7 @@ def objects_of_store(
 ) -> Iterator[ObjectBlock]:
     """The objects of a class pyramid, from the upper left to the lower right.
 
+    Every block comes twice, the first time without labels; closing the iterator stops.
     What :func:`~napari_pathsam.inference.objects.instances` finds on the whole, whatever the
     blocks, but for areas longer than :data:`LONGEST_PX`, which stay one. Ids follow the blocks and
     in them the rows; the same labels give the same ids.
@@ -71,19 +101,23 @@ def objects_of_store(
         for y in range(0, height, side)
         for x in range(0, width, side)
     ]
-    spanning = _spanning(classes, blocks)
+    spanning = yield from _spanning(classes, blocks)
     next_id = 1
-    for done, (block, areas) in enumerate(zip(blocks, spanning, strict=True), start=1):
+    for done, (block, areas) in enumerate(zip(blocks, spanning, strict=True), len(blocks) + 1):
         out = np.zeros(block.shape_yx, np.int32)
-        found = _labelled(classes, block) if classes.holds(block) else out
-        if found.any():
+        if classes.holds(block):
+            known = _known(classes, block)
+            found = _labelled(known)
             whole = np.isin(found, list(areas), invert=True)
-            local = _local(classes, block, np.where(whole, found, 0), smallest_px)
+            local = _local(classes, block, np.where(whole, known, 0), smallest_px)
             for label, area in sorted(areas.items()):
                 if not area.first_id:
                     area.first_id = next_id
-                    next_id += int(_parts(classes, area, smallest_px).max(initial=0))
-                _paint(out, block, area, _parts(classes, area, smallest_px), found == label)
+                    next_id += _count(classes, area, smallest_px)
+                if not area.is_one:
+                    _paint(out, block, area, _parts(classes, area, smallest_px), found == label)
+                elif area.px >= smallest_px:
+                    out[found == label] = area.first_id
             out[local > 0] = local[local > 0] + next_id - 1
             next_id += int(local.max(initial=0))
         for area in areas.values():
@@ -91,35 +125,56 @@ def objects_of_store(
                 area.region.x + area.region.width <= block.x + block.width
             ):
                 area.parts = None  # nobody asks again
-        yield ObjectBlock(block, out, done, len(blocks))
+        yield ObjectBlock(block, out, done, 2 * len(blocks))
 
 
 def write_objects(classes: LabelStore, *, smallest_px: int = 0) -> Iterator[ObjectBlock]:
     """Write the objects into the label pyramid :data:`OBJECTS` beside the classes; yields blocks.
 
-    It is there when it is whole, in the place of an older one.
+    It is there when it is whole, in the place of an older one. If the one that is there was made
+    from these very labels, it is left as it is, and nothing is yielded.
 
     Raises
     ------
     BadFileError
         It cannot be written.
     """
+    made_of = {"smallest_px": smallest_px, "classes": _digest(classes)}
+    about = {**classes.about, "objects": made_of}
+    try:
+        LabelStore.open(classes.path, OBJECTS, about=about)
+        return
+    except BadFileError:
+        pass  # none, or of other labels
     with LabelStore.remaking(
         classes.path, classes.shape_yx, name=OBJECTS, mpp=classes.mpp, classes=classes.classes,
-        about=classes.about, chunk_px=classes.chunk_px,
+        about=about, chunk_px=classes.chunk_px,
     ) as store:  # fmt: skip
         for block in objects_of_store(classes, smallest_px=smallest_px):
-            if block.labels.any():
+            if block.labels is not None and block.labels.any():
                 store.write_base(block.region, block.labels)
             yield block
-        store.update_overviews()
+        for _ in store.overviews():
+            yield replace(block, labels=None)
 
 
-def _labelled(classes: LabelStore, region: Region) -> NDArray[np.int32]:
-    """Connected areas of one class in a region, from 1."""
+def _digest(classes: LabelStore) -> str:
+    """Of all the files of a label pyramid: its labels, their names and colours."""
+    folder = classes.path / "labels" / classes.name
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix != ".partial":
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(folder).as_posix()} {len(content)} ".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _labelled(known: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Connected areas of one class, from 1."""
     from skimage.measure import label
 
-    return np.asarray(label(_known(classes, region), connectivity=2, background=0), np.int32)
+    return np.asarray(label(known, connectivity=2, background=0), np.int32)
 
 
 def _known(classes: LabelStore, region: Region) -> NDArray[np.uint8]:
@@ -128,15 +183,22 @@ def _known(classes: LabelStore, region: Region) -> NDArray[np.uint8]:
 
 
 def _local(
-    classes: LabelStore, block: Region, found: NDArray[np.int32], smallest_px: int
+    classes: LabelStore, block: Region, known: NDArray[np.integer], smallest_px: int
 ) -> NDArray[np.int32]:
     """The objects of the areas that lie in a block with all they have."""
     rim = grown(block, 1).intersection(Region.of(classes.shape_yx))
     assert rim is not None
     ids = np.zeros(rim.shape_yx, np.uint8)
     at = Region(block.y - rim.y, block.x - rim.x, *block.shape_yx).slices
-    ids[at] = np.where(found > 0, _known(classes, block), 0)
+    ids[at] = known
     return instances(ids, smallest_px=smallest_px)[at]
+
+
+def _count(classes: LabelStore, area: _Area, smallest_px: int) -> int:
+    """How many objects an area is."""
+    if area.is_one:
+        return int(area.px >= smallest_px)
+    return int(_parts(classes, area, smallest_px).max(initial=0))
 
 
 def _parts(classes: LabelStore, area: _Area, smallest_px: int) -> NDArray[np.int32]:
@@ -144,11 +206,10 @@ def _parts(classes: LabelStore, area: _Area, smallest_px: int) -> NDArray[np.int
     if area.parts is None:
         rim = grown(area.region, 1).intersection(Region.of(classes.shape_yx))
         assert rim is not None
-        found = _labelled(classes, rim)
+        found = _labelled(_known(classes, rim))
         seed = found[area.seed_yx[0] - rim.y, area.seed_yx[1] - rim.x]
         mask = (found == seed).astype(np.uint8)
-        split = max(area.region.shape_yx) <= LONGEST_PX
-        parts = instances(mask, split=split, smallest_px=smallest_px)
+        parts = instances(mask, smallest_px=smallest_px)
         at = Region(area.region.y - rim.y, area.region.x - rim.x, *area.region.shape_yx)
         area.parts = parts[at.slices]
     return area.parts
@@ -173,10 +234,12 @@ def _paint(
 # --- areas that cross blocks ---------------------------------------------------------------------
 
 
-def _spanning(classes: LabelStore, blocks: list[Region]) -> list[dict[int, _Area]]:
+def _spanning(
+    classes: LabelStore, blocks: list[Region]
+) -> Generator[ObjectBlock, None, list[dict[int, _Area]]]:
     """For each block, its areas that go on in others, by their label in the block."""
     parents: dict[tuple[int, int], tuple[int, int]] = {}
-    extents: dict[tuple[int, int], tuple[Region, tuple[int, int]]] = {}
+    parts: dict[tuple[int, int], _Part] = {}
     width = classes.shape_yx[1]
     above = np.zeros((2, width + 2), np.int64)  # class and node of the row over the blocks
     below = above.copy()
@@ -186,36 +249,31 @@ def _spanning(classes: LabelStore, blocks: list[Region]) -> list[dict[int, _Area
         if block.x == 0:
             above, below = below, np.zeros_like(below)
             left = np.zeros((2, block.height + 2), np.int64)
+        yield ObjectBlock(block, None, number, 2 * len(blocks))
         if not classes.holds(block):
             left = np.zeros_like(left)
             continue
-        known, found = _known(classes, block), _labelled(classes, block)
+        known = _known(classes, block)
+        found = _labelled(known)
+        boxes, sizes = ndimage.find_objects(found), np.bincount(found.ravel())
         codes = np.zeros(int(found.max(initial=0)) + 1, np.int64)
         rim = np.unique(np.r_[found[0], found[-1], found[:, 0], found[:, -1]])
         for label in rim[rim > 0].tolist():
             codes[label] = len(nodes)
             nodes.append((number, label))
             parents[number, label] = (number, label)
-            extents[number, label] = _extent(found, label, block)
+            rows, columns = boxes[label - 1]
+            y, x = block.y + rows.start, block.x + columns.start
+            region = Region(y, x, rows.stop - rows.start, columns.stop - columns.start)
+            first = int(np.argmax(found[rows.start] == label))
+            parts[number, label] = _Part(region, (y, block.x + first), int(sizes[label]))
         span = slice(block.x, block.x + block.width + 2)
         _join(parents, nodes, above[:, span], np.stack([known[0], codes[found[0]]]))
         _join(parents, nodes, left, np.stack([known[:, 0], codes[found[:, 0]]]))
         inner = slice(block.x + 1, block.x + 1 + block.width)
         below[:, inner] = known[-1], codes[found[-1]]
         left = np.pad(np.stack([known[:, -1], codes[found[:, -1]]]), ((0, 0), (1, 1)))
-    return _gathered(parents, extents, len(blocks))
-
-
-def _extent(found: NDArray[np.int32], label: int, block: Region) -> tuple[Region, tuple[int, int]]:
-    """Where an area of a block lies, and its first pixel, in level-0 pixels."""
-    rows = np.flatnonzero((found == label).any(1))
-    columns = np.flatnonzero((found[rows[0] : rows[-1] + 1] == label).any(0))
-    first = int(np.argmax(found[rows[0]] == label))
-    region = Region(
-        block.y + int(rows[0]), block.x + int(columns[0]), int(np.ptp(rows)) + 1,
-        int(np.ptp(columns)) + 1,
-    )  # fmt: skip
-    return region, (region.y, block.x + first)
+    return _gathered(parents, parts, len(blocks))
 
 
 def _join(
@@ -250,7 +308,7 @@ def _root(
 
 def _gathered(
     parents: dict[tuple[int, int], tuple[int, int]],
-    extents: dict[tuple[int, int], tuple[Region, tuple[int, int]]],
+    parts: dict[tuple[int, int], _Part],
     n_blocks: int,
 ) -> list[dict[int, _Area]]:
     """One area for all the parts that are joined; those of one block only are left to it."""
@@ -261,10 +319,11 @@ def _gathered(
     for root, some in members.items():
         if len(some) == 1:
             continue
-        boxes = [extents[node][0] for node in some]
+        boxes = [parts[node].region for node in some]
         y, x = min(b.y for b in boxes), min(b.x for b in boxes)
         bottom, right = max(b.y + b.height for b in boxes), max(b.x + b.width for b in boxes)
-        area = _Area(Region(y, x, bottom - y, right - x), extents[root][1])
+        px = sum(parts[node].px for node in some)
+        area = _Area(Region(y, x, bottom - y, right - x), parts[root].seed_yx, px)
         for number, label in some:
             out[number][label] = area
     return out

@@ -271,8 +271,10 @@ class LabelStore:
     def holds(self, region: Region) -> bool:
         """Whether anything may be written over level-0 pixels; else all is 0 there, unread."""
         array = self._levels[0]
-        if array.shards is not None or array.metadata.chunk_key_encoding.separator != "/":
-            return True  # of another program, whose files have other names
+        key = array.metadata.chunk_key_encoding
+        told = (array.shards, key.name, key.separator, array.fill_value)
+        if told != (None, "default", "/", 0):
+            return True  # of another program: its files have other names, or none means not 0
         ch, cw = array.chunks
         folder = self.path / "labels" / self.name / array.basename / "c"
         return any(
@@ -323,9 +325,15 @@ class LabelStore:
 
     def update_overviews(self, region: Region | None = None) -> None:
         """Make the coarser levels over level-0 pixels (None: all) anew; one writer only."""
+        for _ in self.overviews(region):
+            pass
+
+    def overviews(self, region: Region | None = None) -> Iterator[None]:
+        """Do :meth:`update_overviews`, a chunk with every step."""
         for level in range(1, len(self._levels)):
             for at in self._chunks_over(level, region):
                 self._halve(level, at)
+                yield
 
     def _put(self, region: Region, array: NDArray[np.integer]) -> None:
         if region.shape_yx != array.shape:
@@ -335,9 +343,7 @@ class LabelStore:
         if not np.can_cast(array.dtype, self.dtype) and array.size:
             room = np.iinfo(self.dtype)
             if int(array.min()) < room.min or int(array.max()) > room.max:
-                raise ValueError(
-                    f"ids {array.min()} … {array.max()} are too large for {room.dtype}"
-                )
+                raise ValueError(f"ids {array.min()} … {array.max()} do not fit {room.dtype}")
         self._write_level(0, region, array)
 
     def _write_level(self, level: int, at: Region, array: NDArray[np.integer]) -> None:
@@ -368,8 +374,7 @@ class LabelStore:
     def _stored(self, level: int) -> set[tuple[int, int]]:
         """The chunks of a level that are files."""
         folder = self.path / "labels" / self.name / self._levels[level].basename / "c"
-        found = (p.relative_to(folder).parts for p in folder.glob("*/*") if not p.suffix)
-        return {(int(y), int(x)) for y, x in found}
+        return {(int(p.parent.name), int(p.name)) for p in folder.glob("*/*") if not p.suffix}
 
     def _tidy(self) -> None:
         """Remove what a killed writer left half-written."""

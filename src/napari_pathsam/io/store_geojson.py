@@ -11,8 +11,8 @@ import shutil
 import sqlite3
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from napari_pathsam.io._features import (
 )
 from napari_pathsam.io._files import existing_file, reading, replacing
 from napari_pathsam.io._json_stream import members_of
+from napari_pathsam.io._ngff_container import writing
 from napari_pathsam.io._outlines import Polygon, fill_polygon
 from napari_pathsam.io._store_outlines import outlined
 from napari_pathsam.io.annotations import own_classes, own_mpp, own_shape
@@ -42,6 +43,7 @@ OBJECTS, CLASSES = "objects", "classes"
 TOLD_EVERY = 1000
 BIN_PX = 2048
 """Side of what is painted at a time."""
+CLASS_OF_FILE = "class-of-objects.npy"
 
 
 def write_store_geojson(
@@ -109,7 +111,7 @@ def read_store_geojson(
     shape_yx: tuple[int, int] | None = None,
     mpp: float | None = None,
     about: dict[str, Any] | None = None,
-) -> Iterator[tuple[int, int]]:
+) -> Generator[tuple[int, int], None, None]:
     """Paint the outlines of a GeoJSON file into two label stores of ``out``: objects and classes.
 
     Yields parts done of all, first while reading (of 0), then while painting; closing the generator
@@ -124,7 +126,8 @@ def read_store_geojson(
     Raises
     ------
     BadFileError
-        The file is damaged or no GeoJSON; the size is not known; ``out`` is there.
+        The file is damaged or no GeoJSON; the size is not known; ``out`` is there; the disk is full
+        or does not let us.
     """
     path, out = existing_file(path, wanted="a GeoJSON file"), Path(out)
     if out.exists():
@@ -134,8 +137,8 @@ def read_store_geojson(
     except OSError as error:
         raise BadFileError(f"{out} could not be written: {error.strerror or error}.") from error
     try:
-        with closing(_Bins(folder / "outlines.sqlite")) as bins:
-            for n in bins.fill(path):
+        with _on_disk(out), closing(_Bins(folder / "outlines.sqlite")) as bins:
+            for n in bins.fill(path, out):
                 yield n, 0
             size = shape_yx or bins.shape_yx
             if size is None:
@@ -154,16 +157,52 @@ def read_store_geojson(
             )  # fmt: skip
             ids = bins.ids()
             places = bins.places(size)
+            bands = [
+                Region(y, 0, min(4 * BIN_PX, size[0] - y), size[1])
+                for y in range(0, size[0], 4 * BIN_PX)
+            ]
+            total = len(places) + len(bands)
             for done, at in enumerate(places, start=1):
                 labels, class_map = bins.painted(at, ids)
                 objects.write_base(at, labels)
                 kinds.write_base(at, class_map)
-                yield done, len(places)
-            objects.update_overviews()
-            kinds.update_overviews()
-        container.replace(out)
+                yield done, total
+            for done, band in enumerate(bands, start=len(places) + 1):
+                objects.update_overviews(band)
+                kinds.update_overviews(band)
+                yield done, total
+            with writing(out):
+                np.save(container / CLASS_OF_FILE, bins.class_of(ids))
+        with writing(out):
+            container.replace(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def class_of_objects(out: str | os.PathLike[str]) -> dict[int, int] | None:
+    """The class id of each object that :func:`read_store_geojson` painted (0: none).
+
+    None: ``out`` was not made by it.
+    """
+    path = Path(out) / CLASS_OF_FILE
+    if not path.exists():
+        return None
+    with reading(path, "the classes of objects"):
+        ids, classes = np.load(path)
+        return dict(zip(ids.tolist(), classes.tolist(), strict=True))
+
+
+@contextmanager
+def _on_disk(out: Path) -> Iterator[None]:
+    """Turn what SQLite says of the disk into a BadFileError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        raise BadFileError(
+            f"{out} could not be written: {'the disk is full' if full else error}. Free some "
+            "space, there or where temporary files lie, and try again; nothing was changed."
+        ) from error
 
 
 class _Bins:
@@ -187,13 +226,13 @@ class _Bins:
         """No more is asked."""
         self._database.close()
 
-    def fill(self, path: Path) -> Iterator[int]:
-        """Read a file; yields how many features there are."""
+    def fill(self, path: Path, out: Path) -> Iterator[int]:
+        """Read a file that is to become ``out``; yields how many features there are."""
         own: dict[str, Any] = {}
         number = n = 0
         kind = "FeatureCollection"
         self._database.execute("BEGIN")
-        with reading(path, "GeoJSON"):
+        with reading(path, "GeoJSON"), _on_disk(out):
             for name, value in members_of(path, "features"):
                 if name == "type":
                     kind = value
@@ -252,6 +291,14 @@ class _Bins:
         labels[~once] = np.arange(first, first + int((~once).sum()))
         return labels
 
+    def class_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Ids of objects, and of their classes, ``(2, n)``."""
+        classes = self._class_ids()[np.array(self._class, np.int64)]
+        return np.stack([ids, classes])[:, np.array(self._is_area, np.int8) == 0]
+
+    def _class_ids(self) -> NDArray[np.int64]:
+        return np.array([self.classes.id_of(name) if name else 0 for name in self._names])
+
     def places(self, shape_yx: tuple[int, int]) -> list[Region]:
         """The parts of the image that hold anything."""
         rows = self._database.execute("SELECT DISTINCT y, x FROM place ORDER BY y, x")
@@ -265,7 +312,7 @@ class _Bins:
         """Objects and classes of one part."""
         labels = np.zeros(at.shape_yx, np.int32)
         class_map = np.zeros(at.shape_yx, np.uint8)
-        class_ids = [self.classes.id_of(name) if name else 0 for name in self._names]
+        class_ids = self._class_ids()
         corner = np.array([at.x, at.y])
         for feature, blob in self._database.execute(
             "SELECT feature, rings FROM place JOIN outline USING (number) "

@@ -33,7 +33,7 @@ class Counted:
     Attributes
     ----------
     px
-        Pixels of each class id, ``(256,)``.
+        Pixels of each class id, ``(256,)``; all 0 where there is no class map.
     ids, area_px, first_yx, last_yx, centre_yx
         Of each object: its id, its pixels, its bounding box (half-open) and its centre of mass.
     class_id
@@ -66,7 +66,7 @@ def count_store(
         for left in range(0, width, TILE_PX):
             at = Region(top, left, min(TILE_PX, height - top), min(TILE_PX, width - left))
             if not any(s.holds(at) for s in (kinds, objects) if s is not None):
-                px[0] += at.height * at.width
+                px[0] += 0 if kinds is None else at.height * at.width
                 continue
             class_map = None if kinds is None else kinds.read(at)
             if class_map is not None:

@@ -1,7 +1,7 @@
 """Segmenting what no labels layer holds: a slide's classes go into a label pyramid on the disk.
 
 The pyramid lies in the user's data folder, one for each image, model and way of segmenting. A run
-that was stopped goes on where it was, and one that was finished is there at once.
+that was stopped goes on where it was, and one that was finished is only measured anew.
 """
 
 from __future__ import annotations
@@ -204,6 +204,7 @@ def slide_pieces(ready: PreparedSlide, request: SegmentRequest) -> Iterator[Piec
         )  # fmt: skip
     result = ready.result(request)
     if request.options.instances:
+        yield Piece(next_text="Objects")
         for block in write_objects(
             result.stores["classes"], smallest_px=request.options.smallest_px
         ):
@@ -268,7 +269,7 @@ def slide_python(result: SlideResult, origin: ImageOrigin) -> str:
         ]
         smallest = f", smallest_px={options.smallest_px!r}" if options.smallest_px else ""
         lines += [f"for block in write_objects(LabelStore.open({_out(origin)!r}){smallest}):"]
-        lines += ['    print(f"{block.done} of {block.total} blocks of objects")']
+        lines += ['    print(f"Objects: {block.done} of {block.total} steps")']
     return "\n".join(lines) + "\n"
 
 
