@@ -71,6 +71,7 @@ def test_time(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch, 
         time.sleep(0.05 * batch)
         return logits(*asked)
 
+    monkeypatch.setattr("napari_pathsam.inference.slide_plan.STRIDES", 1)  # several blocks
     monkeypatch.setattr(windows, "window_logits", slowly)
     wanted = job(tiny_pathsam, mpp=0.5, tissue=False, batch=batch)
     expected = estimate_slide(wanted)
