@@ -270,6 +270,11 @@ def test_models(pathsam, model_file, tmp_path):
     status, _, error = pathsam("models", "import", broken)
     assert status == 1
     assert pathsam("models", "info", "sam3")[0] == 1
+    from napari_pathsam.models.catalogue import HEADS
+
+    said = pathsam("models", "info", HEADS["pathsam-nano:glands"].weights.path)[1]
+    assert "pathsam-nano:glands" in said
+    assert "BSD-3-Clause" in said
 
 
 def test_encoders_heads_and_recipes_are_models_too(pathsam, tmp_path):

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 models_app = typer.Typer(help="The models, their licences, and getting them.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="A name of `pathsam models list`.")]
+NameOrFileArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A name of `pathsam models list`, or a model file.")
+]
 
 
 @models_app.command("list")
@@ -81,8 +84,8 @@ def _show(heading: str, entries: list[ModelEntry], imported: Iterable[str] = ())
 
 
 @models_app.command()
-def info(name: NameArgument) -> None:
-    """Everything known about one model."""
+def info(name: NameOrFileArgument) -> None:
+    """Everything known about one model, or a model file."""
     from napari_pathsam.models.catalogue import HEADS, MODELS, TRAINABLE, find_entry, is_here
     from napari_pathsam.models.checkpoints import cached_path, imported_models, read_card
     from napari_pathsam.models.encoder_files import encoder_path, imported_encoders
@@ -110,9 +113,15 @@ def info(name: NameArgument) -> None:
         facts |= {"paper": recipe.source, "to train it": recipe.command}
         show_facts(facts)
         return
-    if name not in MODELS | HEADS | encoders and name in imported_models():
-        card = read_card(cached_path(name))
-        show_facts({"name": name, "licence": card.licence, "file": str(cached_path(name))})
+    imported = name not in MODELS | HEADS | encoders and name in imported_models()
+    if imported or Path(name).is_file():
+        path = cached_path(name) if imported else Path(name)
+        card = read_card(path)
+        facts = {"name": card.config.name, "licence": card.licence, "file": str(path)}
+        if card.classes is not None:
+            facts["classes"] = ", ".join(card.classes.names)
+        facts["stands on"] = ", ".join(base.name for base in card.base) or "nothing"
+        show_facts(facts)
         return
     entry = encoder_entry(encoders[name]) if name in encoders else find_entry(name)
     facts = {
