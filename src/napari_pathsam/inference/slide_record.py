@@ -72,7 +72,8 @@ class Record:
         except OSError as error:
             raise BadFileError(
                 f"{self._path} could not be written: {error.strerror or error}. What is finished "
-                "is kept; free some space and go on with --resume."
+                "is kept; free some space and segment the slide once more in the same way "
+                "(on the command line with --resume)."
             ) from error
 
     def _read(self) -> None:
