@@ -57,6 +57,7 @@ def test_disk(job: Job, tmp_path: Path) -> None:
     assert estimate_slide(wanted).windows == 0  # nothing is left to do
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("batch", [1, 4])
 def test_time(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     """Of a model that takes its time, so that a busy machine changes little.
@@ -68,7 +69,7 @@ def test_time(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch, 
     def slowly(*asked: Any) -> Any:
         nonlocal runs
         runs += 1
-        time.sleep(0.05 * batch)
+        time.sleep(0.1 * batch)
         return logits(*asked)
 
     monkeypatch.setattr("napari_pathsam.inference.slide_plan.STRIDES", 1)  # several blocks
