@@ -109,6 +109,7 @@ class FineTuneDock(ImageDock):
         view.classes.active_changed.connect(self._on_class)
         view.classes.paint_wanted.connect(self.take_brush)
         view.how.value_changed.connect(lambda changes: teaching.choose(**changes))
+        view.how.kind_wanted.connect(self._ask_kind)
         view.how.hold_out.value_changed.connect(lambda _: self._pair())
         view.how.held_layer.value_changed.connect(lambda _: self._pair())
         view.train.train_button.clicked.connect(lambda: self.train())
@@ -336,6 +337,10 @@ class FineTuneDock(ImageDock):
         self.view.how.set_bases(promptable or {"pathsam-nano": "PathSAM nano"})
         self.view.how.set_value(self.teaching.choices)
 
+    def _ask_kind(self, start: str) -> None:
+        show = partial(self.view.how.show_kind, start)
+        self.files.submit(_is_network, start, then=show, failed=lambda _: None)  # training says it
+
     def keep_head(self, path: Path) -> None:
         """Remember a model file, for all docks."""
         self._own_heads.add(str(path))
@@ -365,3 +370,10 @@ class FineTuneDock(ImageDock):
         self.teaching.close()
         self.runner.close()
         self.files.close()
+
+
+def _is_network(start: str) -> bool:
+    """Whether a model is a network that is trained whole; imports torch, so it is for a worker."""
+    from napari_pathsam.training.finetune_networks import trains_network
+
+    return trains_network("", start)

@@ -18,7 +18,6 @@ from napari_pathsam.workspace.teaching_choices import NETWORKS, Advanced, Choice
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-SUFFIX = ".safetensors"
 FRESH = "new class prompts"
 ESTIMATED = "At most so long, from a step this machine just took. Memory beside the program’s own."
 NOT_ESTIMATED = "How long each takes is measured once two classes are painted."
@@ -72,6 +71,11 @@ class AdvancedPanel(QWidget):
         layout.addLayout(form(rows))
         self.note = quiet("Fields you leave alone follow the preset.")
         layout.addWidget(self.note)
+
+    def enable_kan(self, there: bool) -> None:
+        """Whether what shapes a KAN can be chosen."""
+        for name in ("grid", "order", "width"):
+            self._boxes[name].setEnabled(there)
 
     def value(self) -> Advanced:
         found = {name: self._boxes[name].value() for name in self._changed}
@@ -132,6 +136,7 @@ class HowPanel(QWidget):
     """Edits :class:`Choices`, but for the classes."""
 
     value_changed = Signal(object)  # dict of the fields that changed
+    kind_wanted = Signal(str)  # is this model to start from a network? see show_kind
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -213,11 +218,22 @@ class HowPanel(QWidget):
     def _show_what_matters(self) -> None:
         self.held_layer.setVisible(self.hold_out.value() == "layer")
         self.base.setEnabled(self.start.value() is None)
-        # Of a network everything learns; a file to start from is then one of its versions.
         start = self.start.value()
-        whole = self.base.value() in NETWORKS and (start is None or start.endswith(SUFFIX))
+        if start is None:
+            self._show_whole(self.base.value() in NETWORKS)
+        else:
+            self.kind_wanted.emit(start)
+
+    def show_kind(self, start: str, is_network: bool) -> None:
+        """The answer to ``kind_wanted``."""
+        if start == self.start.value():
+            self._show_whole(is_network)
+
+    def _show_whole(self, whole: bool) -> None:
+        """Of a network everything learns, and it has no KAN."""
         self.trained.setEnabled(not whole)
         self.trained.set_values(ALL_OF_IT if whole else TRAINED)
+        self.advanced.enable_kan(not whole)
 
     def _tell(self, field: str, value: Any) -> None:
         if field == "name" and not value:

@@ -13,10 +13,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, use_own_cores
+from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, refuse_unread, use_own_cores
 from napari_pathsam.cli.evaluate import Task, pairs_of
 from napari_pathsam.cli.evaluate_data import GroupByOption, ids_are_classes, labelled_images
-from napari_pathsam.cli.train_options import refuse_unread
 
 if TYPE_CHECKING:
     from napari_pathsam.cli.evaluate_data import Labelled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -152,3 +152,13 @@ def use_own_cores() -> None:
 
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(1, min(own, torch.get_num_threads(), MOST_THREADS)))
+
+
+def refuse_unread(context: typer.Context, read: Collection[str], why: str) -> None:
+    """A wrong command line where something was typed that would change nothing."""
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        typed = source is not None and source.name == "COMMANDLINE"
+        if typed and name != "out" and name not in read:
+            raise typer.BadParameter(f"{why}; leave this out.", param_hint=parameter.opts[0])

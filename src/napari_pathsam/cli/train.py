@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_pathsam.cli.console import OUT, DeviceOption, progress, use_own_cores
+from napari_pathsam.cli.console import OUT, DeviceOption, progress, refuse_unread, use_own_cores
 from napari_pathsam.cli.train_options import (
     READ_WITH_CLASS_RECIPE,
     READ_WITH_PROMPT_RECIPE,
@@ -19,7 +19,6 @@ from napari_pathsam.cli.train_options import (
     ProfileName,
     StainNormName,
     Trained,
-    refuse_unread,
 )
 from napari_pathsam.cli.train_sources import mpp_of, recipe_of, sources_of, with_options
 from napari_pathsam.cli.train_wsi import is_wsi_sam, recipe_of_options, train_wsi

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from enum import StrEnum
-
-import typer
 
 PARTS = ("head", "alignment", "decoder", "encoder")
 
@@ -72,13 +69,3 @@ READ_WITH_CLASS_RECIPE = {
     "config", "root", "fold", "trunk", "start", "epochs", "seed", "resume", "cache", "cache_gb",
     "workers", "memory_gb", "device", "distributed",
 }  # fmt: skip
-
-
-def refuse_unread(context: typer.Context, read: Collection[str], why: str) -> None:
-    """A wrong command line where something was typed that would change nothing."""
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        source = context.get_parameter_source(name)
-        typed = source is not None and source.name == "COMMANDLINE"
-        if typed and name != "out" and name not in read:
-            raise typer.BadParameter(f"{why}; leave this out.", param_hint=parameter.opts[0])

@@ -131,28 +131,9 @@ def on_trunk_of(config: TaskConfig, base: Sam2) -> TaskConfig:
 
 
 def start_from_promptable(model: TaskModel, base: Sam2) -> None:
-    """Fill the trunk of a U-Net with that of a promptable model, which has seen histology.
-
-    Raises
-    ------
-    BadWeightsError
-        The network is not as :func:`on_trunk_of` makes it.
-    """
-    wanted, have = _habits(on_trunk_of(model.config, base)), _habits(model.config)
-    if differs := [name for name in wanted if wanted[name] != have[name]]:
-        raise BadWeightsError(
-            f"{model.name} cannot start from the trunk of {base.name}, whose weights it would "
-            f"ruin: they want {', '.join(f'{n} {wanted[n]}' for n in differs)}, and it has "
-            f"{', '.join(f'{n} {have[n]}' for n in differs)}. Give the network what they want."
-        )
+    """Fill the trunk of a U-Net that :func:`on_trunk_of` made with the promptable model's."""
     net = _trunk_of(model, base.name)
     net.load_state_dict(base.get_submodule("image_encoder.trunk.net").state_dict())
-
-
-def _habits(config: TaskConfig) -> dict[str, object]:
-    """What a trunk's weights were made for."""
-    fields = config.network.model_dump() | config.model_dump(include={"pixel_mean", "pixel_std"})
-    return {n: fields[n] for n in ("padding", "frozen_norm", "pixel_mean", "pixel_std")}
 
 
 def _trunk_of(model: TaskModel, start: Path | str) -> nn.Module:

@@ -34,6 +34,14 @@ def test_a_unet_is_trained_scored_and_cancelled_like_any_other(finetune_of, made
     dock.teaching.choose(start=str(dock.teaching.model_path(1)), advanced=Advanced(epochs=1))
     assert how.trained.currentText() == "all of the network"
     lesson.train()  # goes on from there
+    how.base.setCurrentIndex(0)  # what the version is counts, not what lies under it
+    hands.settle(5)
+    assert not how.trained.isEnabled()
+    assert not how.advanced._boxes["grid"].isEnabled()
+    how.base.setCurrentIndex(how.base.findText("Train a U-Net from scratch"))
+    dock.teaching.choose(start="pathsam-nano:glands")
+    lesson.until(how.trained.isEnabled)
+    assert how.advanced._boxes["grid"].isEnabled()
     how.base.setCurrentIndex(0)
     dock.teaching.choose(start=None)
     assert how.trained.isEnabled()
