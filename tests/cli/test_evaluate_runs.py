@@ -108,6 +108,40 @@ def test_what_would_not_be_done_is_refused_before_a_run_begins(pathsam, labelled
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("asked", "typed"),
+    [
+        (("evaluate", "--task", "classes"), ("--most-clicks", 3)),
+        (("evaluate", "--task", "classes"), ("--largest-share", 0.5)),
+        (("evaluate", "--task", "prompts"), ("--threshold", 0.5)),
+        (("evaluate", "--task", "prompts"), ("--map", "gland=stroma")),
+        (("evaluate", "--task", "prompts"), ("--as-published",)),
+        (("evaluate", "--task", "everything"), ("--split-objects",)),
+        (("evaluate", "--task", "everything"), ("--most-clicks", 3)),
+        (("compare", "one", "two", "--task", "prompts"), ("--map", "gland=stroma")),
+    ],
+)
+def test_options_that_a_task_does_not_read_are_refused(pathsam, labelled, asked, typed):
+    status, said, error = pathsam(*asked, *labelled[1:], *typed)
+    assert (status, said) == (2, "")
+    assert typed[0] in error
+    words = " ".join(error.replace("│", " ").split())
+    assert f"--task {asked[-1]} does not read it; leave this out" in words
+
+
+def test_options_of_a_folder_need_one_and_a_run_says_everything_itself(pathsam, labelled, tmp_path):
+    for typed in (("--gallery", 3), ("--resume",)):
+        status, _, error = pathsam(*labelled, *typed)
+        assert status == 2
+        assert typed[0] in error
+    for typed in (("--out", tmp_path / "x"), ("--dataset", "glas"), ("--threshold", 0.5),
+                  ("--task", "prompts"), ("--csv", tmp_path / "x.csv"), ("--seed", 1)):  # fmt: skip
+        status, _, error = pathsam("evaluate", "--run", tmp_path / "mine.run.npz", *typed)
+        assert status == 2
+        assert typed[0] in error
+        assert "the run says everything" in " ".join(error.replace("│", " ").split())
+
+
 def test_two_runs_are_compared(pathsam, labelled, tmp_path):
     for name, more in (("a", ()), ("b", ("--threshold", 0.6))):
         assert pathsam(*labelled, "--out", tmp_path / name, "--gallery", 0, *more)[0] == 0
@@ -153,6 +187,18 @@ def test_prompts_in_a_run(pathsam, labelled, tmp_path):
     assert metrics["noc_80"] <= metrics["noc_90"] <= 6
     assert (out / "plots" / "clicks.png").is_file()
     assert len(list((out / "overlays").iterdir())) == 1
+
+
+def test_everything_in_a_run(pathsam, labelled, tmp_path):
+    out = tmp_path / "run"
+    status, said, _ = pathsam(*labelled, "--task", "everything", "--limit", 2, "--largest-share",
+                              0.5, "--out", out, "--gallery", 1)  # fmt: skip
+    assert status == 0
+    assert "IoU of each object's best mask" in said
+    (picture,) = (out / "overlays").iterdir()
+    with Image.open(picture) as shown:
+        assert shown.width > 2 * 80  # the labels, and the answer beside them
+    assert "best mask" in (out / "report.html").read_text()
 
 
 def test_without_matplotlib_the_rest_is_there(pathsam, labelled, tmp_path, monkeypatch):

@@ -13,8 +13,15 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, refuse_unread, use_own_cores
-from napari_pathsam.cli.evaluate import Task, pairs_of
+from napari_pathsam.cli.console import (
+    OUT,
+    DeviceOption,
+    MppOption,
+    refuse_typed,
+    refuse_unread,
+    use_own_cores,
+)
+from napari_pathsam.cli.evaluate import NOT_READ, Task, pairs_of
 from napari_pathsam.cli.evaluate_data import GroupByOption, ids_are_classes, labelled_images
 
 if TYPE_CHECKING:
@@ -67,6 +74,7 @@ def compare(
 
     data_given = any(x is not None for x in (dataset, root, images, labels))
     if data_given:
+        refuse_typed(context, NOT_READ[task], f"--task {task.value} does not read it")
         scores, settings = _measured(
             (a, b), task, pairs_of(mapping or []), images is not None, mpp, limit, device,
             partial(

@@ -156,9 +156,14 @@ def use_own_cores() -> None:
 
 def refuse_unread(context: typer.Context, read: Collection[str], why: str) -> None:
     """A wrong command line where something was typed that would change nothing."""
+    names = {str(parameter.name) for parameter in context.command.params}
+    refuse_typed(context, names - set(read), why)
+
+
+def refuse_typed(context: typer.Context, names: Collection[str], why: str) -> None:
+    """A wrong command line where one of these options was typed."""
     for parameter in context.command.params:
-        name = str(parameter.name)
-        source = context.get_parameter_source(name)
+        source = context.get_parameter_source(str(parameter.name))
         typed = source is not None and source.name == "COMMANDLINE"
-        if typed and name != "out" and name not in read:
+        if typed and parameter.name in names:
             raise typer.BadParameter(f"{why}; leave this out.", param_hint=parameter.opts[0])

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from napari_pathsam.cli.console import OUT, DeviceOption, MppOption, ViewsOption, load, seen_from
+from napari_pathsam.cli.console import (
+    OUT,
+    DeviceOption,
+    MppOption,
+    ViewsOption,
+    load,
+    refuse_typed,
+    refuse_unread,
+    seen_from,
+)
 from napari_pathsam.cli.evaluate_data import GroupByOption, ids_are_classes, labelled_images
 from napari_pathsam.cli.train_options import StainNormName
 
@@ -24,6 +33,19 @@ class Task(StrEnum):
     classes = "classes"
     prompts = "prompts"
     everything = "everything"
+
+
+OF_CLASSES = {
+    "mapping", "ignore", "sparse", "threshold", "smallest", "holes", "split_objects", "seed_at",
+    "seed_drop", "surest", "sharpen", "as_published",
+}  # fmt: skip
+NOT_READ = {
+    Task.classes: {"largest_share", "most_clicks"},
+    Task.prompts: OF_CLASSES,
+    Task.everything: OF_CLASSES | {"most_clicks"},
+}
+"""Options that a task does not read, by their names in the commands."""
+READ_WITH_RUN = {"run", "model", "json", "device"}
 
 
 class Kind(StrEnum):
@@ -202,6 +224,7 @@ def evaluate(
     if run is not None:
         from napari_pathsam.cli.train_run import evaluate_run
 
+        refuse_unread(context, READ_WITH_RUN, "the run says everything")
         evaluate_run(run, model, device=device, json=json)
         return
     model = model or "pathsam-nano"
@@ -210,8 +233,8 @@ def evaluate(
     data, samples, named = labelled_images(
         dataset, root, split, target, images, labels, classes, kind, group_by
     )
-    if resume and out is None:
-        raise typer.BadParameter("--out names the run's folder.", param_hint="--resume")
+    if out is None:
+        refuse_typed(context, {"resume", "gallery"}, "only a run's folder, --out, has that")
     from napari_pathsam.cli.evaluate_run import card_of, given_command, measure, write_folder
     from napari_pathsam.cli.evaluate_tables import TABLES
     from napari_pathsam.datasets.base import overriding
@@ -227,6 +250,7 @@ def evaluate(
     samples = overriding(samples[:limit], mpp=mpp, label_kind=kind, stain_norm=look)
     loaded = seen_from(load(model, device), views)
     task = task or (Task.classes if isinstance(loaded, ClassModel) else Task.prompts)
+    refuse_typed(context, NOT_READ[task], f"--task {task.value} does not read it")
     settings: Settings
     if task is Task.classes:
         settings = ClassSettings(

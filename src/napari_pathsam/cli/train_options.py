@@ -58,14 +58,14 @@ class Kind(StrEnum):
     binary = "binary"
 
 
-READ_WITH_RUN = {"run", "device", "resume"}
-READ_WITH_PROMPT_RECIPE = {"config", "root", "trunk", "start", "resume"}
-READ_BY_WSI = {"root", "seed", "resume", "device", "cache", "cache_gb"}
+READ_WITH_RUN = {"out", "run", "device", "resume"}
+READ_WITH_PROMPT_RECIPE = {"out", "config", "root", "trunk", "start", "resume"}
+READ_BY_WSI = {"out", "root", "seed", "resume", "device", "cache", "cache_gb"}
 READ_WITH_WSI_RECIPE = READ_BY_WSI | {"config"}
 READ_WITH_WSI_BASE = READ_BY_WSI | {
     "base", "images", "labels", "dataset", "split", "label_kind", "profile", "licence",
 }  # fmt: skip
 READ_WITH_CLASS_RECIPE = {
-    "config", "root", "fold", "trunk", "start", "epochs", "seed", "resume", "cache", "cache_gb",
-    "workers", "memory_gb", "device", "distributed",
+    "out", "config", "root", "fold", "trunk", "start", "epochs", "seed", "resume", "cache",
+    "cache_gb", "workers", "memory_gb", "device", "distributed",
 }  # fmt: skip

@@ -22,6 +22,7 @@ from napari_pathsam.evaluation.gallery import (
     SHOWN,
     GalleryPicture,
     class_gallery,
+    everything_gallery,
     prompt_gallery,
 )
 from napari_pathsam.evaluation.headlines import Headline
@@ -35,13 +36,13 @@ from napari_pathsam.evaluation.prompting import (
 from napari_pathsam.evaluation.report import Report
 from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.pathsam import PathSam
+from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.models.wsi_sam import WsiSam
 
 if TYPE_CHECKING:
     from napari_pathsam.core.classes import ClassTable
     from napari_pathsam.datasets.base import Sample
-    from napari_pathsam.models.sam2 import Sam2
 
 Settings = ClassSettings | PromptSettings | EverythingScoring
 """Their type is the task."""
@@ -183,7 +184,7 @@ def gallery_of(
     classes: ClassTable | None = None,
     shown: int = SHOWN,
 ) -> Iterator[GalleryPicture]:
-    """Pictures of the worst images, the model asked once more; none of "segment everything"."""
+    """Pictures of the worst images, the model asked once more."""
     if isinstance(settings, ClassSettings) and isinstance(model, ClassModel):
         yield from class_gallery(
             model, samples, scores, headlines, settings, classes=classes, shown=shown
@@ -191,6 +192,8 @@ def gallery_of(
     elif isinstance(settings, PromptSettings) and not isinstance(model, TaskModel):
         asked = promptable(model)
         yield from prompt_gallery(asked, samples, scores, headlines, settings, shown=shown)
+    elif isinstance(settings, EverythingScoring) and isinstance(asked := promptable(model), Sam2):
+        yield from everything_gallery(asked, samples, scores, headlines, settings, shown=shown)
 
 
 def settings_of(task: str, values: dict[str, Any]) -> Settings:

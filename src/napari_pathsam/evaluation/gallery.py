@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,18 @@ from napari_pathsam.evaluation.answers import ClassSettings, answer
 from napari_pathsam.evaluation.class_names import match_classes
 from napari_pathsam.evaluation.class_scores import ClassScore
 from napari_pathsam.evaluation.classes import label_classes
+from napari_pathsam.evaluation.everything import EverythingScoring
 from napari_pathsam.evaluation.headlines import Headline
 from napari_pathsam.evaluation.overlays import COLORS
 from napari_pathsam.evaluation.prompting import SHOWN_CLICKS, PromptSettings, shown_image
+from napari_pathsam.inference.everything import object_map, segment_everything
 from napari_pathsam.inference.simulation import clicking
 
 if TYPE_CHECKING:
     from napari_pathsam.core.classes import ClassTable
     from napari_pathsam.models.class_model import ClassModel
     from napari_pathsam.models.promptable import Promptable
+    from napari_pathsam.models.sam2 import Sam2
 
 SHOWN = 12
 SIDE_PX = 700
@@ -81,17 +84,14 @@ def class_gallery(
         model.classes, classes or label_classes(model.classes, samples), settings.mapping
     )
     colors = {i: COLORS[(i - 1) % len(COLORS)] for i in range(1, len(match.names))}
-    by_name = {s.name: s for s in samples}
-    title, order = worst_first(headlines, scores)
-    for i, value in order[:shown]:
-        sample = by_name[scores[i].name]
+
+    def draw(sample: Sample) -> Image.Image:
         found = answer(model, sample, match, settings)
         if sample.label_kind == "instances" and found.objects is not None:
-            labels = np.where(found.known, found.labels, 0)
-            picture = compared(found.image, labels, found.objects)
-        else:
-            picture = compared(found.image, found.target, found.found, colors=colors)
-        yield GalleryPicture(sample.name, sample.group, title, value, picture)
+            return compared(found.image, np.where(found.known, found.labels, 0), found.objects)
+        return compared(found.image, found.target, found.found, colors=colors)
+
+    yield from _drawn(samples, scores, headlines, shown, draw)
 
 
 def prompt_gallery(
@@ -104,11 +104,9 @@ def prompt_gallery(
     shown: int = SHOWN,
 ) -> Iterator[GalleryPicture]:
     """Click at the objects of the worst images once more and draw the answers."""
-    by_name = {s.name: s for s in samples}
-    title, order = worst_first(headlines, scores)
     clicks = min(SHOWN_CLICKS, max(settings.clicks))
-    for i, value in order[:shown]:
-        sample = by_name[scores[i].name]
+
+    def draw(sample: Sample) -> Image.Image:
         image = shown_image(model, sample, settings.at_mpp)
         found = np.zeros(image.objects.shape, np.int32)
         for index, target in iter_objects(image.objects, smallest_px=settings.smallest_px):
@@ -118,9 +116,42 @@ def prompt_gallery(
             ):  # fmt: skip
                 mask = turn.mask
             found[mask] = index
-        yield GalleryPicture(
-            sample.name, sample.group, title, value, compared(image.pixels, image.objects, found)
-        )
+        return compared(image.pixels, image.objects, found)
+
+    yield from _drawn(samples, scores, headlines, shown, draw)
+
+
+def everything_gallery(
+    model: Sam2,
+    samples: Sequence[Sample],
+    scores: Sequence[Any],
+    headlines: Mapping[str, Headline],
+    settings: EverythingScoring,
+    *,
+    shown: int = SHOWN,
+) -> Iterator[GalleryPicture]:
+    """Segment everything in the worst images once more and draw all masks."""
+
+    def draw(sample: Sample) -> Image.Image:
+        image = shown_image(model, sample, settings.at_mpp)
+        *_, last = segment_everything(model, image.embedding, settings)
+        return compared(image.pixels, image.objects, object_map(last.objects, image.objects.shape))
+
+    yield from _drawn(samples, scores, headlines, shown, draw)
+
+
+def _drawn(
+    samples: Sequence[Sample],
+    scores: Sequence[Any],
+    headlines: Mapping[str, Headline],
+    shown: int,
+    draw: Callable[[Sample], Image.Image],
+) -> Iterator[GalleryPicture]:
+    by_name = {s.name: s for s in samples}
+    title, order = worst_first(headlines, scores)
+    for i, value in order[:shown]:
+        sample = by_name[scores[i].name]
+        yield GalleryPicture(sample.name, sample.group, title, value, draw(sample))
 
 
 def compared(
