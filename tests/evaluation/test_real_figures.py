@@ -16,8 +16,9 @@ CASES: dict[str, tuple[str, str, int, dict[str, float]]] = {
 def test_a_packaged_head(pathsam, shared_data, tmp_path, head):
     dataset, split, limit, wanted = CASES[head]
     target = ("--target", "lesions") if head == "lesions" else ()
+    root = shared_data / dataset.replace("-", "_")
     status, said, _ = pathsam(
-        "evaluate", "--dataset", dataset, "--root", shared_data / dataset.replace("-", "_"), "--split", split, *target,
+        "evaluate", "--dataset", dataset, "--root", root, "--split", split, *target,
         "--model", f"pathsam-nano:{head}", "--limit", limit, "--json", tmp_path / "r.json",
     )  # fmt: skip
     assert status == 0
