@@ -1,6 +1,8 @@
 """Does it show where windows meet? The window grid is shifted by 37 % of its stride.
 
     python benchmarks/seams.py [--images DIR --mpp 0.62] [--model M] [--figure F.png]
+    python benchmarks/seams.py --images TNBC --glob 'Slide_*/*.*' --mpp 0.25 \\
+        --model pathsam-nano:nuclei --side 4096
 
 A mosaic of images, at the model's pixel size, is segmented as a slide is, with the grid where it is
 and shifted (by cutting rows and columns off the mosaic's corner, in whole steps of the network, as
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.stats import beta
 
 import napari_pathsam as ps
 from napari_pathsam.inference.class_maps import SegmentSettings
@@ -76,6 +79,11 @@ def segmented(
     return out, rows, columns, score
 
 
+def largest_share(found: int, of: int) -> float:
+    """What a share is below with 95 % certainty where so many were found (Clopper and Pearson)."""
+    return float(beta.ppf(0.95, found + 1, of - found)) if found < of else 1.0
+
+
 def compared(
     model: ClassModel, pixels: np.ndarray, overlap: float
 ) -> tuple[dict[str, float], np.ndarray]:
@@ -96,11 +104,12 @@ def compared(
     here, there = plain[by:, by:][:both, :both], shifted[:both, :both]
     lines = [[end - by for end in ends if by < end < by + both] for ends in (rows, columns)]
     straight, objects = cut_objects(here, *lines)
+    cut = cut_objects(here, *lines, other=there)[0]
     beside = [cut_objects(here, *[[end + off for end in ends] for ends in lines])[0]
               for off in (-24, -12, 12, 24)]  # fmt: skip
     told = {
         "changed": float(changed.mean()), "seam score": score, "objects": objects,
-        "cut": cut_objects(here, *lines, other=there)[0],
+        "cut": cut, "at most cut (95 %)": largest_share(cut, objects),
         "straight at window ends": straight, "straight beside them": float(np.mean(beside)),
         "shift_px": by, "stride_px": stride,
     }  # fmt: skip

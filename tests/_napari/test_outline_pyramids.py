@@ -91,7 +91,9 @@ def test_objects_of_segment_are_written_with_the_classes_of_the_map(
             classes=class_table, chunk_px=16,
         )  # fmt: skip
         stores[name].write(Region.of(labels.shape), array)
-    result: Any = SimpleNamespace(stores=stores, path=tmp_path / "a run.zarr", classes=class_table)
+    result: Any = SimpleNamespace(
+        stores=stores, path=tmp_path / "a run.zarr", classes=class_table, class_of=CLASS_OF
+    )
     layer = PyramidLayers(cast(Any, None)).objects(result, name="objects")
     data, attributes, _ = layer.as_layer_data_tuple()
     writer.write_geojson(str(tmp_path / "o.geojson"), data, attributes)

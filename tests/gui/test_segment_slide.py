@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_pathsam._napari.finetune_labels import Painted
 from napari_pathsam._napari.segment_table import MM2, NAME, PX
 from napari_pathsam.workspace.scripting import segment_python
 from napari_pathsam.workspace.segment_slide import slide_python
@@ -66,6 +67,11 @@ def test_blocks_land_in_the_layer_and_stay(segment_of):
     assert viewer.layers.index(objects) > viewer.layers.index(layers[0])
     found = [row.objects for row in result.table.rows if row.class_id]
     assert sum(found) == len(np.unique(np.asarray(objects.data[0]))) - 1 > 0
+    # What the objects are is known: Fine-tune takes them as their classes.
+    painted = Painted.of(objects, viewer)
+    strokes = painted.over(painted.plane, objects.data[0].shape, result.classes)
+    classes, ids = (np.asarray(x.data[0]) for x in (layers[0], objects))
+    assert (strokes.labels == np.where(ids, classes, 0)).all()
     viewer.layers["Uncertainty made"].visible = False
     viewer.fit_to_view()
     hands.settle(5)

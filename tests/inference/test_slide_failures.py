@@ -19,8 +19,9 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.distributed import distributed_tiles
 from napari_pathsam.inference.slide import segment_slide
 from napari_pathsam.inference.slide_job import prepare_slide
-from napari_pathsam.inference.slide_objects import OBJECTS, write_objects
+from napari_pathsam.inference.slide_objects import write_objects
 from napari_pathsam.io.label_store import LabelStore
+from napari_pathsam.io.object_classes import OBJECTS
 from napari_pathsam.io.slides import ArraySlide, open_slide
 from napari_pathsam.models.pathsam import PathSam
 

@@ -14,8 +14,9 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.label_map import halved
 from napari_pathsam.inference import slide_objects
 from napari_pathsam.inference.objects import instances
-from napari_pathsam.inference.slide_objects import OBJECTS, objects_of_store, write_objects
+from napari_pathsam.inference.slide_objects import objects_of_store, write_objects
 from napari_pathsam.io.label_store import LabelStore
+from napari_pathsam.io.object_classes import OBJECTS, class_of_objects
 
 SHAPE = (230, 310)
 
@@ -127,6 +128,9 @@ def test_objects_that_are_there_are_kept(
     levels = [np.asarray(level) for level in made.pyramid()]
     assert levels[0].max() == instances(class_map, smallest_px=30).max()
     assert len(levels) > 1
+    ids, at = np.unique(levels[0], return_index=True)
+    told = class_of_objects(store.path)
+    assert told == dict(zip(ids[1:].tolist(), class_map.ravel()[at[1:]].tolist(), strict=True))
     for finer, coarser in pairwise(levels):
         even = Region(0, 0, 2 * coarser.shape[0], 2 * coarser.shape[1])
         assert (halved(finer[even.slices]) == coarser).all()

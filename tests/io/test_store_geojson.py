@@ -16,11 +16,8 @@ from napari_pathsam.io import _json_stream, _ngff_metadata, store_geojson
 from napari_pathsam.io._json_stream import members_of
 from napari_pathsam.io.annotations import read_geojson, write_geojson
 from napari_pathsam.io.label_store import LabelStore
-from napari_pathsam.io.store_geojson import (
-    class_of_objects,
-    read_store_geojson,
-    write_store_geojson,
-)
+from napari_pathsam.io.object_classes import class_of_objects
+from napari_pathsam.io.store_geojson import read_store_geojson, write_store_geojson
 
 SHAPE = (150, 220)
 CLASSES = ClassTable(

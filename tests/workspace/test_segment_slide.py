@@ -75,7 +75,7 @@ def asked(tiny_pathsam):
 
 
 def test_all_of_a_slide(asked):
-    segmenting, request, heard = asked(InlineRunner(), uncertainty=True)
+    segmenting, request, heard = asked(InlineRunner(), uncertainty=True, instances=True)
     segmenting.start(request)
     assert not heard["failed"], heard["failed"]
     (result,) = heard["finished"]
@@ -89,6 +89,10 @@ def test_all_of_a_slide(asked):
     assert sum(row.px for row in result.table.rows) == SHAPE[0] * SHAPE[1]
     assert result.table.rows[1].mm2 is not None
     assert "Seam score" in result.summary()
+    ids = np.asarray(LabelStore.open(result.path, "objects").pyramid()[0])
+    first = np.unique(ids, return_index=True)[1]
+    assert len(first) > 10
+    assert result.class_of == {int(ids.flat[i]): int(values.flat[i]) for i in first[1:]}
     assert result.stores["uncertainty"].read(Region(0, 0, 600, 600)).any()
     origin = ImageOrigin(None, "strip")
     compile(slide_python(result, origin), "copied", "exec")

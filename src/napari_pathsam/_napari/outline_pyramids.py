@@ -17,12 +17,8 @@ from napari_pathsam._napari.store_levels import levels_of
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.io._ngff_container import writing
 from napari_pathsam.io.label_store import LabelStore
-from napari_pathsam.io.store_geojson import (
-    CLASSES,
-    OBJECTS,
-    class_of_objects,
-    read_store_geojson,
-)
+from napari_pathsam.io.object_classes import OBJECTS, class_of_objects
+from napari_pathsam.io.store_geojson import CLASSES, read_store_geojson
 
 DAY_S = 24 * 3600.0
 KEPT_DAYS = 30

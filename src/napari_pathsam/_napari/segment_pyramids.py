@@ -46,12 +46,14 @@ class PyramidLayers(QObject):
         return layer
 
     def objects(self, result: SlideResult, **how: Any) -> Any:
-        """A labels layer of the objects, once they are there.
-
-        Their classes are in the pyramid only: the writers look there.
-        """
+        """A labels layer of the objects, once they are there, with the class of each."""
         from napari.layers import Labels
 
+        names, class_of = {c.id: c.name for c in result.classes}, result.class_of
+        how["features"] = {
+            "index": [0, *class_of],
+            "class": ["background", *(names.get(c, "") for c in class_of.values())],
+        }
         layer = Labels(levels_of(objects_of(result)), multiscale=True, cache=False, **how)
         layer.contour = 2
         layer.metadata.update(

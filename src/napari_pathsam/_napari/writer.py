@@ -149,22 +149,7 @@ def _classes(attributes: dict[str, Any]) -> tuple[ClassTable, dict[int, int]]:
         else:
             table = table.with_class(name, _color(attributes, label))
         class_of[label] = table.id_of(name)
-    if not class_of and metadata.get("store") and metadata.get("label_kind") == "instances":
-        class_of = _class_of_pyramid(Path(metadata["store"]), table)
     return table, class_of
-
-
-def _class_of_pyramid(store: Path, table: ClassTable) -> dict[int, int]:
-    """The class that most pixels of each object of a label pyramid have."""
-    from napari_pathsam.io.label_store import LabelStore
-    from napari_pathsam.io.store_tables import Counted, count_store
-
-    kinds, objects = (LabelStore.open(store, name) for name in ("classes", "objects"))
-    *_, counted = count_store(kinds, objects)
-    assert isinstance(counted, Counted)
-    known = {info.id for info in table}
-    pairs = zip(counted.ids.tolist(), counted.class_id.tolist(), strict=True)
-    return {label: class_id for label, class_id in pairs if class_id in known}
 
 
 def _named(attributes: dict[str, Any]) -> list[tuple[int, str]]:

@@ -174,8 +174,8 @@ def _told(job: SlideJob, path: Path, wish: Wish, todo: int) -> AreaTable:
 
 def _areas(store: LabelStore, job: SlideJob, wish: Wish) -> AreaTable:
     """Counted piece by piece."""
-    from napari_pathsam.inference.slide_objects import OBJECTS
     from napari_pathsam.io.label_store import LabelStore
+    from napari_pathsam.io.object_classes import OBJECTS
     from napari_pathsam.io.store_tables import Counted, count_store, store_areas
 
     objects = LabelStore.open(store.path, OBJECTS) if wish.instances else None

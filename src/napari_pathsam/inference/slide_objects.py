@@ -22,9 +22,14 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.blending import grown
 from napari_pathsam.inference.objects import instances
 from napari_pathsam.io.label_store import LabelStore
+from napari_pathsam.io.object_classes import (
+    OBJECTS,
+    class_of_objects,
+    first_classes,
+    joined,
+    write_class_of,
+)
 
-OBJECTS = "objects"
-"""The label pyramid of objects."""
 LONGEST_PX = 8192
 """An area with a longer side is one object: it is tissue, not something to be told apart."""
 BLOCK_CHUNKS = 2
@@ -129,10 +134,11 @@ def objects_of_store(
 
 
 def write_objects(classes: LabelStore, *, smallest_px: int = 0) -> Iterator[ObjectBlock]:
-    """Write the objects into the label pyramid :data:`OBJECTS` beside the classes; yields blocks.
+    """Write the objects into a label pyramid beside the classes, and what they are; yields blocks.
 
-    It is there when it is whole, in the place of an older one. If the one that is there was made
-    from these very labels, it is left as it is, and nothing is yielded.
+    Its name is :data:`~napari_pathsam.io.object_classes.OBJECTS`. It is there when it is whole, in
+    the place of an older one. If the one that is there was made from these very labels, it is left
+    as it is, and nothing is yielded.
 
     Raises
     ------
@@ -143,17 +149,21 @@ def write_objects(classes: LabelStore, *, smallest_px: int = 0) -> Iterator[Obje
     about = {**classes.about, "objects": made_of}
     try:
         LabelStore.open(classes.path, OBJECTS, about=about)
-        return
+        if class_of_objects(classes.path) is not None:
+            return
     except BadFileError:
         pass  # none, or of other labels
     with LabelStore.remaking(
         classes.path, classes.shape_yx, name=OBJECTS, mpp=classes.mpp, classes=classes.classes,
         about=about, chunk_px=classes.chunk_px,
     ) as store:  # fmt: skip
+        known = []
         for block in objects_of_store(classes, smallest_px=smallest_px):
             if block.labels is not None and block.labels.any():
                 store.write_base(block.region, block.labels)
+                known.append(first_classes(block.labels, classes.read(block.region)))
             yield block
+        write_class_of(store, *joined(known))
         for _ in store.overviews():
             yield replace(block, labels=None)
 

@@ -38,12 +38,12 @@ from napari_pathsam.io._outlines import Polygon, fill_polygon
 from napari_pathsam.io._store_outlines import outlined
 from napari_pathsam.io.annotations import own_classes, own_mpp, own_shape
 from napari_pathsam.io.label_store import LabelStore
+from napari_pathsam.io.object_classes import OBJECTS, write_class_of
 
-OBJECTS, CLASSES = "objects", "classes"
+CLASSES = "classes"
 TOLD_EVERY = 1000
 BIN_PX = 2048
 """Side of what is painted at a time."""
-CLASS_OF_FILE = "class-of-objects.npy"
 
 
 def write_store_geojson(
@@ -171,25 +171,11 @@ def read_store_geojson(
                 objects.update_overviews(band)
                 kinds.update_overviews(band)
                 yield done, total
-            with writing(out):
-                np.save(container / CLASS_OF_FILE, bins.class_of(ids))
+            write_class_of(objects, *bins.class_of(ids))
         with writing(out):
             container.replace(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def class_of_objects(out: str | os.PathLike[str]) -> dict[int, int] | None:
-    """The class id of each object that :func:`read_store_geojson` painted (0: none).
-
-    None: ``out`` was not made by it.
-    """
-    path = Path(out) / CLASS_OF_FILE
-    if not path.exists():
-        return None
-    with reading(path, "the classes of objects"):
-        ids, classes = np.load(path)
-        return dict(zip(ids.tolist(), classes.tolist(), strict=True))
 
 
 @contextmanager

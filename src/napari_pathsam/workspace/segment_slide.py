@@ -47,7 +47,7 @@ class SlideResult:
 
     Attributes
     ----------
-    request, title, classes, at_mpp, class_of, maps, table
+    request, title, classes, at_mpp, maps, table
         As of a :class:`~napari_pathsam.workspace.segment_result.SegmentResult`.
     run
         The label pyramids, and the record of what is done.
@@ -58,7 +58,6 @@ class SlideResult:
     classes: ClassTable
     at_mpp: float
     run: SlideRun
-    class_of: dict[int, int] = field(default_factory=dict)
     maps: list[Any] = field(default_factory=list)
     table: AreaTable | None = None
     objects: None = None
@@ -87,6 +86,13 @@ class SlideResult:
     def has_objects(self) -> bool:
         """Whether objects were asked for, told apart and measured."""
         return self.table is not None and any(row.objects is not None for row in self.table.rows)
+
+    @property
+    def class_of(self) -> dict[int, int]:
+        """The class of each object, read from the disk; empty where there are none."""
+        from napari_pathsam.io.object_classes import class_of_objects
+
+        return (class_of_objects(self.path) or {}) if self.has_objects else {}
 
     @property
     def path(self) -> Path:
@@ -215,8 +221,8 @@ def slide_pieces(ready: PreparedSlide, request: SegmentRequest) -> Iterator[Piec
 
 def objects_of(result: SlideResult) -> LabelStore:
     """The label pyramid of a result's objects, which must be there."""
-    from napari_pathsam.inference.slide_objects import OBJECTS
     from napari_pathsam.io.label_store import LabelStore
+    from napari_pathsam.io.object_classes import OBJECTS
 
     return LabelStore.open(result.path, OBJECTS)
 
