@@ -188,3 +188,84 @@ def check_rules(workspace: Workspace) -> None:
         assert workspace.class_area_px(info.id) == (class_map == info.id).sum()
         same = [o for o in workspace.objects.values() if o.class_id == info.id]
         assert workspace.class_count(info.id) == len(same)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "journals"
+
+
+@pytest.fixture
+def opened(model, source, folder):
+    """A function that opens the image in a new workspace, as a new session would."""
+    open_ones = []
+
+    def open_it(other=None):
+        workspace = Workspace(model_loader=lambda *a: model, journal_dir=folder)
+        heard = Heard(workspace)
+        workspace.open_image(other or source)
+        open_ones.append(workspace)
+        return workspace, heard
+
+    yield open_it
+    for workspace in open_ones:
+        workspace.close_image()
+
+
+def files(folder, suffix=".jsonl"):
+    return sorted(p for p in folder.iterdir() if p.suffix == suffix)
+
+
+def add(workspace, name, **how):
+    workspace.add_point(*DISCS[name][:2])
+    return workspace.accept(**how)
+
+
+def stroke(workspace, kind, rows, cols, new):
+    """As napari paints: the array has the new values already when the stroke is told."""
+    array = workspace.instances if kind == "instances" else workspace.class_map
+    rows, cols = np.asarray(rows), np.asarray(cols)
+    old = array[rows, cols].copy()
+    array[rows, cols] = new
+    workspace.record_stroke(kind, (rows, cols), old, new)
+
+
+def square(y, x, n):
+    rows, cols = np.mgrid[y : y + n, x : x + n]
+    return rows.ravel(), cols.ravel()
+
+
+def random_action(workspace, rng):
+    """Something a person may do; most of it possible."""
+    classes = [info.id for info in workspace.classes]
+    objects = list(workspace.objects) or [1]
+    y, x = int(rng.integers(0, 90)), int(rng.integers(0, 110))
+    n = int(rng.integers(1, 10))
+    kind = rng.integers(0, 14)
+    if kind <= 3:
+        h, w = (int(v) for v in rng.integers(2, 40, 2))
+        workspace.set_box((y, x, y + h, x + w))
+        workspace.accept(class_id=int(rng.choice(classes)), overwrite=bool(rng.integers(2)))
+    elif kind == 4:
+        workspace.delete_object(int(rng.choice(objects)))
+    elif kind == 5:
+        workspace.set_object_class(int(rng.choice(objects)), int(rng.choice(classes)))
+    elif kind == 6:
+        workspace.refine(int(rng.choice(objects)))
+        workspace.add_point(y, x, positive=bool(rng.integers(2)))
+        workspace.accept(overwrite=bool(rng.integers(2)))
+    elif kind <= 8:
+        new = int(rng.choice([0, *objects, max(objects) + 1]))
+        stroke(workspace, "instances", *square(y, x, n), new)
+    elif kind == 9:
+        stroke(workspace, "classes", *square(y, x, n), int(rng.choice([0, *classes])))
+    elif kind == 10 and len(classes) < 6:
+        workspace.add_class(f"c{rng.integers(1_000_000)}")
+    elif kind == 11 and len(classes) > 3:
+        workspace.delete_class(int(rng.choice(classes)))
+    elif kind == 12:
+        for _ in range(n):
+            workspace.undo()
+    else:
+        for _ in range(n):
+            workspace.redo()

@@ -2,60 +2,24 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 import zlib
-from hashlib import sha256
-from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.workspace import ArraySource, Workspace, journal
 from napari_pathsam.workspace.annotations import Annotations
 from napari_pathsam.workspace.edits import LabelEdit
 from napari_pathsam.workspace.history import PromptState, Step
-from napari_pathsam.workspace.replay import replayed
 
-from .conftest import DISCS, Heard, check_rules, disc, discs_image  # noqa: TID252
-from .test_labels import random_action  # noqa: TID252
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "journals"
-
-
-@pytest.fixture
-def opened(model, source, folder):
-    """A function that opens the image in a new workspace, as a new session would."""
-    open_ones = []
-
-    def open_it(other=None):
-        workspace = Workspace(model_loader=lambda *a: model, journal_dir=folder)
-        heard = Heard(workspace)
-        workspace.open_image(other or source)
-        open_ones.append(workspace)
-        return workspace, heard
-
-    yield open_it
-    for workspace in open_ones:
-        workspace.close_image()
-
-
-def add(workspace, name):
-    workspace.add_point(*DISCS[name][:2])
-    return workspace.accept()
-
-
-def files(folder, suffix=".jsonl"):
-    return sorted(p for p in folder.iterdir() if p.suffix == suffix)
+from .conftest import (  # noqa: TID252
+    add,
+    check_rules,
+    disc,
+    files,
+    random_action,
+)
 
 
 def same(one, other):
@@ -307,56 +271,6 @@ def test_a_large_journal_is_compacted_and_undo_still_reaches_before_it(opened, f
     assert [p.suffix for p in folder.iterdir() if p.suffix == ".new"] == []
 
 
-def test_a_disk_that_takes_nothing_is_told_once_and_work_goes_on(opened, folder, monkeypatch):
-    workspace, heard = opened()
-    add(workspace, "a")
-
-    def full(value):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(journal, "_line", full)
-    add(workspace, "b")
-    add(workspace, "c")
-    assert len(heard.failed) == 1
-    assert "No space left" in heard.failed[0]
-    assert len(workspace.objects) == 3
-    workspace.undo()
-    check_rules(workspace)
-
-
-def test_nobody_waits_for_a_slow_disk(opened, folder, monkeypatch):
-    syncs = []
-
-    def slow(descriptor):
-        syncs.append(descriptor)
-        time.sleep(0.4)
-
-    monkeypatch.setattr("napari_pathsam.workspace.syncing.os.fsync", slow)
-    workspace, heard = opened()
-    start = time.perf_counter()
-    for name in DISCS:
-        add(workspace, name)
-    assert time.perf_counter() - start < 0.4
-    assert len(list(journal._good_lines(files(folder)[0]))) == 1 + 2 * len(DISCS)
-    workspace.close_image()
-    assert 1 <= len(syncs) <= 3  # those that waited were taken along
-    assert not heard.failed
-
-
-def test_a_disk_that_fails_behind_our_back_is_told_at_the_next_action(opened, monkeypatch):
-    def broken(descriptor):
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr("napari_pathsam.workspace.syncing.os.fsync", broken)
-    workspace, heard = opened()
-    workspace.add_point(*DISCS["a"][:2])
-    workspace._keeper._journal._syncer._last.exception(timeout=5)
-    workspace.accept()
-    assert len(heard.failed) == 1
-    assert "Input/output error" in heard.failed[0]
-    assert len(workspace.objects) == 1
-
-
 def test_of_several_journals_the_newest_is_offered(opened, folder):
     first, _ = opened()
     add(first, "a")
@@ -368,27 +282,6 @@ def test_of_several_journals_the_newest_is_offered(opened, folder):
     os.utime(files(folder)[0], (1, 1))
     third, _ = opened()
     assert third.restorable.n_objects == 2
-
-
-def test_a_folder_that_cannot_be_made_is_told_and_work_goes_on(model, source, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path / "file" / "sub")
-    heard = Heard(workspace)
-    workspace.open_image(source)
-    assert len(heard.failed) == 1
-    assert add(workspace, "a") == 1
-    assert len(heard.failed) == 1
-
-
-def test_an_action_is_saved_in_milliseconds(opened, folder):
-    workspace, _ = opened()
-    add(workspace, "a")
-    times = []
-    for k in range(30):
-        start = time.perf_counter()
-        workspace.rename_class(1, f"name {k}")
-        times.append(time.perf_counter() - start)
-    assert np.median(times) < 0.1, f"median {1e3 * np.median(times):.1f} ms with fsync"
 
 
 def test_edits_and_steps_survive_json():
@@ -413,79 +306,3 @@ def test_edits_and_steps_survive_json():
     for bad in ({}, {"text": 1, "edits": [{}]}, {"text": "x", "prompts": [{}]}, {"classes": 3}):
         with pytest.raises(BadFileError, match="damaged"):
             Step.from_json(bad)
-
-
-CHILD = """
-    import sys
-    from pathlib import Path
-    import numpy as np
-    sys.path[:0] = {paths!r}
-    from tests_workspace.conftest import GrowModel, discs_image
-    from tests_workspace.test_labels import random_action
-    from napari_pathsam.workspace import ArraySource, Workspace
-
-    workspace = Workspace(model_loader=lambda *a: GrowModel(), journal_dir=Path({folder!r}))
-    workspace.open_image(ArraySource(discs_image()))
-    done = Path({folder!r}, "states.bin").open("ab", buffering=0)
-    def note():
-        labels = workspace.instances.astype("<i4").tobytes() + workspace.class_map.tobytes()
-        done.write(hash_of(labels))
-    from hashlib import sha256
-    hash_of = lambda data: sha256(data).digest()
-    workspace.history_changed.connect(note)
-    rng = np.random.default_rng({seed})
-    print("ready", flush=True)
-    while True:
-        random_action(workspace, rng)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is a Unix thing")
-def test_a_killed_process_loses_at_most_the_last_action(opened, folder, tmp_path):
-    (tmp_path / "tests_workspace").symlink_to(Path(__file__).parent)
-    source = ArraySource(discs_image())
-    rng = np.random.default_rng(0)
-    for seed in range(4):
-        code = textwrap.dedent(CHILD).format(paths=[str(tmp_path)], folder=str(folder), seed=seed)
-        folder.mkdir(exist_ok=True)
-        (folder / "states.bin").unlink(missing_ok=True)
-        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-        assert child.stdout.readline() == b"ready\n"
-        notes, enough = folder / "states.bin", 32 * int(rng.integers(4, 40))
-        while notes.stat().st_size < enough:
-            time.sleep(0.002)
-        time.sleep(float(rng.uniform(0, 0.02)))
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
-        states = (folder / "states.bin").read_bytes()
-        seen = [states[i : i + 32] for i in range(0, len(states) - 31, 32)]
-        workspace, heard = opened(source)
-        assert len(seen) >= 4
-        # The child notes an action after it is saved: one more than noted may have been.
-        assert workspace.restorable.n_actions - len(seen) in (0, 1)
-        workspace.restore()
-        assert not heard.failed
-        labels = workspace.instances.astype("<i4").tobytes() + workspace.class_map.tobytes()
-        restored = sha256(labels).digest()
-        assert _replay_to(folder, len(seen)) == seen[-1]
-        assert restored == seen[-1] or _lines(folder) == len(seen) + 1
-        check_rules(workspace)
-        workspace.close_image()
-        for path in files(folder):
-            path.unlink()
-
-
-def _lines(folder):
-    (path,) = files(folder)
-    return sum(1 for _ in journal._good_lines(path)) - 1
-
-
-def _replay_to(folder, n):
-    """The digest of the labels after the first n actions of the journal."""
-    (path,) = files(folder)
-    values = [json.loads(line) for line, _ in journal._good_lines(path)]
-    steps = ((v["what"], Step.from_json(v["step"])) for v in islice(values, 1, n + 1))
-    annotations, *_ = replayed(values[0], steps, (100, 120))
-    data = annotations.instances.astype("<i4").tobytes() + annotations.class_map.tobytes()
-    return sha256(data).digest()

@@ -9,26 +9,15 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace import ArraySource, Workspace
 
-from .conftest import DISCS, SHAPE, check_rules, disc  # noqa: TID252
-
-
-def add(workspace, name, **how):
-    workspace.add_point(*DISCS[name][:2])
-    return workspace.accept(**how)
-
-
-def stroke(workspace, kind, rows, cols, new):
-    """As napari paints: the array has the new values already when the stroke is told."""
-    array = workspace.instances if kind == "instances" else workspace.class_map
-    rows, cols = np.asarray(rows), np.asarray(cols)
-    old = array[rows, cols].copy()
-    array[rows, cols] = new
-    workspace.record_stroke(kind, (rows, cols), old, new)
-
-
-def square(y, x, n):
-    rows, cols = np.mgrid[y : y + n, x : x + n]
-    return rows.ravel(), cols.ravel()
+from .conftest import (  # noqa: TID252
+    SHAPE,
+    add,
+    check_rules,
+    disc,
+    random_action,
+    square,
+    stroke,
+)
 
 
 def test_accept_writes_both_maps_and_clears_the_prompts(workspace, heard):
@@ -263,79 +252,6 @@ def test_an_empty_stroke_is_no_step(workspace):
     assert not workspace.can_undo
 
 
-# --- classes --------------------------------------------------------------------------------------
-
-
-def test_the_class_table_is_a_matter_of_steps(workspace, heard):
-    tables = []
-    workspace.classes_changed.connect(tables.append)
-    assert workspace.add_class(" gland ") == 2
-    workspace.rename_class(2, "crypt")
-    workspace.recolor_class(2, "#00ff00")
-    workspace.recolor_class(2, "#00ff00")
-    assert workspace.classes[2].name == "crypt"
-    assert len(tables) == 3
-    for _ in range(3):
-        workspace.undo()
-    assert workspace.classes == ClassTable.of("object")
-    for _ in range(3):
-        workspace.redo()
-    assert workspace.classes[2].color == "#00ff00"
-    before = workspace.classes
-    workspace.add_class("crypt")
-    workspace.add_class("  ")
-    workspace.rename_class(2, "object")
-    workspace.recolor_class(2, "green")
-    workspace.rename_class(50, "x")
-    workspace.set_active_class(50)
-    assert len(heard.failed) == 6
-    assert "share the name" in heard.failed[0]
-    assert workspace.classes == before
-
-
-def test_deleting_a_class_in_use_clears_it_in_one_step(workspace, heard):
-    workspace.add_class("stroma")
-    workspace.set_active_class(2)
-    add(workspace, "a", class_id=1)
-    add(workspace, "b")
-    stroke(workspace, "classes", *square(60, 100, 8), 2)
-    before = workspace.instances.copy(), workspace.class_map.copy(), dict(workspace.objects)
-    workspace.delete_class(2)
-    assert workspace.active_class == 1
-    assert set(workspace.objects) == {1}
-    assert set(np.unique(workspace.class_map)) == {0, 1}
-    check_rules(workspace)
-    workspace.undo()
-    assert np.array_equal(workspace.instances, before[0])
-    assert np.array_equal(workspace.class_map, before[1])
-    assert dict(workspace.objects) == before[2]
-    check_rules(workspace)
-    workspace.redo()
-    workspace.delete_class(1)
-    assert "last class" in heard.failed[-1]
-    assert set(workspace.objects) == {1}
-
-
-def test_importing_classes_needs_those_in_use(workspace, heard):
-    workspace.add_class("stroma")
-    add(workspace, "a", class_id=2)
-    workspace.import_classes(ClassTable.of("one"))
-    assert "stroma (id 2)" in heard.failed[-1]
-    workspace.import_classes(ClassTable())
-    assert len(heard.failed) == 2
-    workspace.import_classes(ClassTable.of("one", "two", "three"))
-    assert workspace.classes.names == ("one", "two", "three")
-    check_rules(workspace)
-
-
-def test_254_classes_are_the_most_there_can_be(workspace, heard):
-    for k in range(253):
-        workspace.add_class(f"c{k}")
-    assert not heard.failed
-    assert workspace.add_class("one more") is None
-    assert "254" in heard.failed[-1]
-
-
 def test_importing_labels_is_one_step_and_obeys_the_rules(workspace, heard):
     rng = np.random.default_rng(0)
     instances = rng.integers(0, 400, SHAPE)
@@ -357,45 +273,6 @@ def test_importing_labels_is_one_step_and_obeys_the_rules(workspace, heard):
     workspace.import_labels(instances.astype(float), class_map)
     workspace.import_labels(instances, np.full(SHAPE, 300))
     assert len(heard.failed) == 4
-
-
-# --- everything at once ---------------------------------------------------------------------------
-
-
-def random_action(workspace, rng):
-    """Something a person may do; most of it possible."""
-    classes = [info.id for info in workspace.classes]
-    objects = list(workspace.objects) or [1]
-    y, x = int(rng.integers(0, 90)), int(rng.integers(0, 110))
-    n = int(rng.integers(1, 10))
-    kind = rng.integers(0, 14)
-    if kind <= 3:
-        h, w = (int(v) for v in rng.integers(2, 40, 2))
-        workspace.set_box((y, x, y + h, x + w))
-        workspace.accept(class_id=int(rng.choice(classes)), overwrite=bool(rng.integers(2)))
-    elif kind == 4:
-        workspace.delete_object(int(rng.choice(objects)))
-    elif kind == 5:
-        workspace.set_object_class(int(rng.choice(objects)), int(rng.choice(classes)))
-    elif kind == 6:
-        workspace.refine(int(rng.choice(objects)))
-        workspace.add_point(y, x, positive=bool(rng.integers(2)))
-        workspace.accept(overwrite=bool(rng.integers(2)))
-    elif kind <= 8:
-        new = int(rng.choice([0, *objects, max(objects) + 1]))
-        stroke(workspace, "instances", *square(y, x, n), new)
-    elif kind == 9:
-        stroke(workspace, "classes", *square(y, x, n), int(rng.choice([0, *classes])))
-    elif kind == 10 and len(classes) < 6:
-        workspace.add_class(f"c{rng.integers(1_000_000)}")
-    elif kind == 11 and len(classes) > 3:
-        workspace.delete_class(int(rng.choice(classes)))
-    elif kind == 12:
-        for _ in range(n):
-            workspace.undo()
-    else:
-        for _ in range(n):
-            workspace.redo()
 
 
 @pytest.mark.parametrize("seed", range(4))
