@@ -1,6 +1,7 @@
 """Looking through a download: counts, damage, checksums, and splits that leak."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -24,6 +25,23 @@ def test_checksums_of_archives_and_of_listed_files(folder, layouts, monkeypatch)
     wrong = [p for p in data.verify(root, sums=True) if p != counted]
     assert wrong == ["gone.png is missing; download it again."]
     assert len(listed_sums(root / "checksums.md5")) == 2
+
+
+def test_images_that_are_not_here_are_named(folder, layouts):
+    layouts.glas(folder)
+    first = DATASETS["glas"].verify(folder.root)[0]
+    assert first.startswith("train: 2 images, the complete data set has 85; not here: train_")
+    assert first.endswith(" and 75 more.")
+    data = replace(DATASETS["glas"], expected={"testA": 3}, names={"testA": ["testA_1", "testA_9"]})
+    (problem,) = data.verify(folder.root)
+    assert problem == "testA: 3 images, the complete data set has 3; not here: testA_9."
+
+
+def test_counts_are_told_by_diagnosis(folder, layouts):
+    layouts.ebhi(folder)
+    problems = DATASETS["ebhi-seg"].verify(folder.root)
+    assert "Serrated adenoma: 8 images, the complete data set has 58." in problems
+    assert len(problems) == 6
 
 
 def test_progress_goes_from_the_first_image_to_the_last(folder, layouts):

@@ -99,7 +99,8 @@ def verify(
     for image in images:
         parts[image.split] += 1
     counted = ", ".join(f"{n} {split}" for split, n in parts.items())
-    OUT.print(f"{found.title} in {root} is whole: {counted}.")
+    whole = "is whole" if found.expected else "can be read"
+    OUT.print(f"{found.title} in {root} {whole}: {counted}.")
     if groups := leaking(images):
         OUT.print(
             f"Its published split has {len(groups)} groups (patients, slides) in more than one "

@@ -40,6 +40,7 @@ __all__ = [
 LabelKind = Literal["instances", "classes", "binary"]
 """What the ids of a label image are: objects, classes, or just "labelled"."""
 StainNorm = Literal["macenko"]
+SHOWN_NAMES = 8
 UNKNOWN_ID = 255
 """The id of class labels that means "nobody looked here"."""
 
@@ -150,7 +151,10 @@ class DataSet:
     default_split, train_split, val_split
         What is measured, trained on and validated on when no split is named.
     expected
-        Number of images (slides) of each split in the complete download; "all": of all of them.
+        Number of images (slides) of each split, or of each folder that names begin with, in the
+        complete download; "all": of all of them.
+    names
+        Names of the complete download's images, by the same parts, where they are known.
     official_split
         Whether the split is the publishers'; one of ours never shares a group.
     targets
@@ -183,6 +187,7 @@ class DataSet:
     targets: Mapping[str, DataSet] = field(default_factory=dict)
     patches: Callable[[Sample], list[Sample]] | None = None
     archives: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     of_root: Callable[[DataSet, Path], DataSet] | None = None
 
     def with_splits(self, found: Iterable[str]) -> DataSet:
@@ -294,9 +299,11 @@ class DataSet:
         listed = list(_sums(self, root)) if sums else []
         total = len(found) + len(listed)
         for part, n in self.expected.items():
-            here = sum(part in (s.split, "all") for s in found)
-            if here != n:
-                yield Checked(0, total, f"{part}: {here} images, the complete data set has {n}.")
+            here = {s.name for s in found if part in (s.split, s.name.partition("/")[0], "all")}
+            lost = [name for name in self.names.get(part, ()) if name not in here]
+            if len(here) != n or lost:
+                told = f"{part}: {len(here)} images, the complete data set has {n}"
+                yield Checked(0, total, f"{told}{_not_here(lost)}.")
         known = {0, UNKNOWN_ID, *range(1, len(data.classes) + 1)}
         for done, sample in enumerate(found, start=1):
             yield Checked(done, total, _problem(sample, known))
@@ -305,6 +312,12 @@ class DataSet:
             what = "is missing" if not path.exists() else f"is not the published file ({algorithm})"
             told = f"{path.name} {what}; download it again." if wrong else None
             yield Checked(done, total, told)
+
+
+def _not_here(lost: Sequence[str]) -> str:
+    """The names that are missing, as the end of a sentence."""
+    more = f" and {len(lost) - SHOWN_NAMES} more" if lost[SHOWN_NAMES:] else ""
+    return f"; not here: {', '.join(lost[:SHOWN_NAMES])}{more}" if lost else ""
 
 
 def _problem(sample: Sample, known: set[int]) -> str | None:

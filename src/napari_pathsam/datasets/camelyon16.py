@@ -131,4 +131,11 @@ CAMELYON16 = DataSet(
     find=find,
     official_split=True,
     patches=patches,
+    names={
+        "train": [
+            *(f"normal_{n:03d}" for n in range(1, 161) if n != 86),
+            *(f"tumor_{n:03d}" for n in range(1, 112)),
+        ],
+        "test": [f"test_{n:03d}" for n in range(1, 131) if n != 49],
+    },
 )

@@ -9,6 +9,7 @@ from napari_pathsam.datasets.layout import folder_holding, paired
 
 NOMINAL_MPP = 0.55
 """The README says 20x and no pixel size; the scanner (Omnyx VL120) makes 0.275 µm at 40x."""
+IMAGES = {"train": 173, "test": 40}
 PARTS = {"train": "train", "valid": "test", "test": "test"}
 """Split by folder. The archive calls its test part ``valid``, its README ``test``."""
 LABELS = ("Annotation", "Annotations")
@@ -56,7 +57,7 @@ CRAG = DataSet(
     classes=("gland",),
     splits=("train", "test"),
     default_split="test",
-    expected={"train": 173, "test": 40},
+    expected=IMAGES,
     layout="train/Images/NAME.png with train/Annotation/NAME.png, and the same in valid (or test)",
     notes=(
         "The split is the publishers'. The images are of 38 slides, and which is of which was not "
@@ -65,4 +66,5 @@ CRAG = DataSet(
     ),
     find=find,
     official_split=True,
+    names={part: [f"{part}/{part}_{i}" for i in range(1, n + 1)] for part, n in IMAGES.items()},
 )

@@ -11,14 +11,15 @@ from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.datasets.base import DataSet, Sample
 from napari_pathsam.datasets.layout import paired
 
-DIAGNOSES = (
-    "Normal",
-    "Polyp",
-    "Low-grade IN",
-    "High-grade IN",
-    "Serrated adenoma",
-    "Adenocarcinoma",
-)
+IMAGES = {
+    "Normal": 76,
+    "Polyp": 474,
+    "Low-grade IN": 639,
+    "High-grade IN": 186,
+    "Serrated adenoma": 58,
+    "Adenocarcinoma": 795,
+}
+DIAGNOSES = tuple(IMAGES)
 NOMINAL_MPP = 1.4
 """Nobody published the pixel size. Networks trained on these images do best on GlaS when it is read
 at 1.4 to 1.8 µm per pixel, and glands are as wide as GlaS's at about this size."""
@@ -95,7 +96,7 @@ _GLANDS = DataSet(
     classes=("gland",),
     splits=("train", "val"),
     default_split="val",
-    expected={"all": 2228},
+    expected=IMAGES,
     layout="<diagnosis>/image/NAME.png with <diagnosis>/label/NAME.png, six diagnoses",
     notes=(
         "There is no official split: splits.csv (columns image and split) decides where it is "

@@ -11,6 +11,7 @@ from napari_pathsam.datasets.base import DataSet, Sample
 from napari_pathsam.datasets.layout import images_by_stem, partner
 
 MPP = 0.62005
+IMAGES = {"train": 85, "testA": 60, "testB": 20}
 
 
 def find(root: Path) -> list[Sample]:
@@ -73,7 +74,7 @@ GLAS = DataSet(
     classes=("gland",),
     splits=("train", "testA", "testB", "test"),
     default_split="testA",
-    expected={"train": 85, "testA": 60, "testB": 20},
+    expected=IMAGES,
     layout="train_1.bmp with train_1_anno.bmp, testA_1.bmp …, Grade.csv, in one folder",
     notes=(
         "The split is the challenge's own, by image: by Grade.csv most patients of test A are in "
@@ -81,4 +82,5 @@ GLAS = DataSet(
     ),
     find=find,
     official_split=True,
+    names={part: [f"{part}_{i}" for i in range(1, n + 1)] for part, n in IMAGES.items()},
 )
