@@ -302,8 +302,8 @@ class DataSet:
             here = {s.name for s in found if part in (s.split, s.name.partition("/")[0], "all")}
             lost = [name for name in self.names.get(part, ()) if name not in here]
             if len(here) != n or lost:
-                told = f"{part}: {len(here)} images, the complete data set has {n}"
-                yield Checked(0, total, f"{told}{_not_here(lost)}.")
+                counted = f"{part}: {len(here)} images, the complete data set has {n}"
+                yield Checked(0, total, f"{counted}{_not_here(lost)}.")
         known = {0, UNKNOWN_ID, *range(1, len(data.classes) + 1)}
         for done, sample in enumerate(found, start=1):
             yield Checked(done, total, _problem(sample, known))
