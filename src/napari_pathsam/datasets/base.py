@@ -12,13 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pathsam.core.errors import BadFileError, BadImageError, UnavailableError
-from napari_pathsam.datasets.layout import (
-    checked_folder,
-    checksum,
-    images_by_stem,
-    listed_sums,
-    natural_key,
-)
+from napari_pathsam.datasets.checking import Checked, checking
+from napari_pathsam.datasets.layout import checked_folder, images_by_stem, natural_key
 
 __all__ = [
     "UNKNOWN_ID",
@@ -40,7 +35,6 @@ __all__ = [
 LabelKind = Literal["instances", "classes", "binary"]
 """What the ids of a label image are: objects, classes, or just "labelled"."""
 StainNorm = Literal["macenko"]
-SHOWN_NAMES = 8
 UNKNOWN_ID = 255
 """The id of class labels that means "nobody looked here"."""
 
@@ -129,15 +123,6 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """One step of looking through a download: how far it is, and what is wrong, if anything."""
-
-    done: int
-    total: int
-    problem: str | None = None
-
-
-@dataclass(frozen=True)
 class DataSet:
     """A data set: where it is from, what it is, and how its folder is read.
 
@@ -189,6 +174,11 @@ class DataSet:
     archives: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     of_root: Callable[[DataSet, Path], DataSet] | None = None
+
+    @property
+    def known_ids(self) -> set[int]:
+        """What label images of classes may hold."""
+        return {0, UNKNOWN_ID, *range(1, len(self.classes) + 1)}
 
     def with_splits(self, found: Iterable[str]) -> DataSet:
         """The data set with the splits that are there, called train, val and test, or "all"."""
@@ -285,63 +275,8 @@ class DataSet:
         return [one.problem for one in self.checking(root, sums=sums) if one.problem]
 
     def checking(self, root: Path, *, sums: bool = False) -> Iterator[Checked]:
-        """Count the images of each split, then read every one of them; closing it stops.
-
-        Slides are read at low resolution. With ``sums`` the checksums of published archives that
-        still lie in the folder, and those a checksum file in it lists, are compared too.
-        """
-        try:
-            data = self.at(root)
-            found = data.images(root)
-        except BadFileError as error:
-            yield Checked(1, 1, str(error))
-            return
-        listed = list(_sums(self, root)) if sums else []
-        total = len(found) + len(listed)
-        for part, n in self.expected.items():
-            here = {s.name for s in found if part in (s.split, s.name.partition("/")[0], "all")}
-            lost = [name for name in self.names.get(part, ()) if name not in here]
-            if len(here) != n or lost:
-                counted = f"{part}: {len(here)} images, the complete data set has {n}"
-                yield Checked(0, total, f"{counted}{_not_here(lost)}.")
-        known = {0, UNKNOWN_ID, *range(1, len(data.classes) + 1)}
-        for done, sample in enumerate(found, start=1):
-            yield Checked(done, total, _problem(sample, known))
-        for done, (path, algorithm, digest) in enumerate(listed, start=len(found) + 1):
-            wrong = not path.exists() or checksum(path, algorithm) != digest
-            what = "is missing" if not path.exists() else f"is not the published file ({algorithm})"
-            told = f"{path.name} {what}; download it again." if wrong else None
-            yield Checked(done, total, told)
-
-
-def _not_here(lost: Sequence[str]) -> str:
-    """The names that are missing, as the end of a sentence."""
-    more = f" and {len(lost) - SHOWN_NAMES} more" if lost[SHOWN_NAMES:] else ""
-    return f"; not here: {', '.join(lost[:SHOWN_NAMES])}{more}" if lost else ""
-
-
-def _problem(sample: Sample, known: set[int]) -> str | None:
-    """What is wrong with one sample, if anything."""
-    try:
-        _, labels = sample.load()
-    except (BadFileError, BadImageError, OSError) as error:
-        return f"{sample.name}: {error}"
-    if sample.label_kind == "classes":
-        strange = sorted({int(i) for i in np.unique(labels)} - known)
-        if strange:
-            return f"{sample.name}: its labels hold the ids {strange[:8]}, which are no classes."
-    return None
-
-
-def _sums(data: DataSet, root: Path) -> Iterator[tuple[Path, str, str]]:
-    """Files whose published digest is known: path, algorithm, digest."""
-    for name, digest in data.archives.items():
-        if (root / name).exists():
-            yield root / name, "sha256", digest
-    for name in ("checksums.md5", "checksums.txt", "checksums.sha256"):
-        if (root / name).exists():
-            for listed, digest in listed_sums(root / name).items():
-                yield root / listed, "md5" if len(digest) == 32 else "sha256", digest
+        """:func:`~napari_pathsam.datasets.checking.checking` of this data set's folder."""
+        return checking(self, root, sums=sums)
 
 
 def refuse_duplicates(samples: Iterable[Sample]) -> None:
