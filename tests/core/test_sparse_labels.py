@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.label_map import halved
 from napari_pathsam.core.packed_chunks import PackedChunks
 from napari_pathsam.core.sparse_labels import (
@@ -16,16 +17,40 @@ from napari_pathsam.core.sparse_labels import (
 )
 
 
-@pytest.mark.parametrize("hot_bytes", [10**9, 1])
+class Kept(dict):
+    """A disk in memory, of one level; ``full``: it takes nothing more."""
+
+    full = False
+
+    def load(self, index: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+        assert self[index].shape == shape
+        return self[index]
+
+    def save(self, index: tuple[int, int], chunk: np.ndarray) -> None:
+        if self.full:
+            raise BadFileError("The disk is full.")
+        self[index] = chunk.copy()
+        if not chunk.any():
+            del self[index]
+
+
+@pytest.mark.parametrize(("hot_bytes", "on_disk"), [(10**9, False), (1, False), (1, True)])
 def test_as_a_plain_array(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, hot_bytes: int
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, hot_bytes: int, on_disk: bool
 ) -> None:
-    """Whether all is kept as it is, or all but the chunk used last is packed."""
+    """Whether all is kept as it is, or all but the chunk used last is packed or on a disk."""
     init = PackedChunks.__init__
-    monkeypatch.setattr(PackedChunks, "__init__", lambda s, dtype, _: init(s, dtype, hot_bytes))
+    monkeypatch.setattr(
+        PackedChunks, "__init__", lambda s, dtype, _, disk=None: init(s, dtype, hot_bytes, disk)
+    )
     plain = np.zeros((1601, 2111), np.int32)
-    sparse = SparseLabels(plain.shape, np.int32)
-    for _ in range(60):
+    disks: dict[int, Kept] = {}
+    sparse = SparseLabels(
+        plain.shape, np.int32, (lambda level: disks.setdefault(level, Kept())) if on_disk else None
+    )
+    for turn in range(60):
+        for _ in zip(range(turn % 3), sparse.flush(), strict=False):  # not always all of it
+            pass
         y, x = rng.integers(0, plain.shape)
         h, w = rng.integers(1, 900, 2)
         values = rng.integers(0, 3, plain[y : y + h, x : x + w].shape) * 70_000
@@ -51,6 +76,14 @@ def test_as_a_plain_array(
     sparse[0:900, 0:900] = 1
     assert (np.asarray(copied) == plain).all()
     assert copied.nbytes < plain.nbytes / 2 or hot_bytes > 1
+    for _ in sparse.flush():
+        pass
+    for level, disk in disks.items():
+        whole = np.zeros_like(sparse.levels[level])
+        for (y, x), chunk in disk.items():
+            whole[y * 512 : y * 512 + chunk.shape[0], x * 512 : x * 512 + chunk.shape[1]] = chunk
+        assert (whole == np.asarray(sparse.levels[level])).all()
+    assert (np.asarray(copied) == plain).all()  # what the copy read there is with it now
     sparse = copied
     outside = np.ones(plain.shape, bool)
     for piece in sparse.pieces():
@@ -85,6 +118,31 @@ def test_memory_is_bounded_where_much_is_labelled() -> None:
     together = sum(level.nbytes for level in labels.levels)
     assert together < HOT_BYTES + 4 * HOT_COARSER_BYTES + 10e6
     assert (labels[4000:6000, 2000:4000] == field).all()
+
+
+def test_memory_is_bounded_by_a_disk_and_nothing_is_lost_where_it_is_full() -> None:
+    disk = Kept()
+    chunks = PackedChunks(np.int32, 4 * 256**2, disk)
+    rng = np.random.default_rng(0)
+    made = rng.integers(0, 2**31, (40, 128, 128), np.int32)  # such do not pack
+    whole = (slice(None), slice(None))
+    for n, chunk in enumerate(made):
+        disk.full = n > 30
+        chunks.write((n, 0), whole, chunk, chunk.shape)
+        assert n > 30 or chunks.nbytes <= 1.25 * 4 * 256**2
+    copied = chunks.copied()
+    with pytest.raises(BadFileError, match="full"):
+        chunks.flush_one()
+    disk.full = False
+    while chunks.flush_one():
+        pass
+    assert all((disk[n, 0] == chunk).all() for n, chunk in enumerate(made))
+    chunks.write((0, 0), whole, np.zeros((128, 128), np.int32), (128, 128))
+    assert chunks.flush_one()
+    assert (0, 0) not in disk
+    for one, first in ((chunks, 1), (copied, 0)):
+        assert [index[0] for index, _ in one.shapes()] == [*range(first, 40)]
+        assert all((one.get((n, 0)) == made[n]).all() for n in range(first, 40))
 
 
 def test_no_chunk_is_packed_while_it_is_written() -> None:

@@ -8,10 +8,14 @@ import sys
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.sparse_labels import SparseLabels
+from napari_pathsam.io.label_store import LabelStore
+from napari_pathsam.io.object_classes import class_of_objects
 from napari_pathsam.workspace import ArraySource, Workspace
 from napari_pathsam.workspace.edits import LabelEdit
 from napari_pathsam.workspace.history import Step
@@ -70,7 +74,71 @@ def test_slides_are_labelled_everywhere(model, tmp_path):
         assert np.array_equal(level, wanted)
     again.undo()  # the stroke that erased two pixels
     assert again.objects[1].area_px == 50 * 40
+    # All of it lies on the disk as plain OME-Zarr labels, too.
+    path, maps = again.pyramids_path, {"objects": again.instances, "classes": again.class_map}
+    classes, objects = again.classes, {i: o.class_id for i, o in again.objects.items()}
     again.close_image()
+    for name, labels in maps.items():
+        store = LabelStore.open(path, name)
+        assert store.classes == classes
+        assert len(store.level_shapes) == len(labels.levels)
+        for found, level in zip(store.pyramid(), labels.levels, strict=True):
+            assert np.array_equal(np.asarray(found), level)
+        told = zarr.open_group(path / "labels" / name, zarr_format=3).attrs["ome"]["image-label"]
+        assert len(told["colors"]) == len(told["properties"]) == (3 if name == "objects" else 2)
+    assert class_of_objects(path) == objects
+    assert not again.pyramids_path
+    again = opened()
+    again.discard_saved()
+    assert again.pyramids_path != path  # what was not wanted is never mixed with the new
+    again.record_stroke("classes", (rows, cols), 0, 1)
+    again._saver.save_now()
+    assert np.array_equal(
+        LabelStore.open(again.pyramids_path).pyramid()[3], again.class_map.levels[3]
+    )
+    again.close_image()
+
+
+def test_a_disk_that_takes_nothing_is_told_once_and_nothing_is_lost(model, tmp_path, monkeypatch):
+    workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
+    heard = Heard(workspace)
+    workspace.open_image(Wide())
+
+    def full(*_):
+        raise BadFileError("There is no space left.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LabelStore, "write_level", full)
+        for n in range(3):
+            workspace.record_stroke("classes", (np.arange(9), np.full(9, n)), 0, 1)
+            workspace._saver.save_now()
+        workspace.record_stroke("classes", (np.arange(9), np.full(9, 3)), 0, 1)
+        assert len(heard.failed) == 1
+        assert "no space left. Your labels are safe" in heard.failed[0]
+    assert workspace.class_area_px(1) == 4 * 9
+    workspace._saver.save_now()
+    assert (LabelStore.open(workspace.pyramids_path).read(Region(0, 0, 9, 4)) == 1).all()
+    workspace.close_image()
+
+
+def test_a_large_journal_is_compacted_in_lines_of_bounded_length(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_pathsam.workspace.workspace.STEP_TILES", 2)
+    monkeypatch.setattr("napari_pathsam.workspace.keeper.COMPACT_BYTES", 1)
+    workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
+    workspace.open_image(Wide())
+    for n, y in enumerate(range(0, 16_000, 2000)):
+        workspace.record_stroke(
+            "instances", tuple(np.mgrid[y : y + 9, :9].reshape(2, -1)), 0, n + 1
+        )
+    wanted, objects = workspace.instances, dict(workspace.objects)
+    path = next(tmp_path.glob("*.jsonl"))
+    workspace.close_image()
+    assert len(path.read_bytes().splitlines()) == 1 + 8 // 2 + 1
+    workspace.open_image(Wide())
+    workspace.restore()
+    assert np.array_equal(workspace.instances, wanted)
+    assert dict(workspace.objects) == objects
+    workspace.close_image()
 
 
 def test_one_object_all_over_a_slide(model, tmp_path):

@@ -1,23 +1,24 @@
 """SparseLabels: a label map as large as a slide, of which only what is labelled takes memory.
 
-And of that little: what was not looked at for a while is packed.
+And of that little: what was not looked at for a while is packed, or on the disk where there is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.label_map import halved
-from napari_pathsam.core.packed_chunks import PackedChunks
+from napari_pathsam.core.packed_chunks import Disk, PackedChunks
 
 CHUNK_PX = 512
-HOT_BYTES, HOT_COARSER_BYTES = 96 * 2**20, 16 * 2**20
+HOT_BYTES, HOT_COARSER_BYTES = 64 * 2**20, 8 * 2**20
 """Of a label map, and of each of its coarser levels, so much is kept unpacked."""
 
 
@@ -30,11 +31,15 @@ class SparseArray:
     ndim = 2
 
     def __init__(
-        self, shape_yx: tuple[int, int], dtype: DTypeLike, hot_bytes: int = HOT_BYTES
+        self,
+        shape_yx: tuple[int, int],
+        dtype: DTypeLike,
+        hot_bytes: int = HOT_BYTES,
+        disk: Disk | None = None,
     ) -> None:
         self.shape = (int(shape_yx[0]), int(shape_yx[1]))
         self.dtype = np.dtype(dtype)
-        self._chunks = PackedChunks(dtype, hot_bytes)
+        self._chunks = PackedChunks(dtype, hot_bytes, disk)
 
     @property
     def size(self) -> int:
@@ -69,6 +74,11 @@ class SparseArray:
         copied = SparseArray(self.shape, self.dtype)
         copied._chunks = self._chunks.copied()
         return copied
+
+    def flush(self) -> Iterator[None]:
+        """Bring to the disk, where there is one, what it does not have; a chunk with every step."""
+        while self._chunks.flush_one():
+            yield
 
     def pieces(self, within: Region | None = None) -> Iterator[Region]:
         """The rectangles (of a region) outside of which all is 0."""
@@ -126,15 +136,43 @@ class SparseLabels(SparseArray):
     ----------
     levels
         Finest first; the last one is a plain array.
+
+    Parameters
+    ----------
+    disks
+        Gives for each level where its chunks are kept beyond the memory; None: they stay there.
     """
 
-    def __init__(self, shape_yx: tuple[int, int], dtype: DTypeLike) -> None:
-        super().__init__(shape_yx, dtype)
+    def __init__(
+        self,
+        shape_yx: tuple[int, int],
+        dtype: DTypeLike,
+        disks: Callable[[int], Disk] | None = None,
+    ) -> None:
+        super().__init__(shape_yx, dtype, disk=disks and disks(0))
         shapes = [self.shape]
         while max(shapes[-1]) > CHUNK_PX and min(shapes[-1]) > 1:
             shapes.append((shapes[-1][0] // 2, shapes[-1][1] // 2))
-        coarser = [SparseArray(shape, dtype, HOT_COARSER_BYTES) for shape in shapes[1:-1]]
+        coarser = [
+            SparseArray(shape, dtype, HOT_COARSER_BYTES, disks and disks(level))
+            for level, shape in enumerate(shapes[1:-1], start=1)
+        ]
         self.levels: tuple[Any, ...] = (self, *coarser, np.zeros(shapes[-1], dtype))
+        self._coarsest = disks and disks(len(shapes) - 1)
+        self._coarsest_saved = True
+
+    def flush(self) -> Iterator[None]:
+        """Bring all levels to the disk, where there is one, a chunk with every step."""
+        yield from super().flush()
+        for level in self.levels[1:-1]:
+            yield from level.flush()
+        if self._coarsest is not None and not self._coarsest_saved:
+            self._coarsest_saved = True  # what is written meanwhile is saved the next time
+            try:
+                self._coarsest.save((0, 0), self.levels[-1].copy())
+            except PathsamError:
+                self._coarsest_saved = False
+                raise
 
     def _write(self, at: Region, values: NDArray) -> None:
         super()._write(at, values)
@@ -153,6 +191,7 @@ class SparseLabels(SparseArray):
                     )
                     four = (slice(2 * part.start, 2 * part.stop) for part in (rows, columns))
                     coarser[rows, columns] = halved(finer[tuple(four)])
+        self._coarsest_saved = False
 
 
 def _overlaps(

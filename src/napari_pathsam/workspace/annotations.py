@@ -10,10 +10,10 @@ Rules, kept by every edit made here:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,15 @@ from numpy.typing import NDArray
 from napari_pathsam.core.errors import BadPromptError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.sparse_labels import SparseArray, SparseLabels
+from napari_pathsam.io.object_classes import OBJECTS
 from napari_pathsam.workspace.edits import LabelEdit
 from napari_pathsam.workspace.fields import MaskPrompt
 from napari_pathsam.workspace.tallies import grown, span, tally, union, within
 
+if TYPE_CHECKING:
+    from napari_pathsam.io.hand_pyramids import HandPyramids
+
+CLASSES = "classes"
 TILE_PX = 512
 LARGEST_WHOLE_PX = 16384
 """Up to this side labels are plain arrays, which a viewer shows as they are; above it sparse ones,
@@ -36,7 +41,7 @@ LARGEST_OBJECT_PX = 4096**2
 LabelMap = NDArray[np.integer] | SparseLabels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AcceptedObject:
     """One object of the instance map; ``box`` is its tight box in level-0 pixels."""
 
@@ -56,11 +61,14 @@ class Annotations:
     ----------
     shape_yx
         Of the image; (0, 0) when none is open.
+    pyramids
+        Of a slide: where labels are kept beyond the memory. None: they stay in it.
     """
 
-    def __init__(self, shape_yx: tuple[int, int]) -> None:
-        self.instances: LabelMap = _empty(shape_yx, np.int32)
-        self.class_map: LabelMap = _empty(shape_yx, np.uint8)
+    def __init__(self, shape_yx: tuple[int, int], pyramids: HandPyramids | None = None) -> None:
+        self.instances: LabelMap = _empty(shape_yx, np.int32, OBJECTS, pyramids)
+        self.class_map: LabelMap = _empty(shape_yx, np.uint8, CLASSES, pyramids)
+        self.pyramids = pyramids
         self._objects: dict[int, AcceptedObject] = {}
         self._class_px: Counter[int] = Counter()
         self._class_objects: Counter[int] = Counter()
@@ -204,15 +212,19 @@ class Annotations:
         """All labels over a region become these, which must obey the rules."""
         return self._edit(region, instances, classes)
 
-    def snapshot(self) -> tuple[LabelEdit, ...]:
+    def snapshot(self) -> Iterator[LabelEdit]:
         """Edits that make these labels out of empty ones, a tile each."""
-        edits = []
         for at in self._tiles():
             after = self._crops(at)
             blank = (np.zeros_like(after[0]), np.zeros_like(after[1]))
             if edit := LabelEdit.between(at, blank, after):
-                edits.append(edit)
-        return tuple(edits)
+                yield edit
+
+    def save(self) -> Iterator[None]:
+        """Bring to the pyramids what they do not have, a chunk with every step; BadFileError."""
+        for labels in (self.instances, self.class_map):
+            if isinstance(labels, SparseLabels):
+                yield from labels.flush()
 
     def _tiles(self) -> list[Region]:
         """Where something is labelled, cut into tiles."""
@@ -320,6 +332,9 @@ class Annotations:
             self._newest_id = max(self._newest_id, i)
 
 
-def _empty(shape_yx: tuple[int, int], dtype: type[np.integer]) -> LabelMap:
-    sparse = max(shape_yx) > LARGEST_WHOLE_PX
-    return SparseLabels(shape_yx, dtype) if sparse else np.zeros(shape_yx, dtype)
+def _empty(
+    shape_yx: tuple[int, int], dtype: type[np.integer], name: str, pyramids: HandPyramids | None
+) -> LabelMap:
+    if max(shape_yx) <= LARGEST_WHOLE_PX:
+        return np.zeros(shape_yx, dtype)
+    return SparseLabels(shape_yx, dtype, None if pyramids is None else pyramids.disks(name, dtype))

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -149,13 +149,16 @@ class Journal:
         """Bytes on the disk."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def compact(self, step: dict[str, Any], n_objects: int, header: dict[str, Any]) -> None:
-        """Replace all actions by one, in a new file that takes the old one's place at once."""
+    def compact(
+        self, steps: Iterable[dict[str, Any]], n_objects: int, header: dict[str, Any]
+    ) -> None:
+        """Replace all actions by these, in a new file that takes the old one's place at once."""
         self._let_go()
         new = self.path.with_suffix(".new")
         with new.open("wb") as file:
             file.write(_line({**_own_header(self._key), **header}))
-            file.write(_line(_entry("base", step, n_objects)))
+            for step in steps:
+                file.write(_line(_entry("base", step, n_objects)))
             file.flush()
             os.fsync(file.fileno())
         new.replace(self.path)

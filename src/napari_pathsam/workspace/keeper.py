@@ -44,6 +44,17 @@ class Keeper:
         """What can be restored."""
         return self._offered.saved if self._offered else None
 
+    @property
+    def pyramids_path(self) -> Path | None:
+        """Where label pyramids of a slide may lie: beside its journal; None: there is none."""
+        return None if self._journal is None else self._journal.path.with_suffix(".zarr")
+
+    @property
+    def offered_pyramids_path(self) -> Path:
+        """The same, of the offered work."""
+        assert self._offered is not None
+        return self._offered.path.with_suffix(".zarr")
+
     def open(self, key: str) -> None:
         """Look for saved work of this image, and be ready to keep more."""
         self._key = key
@@ -92,16 +103,14 @@ class Keeper:
             return
         offered, self._offered = self._offered, None
         self._try(offered.set_aside)
-        if self._journal is None or not self._journal.size:
-            if self._journal is not None:
-                self._journal.close()
+        if self._journal is None:
             self._journal = offered
         else:
             offered.close()
 
     def compact(
         self,
-        base: Callable[[], Step],
+        base: Callable[[], Iterator[Step]],
         n_objects: int,
         header: dict[str, Any],
         *,
@@ -110,7 +119,8 @@ class Keeper:
         """Rewrite a large journal as what came of it; ``always``: a small one, too."""
         journal = self._journal
         if journal is not None and (always or journal.size > COMPACT_BYTES):
-            self._try(lambda: journal.compact(base().to_json(), n_objects, header))
+            steps = (step.to_json() for step in base())
+            self._try(lambda: journal.compact(steps, n_objects, header))
 
     def close(self) -> None:
         """Let go of the files."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.annotations import Annotations
 from napari_pathsam.workspace.history import History, PromptState, Step
+
+if TYPE_CHECKING:
+    from napari_pathsam.io.hand_pyramids import HandPyramids
 
 
 def header(annotations: Annotations, classes: ClassTable) -> dict[str, Any]:
@@ -32,9 +35,14 @@ def origin_of(head: dict[str, Any]) -> tuple[int, int]:
 
 
 def replayed(
-    head: dict[str, Any], actions: Iterable[tuple[str, Step]], shape_yx: tuple[int, int]
+    head: dict[str, Any],
+    actions: Iterable[tuple[str, Step]],
+    shape_yx: tuple[int, int],
+    pyramids: Callable[[], HandPyramids | None] = lambda: None,
 ) -> tuple[Annotations, History, ClassTable, PromptState]:
     """The labels, history, classes and prompts that a journal's actions lead to.
+
+    ``pyramids`` makes those that a slide's labels go into.
 
     Raises BadFileError when they do not fit an image of this shape, or each other.
     """
@@ -48,7 +56,7 @@ def replayed(
                 f"The saved work is about labels of {height} × {width} pixels, which do not fit "
                 f"this image of {shape_yx[0]} × {shape_yx[1]}. Its file was left as it is."
             )
-        annotations = Annotations(shape_yx)
+        annotations = Annotations(shape_yx, pyramids())
         history, state = History(), PromptState()
         classes = ClassTable.model_validate(head["classes"])
         for what, found in actions:

@@ -19,6 +19,7 @@ from napari_pathsam.workspace.encoding import Keeping
 from napari_pathsam.workspace.fields import Field, ImageSource
 from napari_pathsam.workspace.history import History, PromptState, Step
 from napari_pathsam.workspace.keeper import Keeper
+from napari_pathsam.workspace.label_saver import LabelSaver
 from napari_pathsam.workspace.prompting import Prompter, Request
 from napari_pathsam.workspace.replay import header
 from napari_pathsam.workspace.runner import InlineRunner, Runner
@@ -65,7 +66,7 @@ class WorkspaceState:
         self._mpp: float | None = None
         self._classes = ClassTable.of("object")
         self._active = 1
-        self._annotations = Annotations((0, 0))
+        self._set_annotations(Annotations((0, 0)))
         self._history = History()
         self._state = PromptState()
         self._shown: Answer | None = None
@@ -153,6 +154,11 @@ class WorkspaceState:
             self._history.redid(step)
             self._go("redid", step)
 
+    def _set_annotations(self, annotations: Annotations) -> None:
+        """Go on with these labels; of a slide they are saved as they change."""
+        self._annotations = annotations
+        self._saver = LabelSaver(annotations, lambda: self._classes, self.failed.emit)
+
     def _do(self, step: Step) -> None:
         """Do something new."""
         self._history.did(step)
@@ -171,6 +177,7 @@ class WorkspaceState:
             self._keeper.keep(
                 what, step, len(self._annotations.objects), header(self._annotations, self._classes)
             )
+            self._saver.soon()
         for region in touched:
             self.labels_changed.emit(region)
         if step.classes:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.workspace.annotations import Annotations
+from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX, Annotations
 from napari_pathsam.workspace.box_actions import BoxActions
 from napari_pathsam.workspace.fields import ImageSource
 from napari_pathsam.workspace.history import History, PromptState, Step
@@ -13,6 +18,12 @@ from napari_pathsam.workspace.journal import SavedWork
 from napari_pathsam.workspace.prompt_actions import PromptActions
 from napari_pathsam.workspace.replay import header, origin_of, replayed
 from napari_pathsam.workspace.telling import told
+
+if TYPE_CHECKING:
+    from napari_pathsam.io.hand_pyramids import HandPyramids
+
+STEP_TILES = 64
+"""Tiles of labels in one line of a journal that was compacted."""
 
 
 class Workspace(PromptActions, BoxActions):
@@ -45,8 +56,9 @@ class Workspace(PromptActions, BoxActions):
         self._let_go()
         self.source, self._mpp = source, None
         self._view, self._view_px_per_px = view or Region.of(source.shape_yx), 1.0
-        self._annotations = Annotations(source.shape_yx)
         self._keeper.open(key)
+        pyramids = self._pyramids(self._keeper.pyramids_path)
+        self._set_annotations(Annotations(source.shape_yx, pyramids))
         self._all_new()
 
     def close_image(self) -> None:
@@ -58,10 +70,12 @@ class Workspace(PromptActions, BoxActions):
         self.stop_boxes()
         self._prompter.forget()
         if self.source is not None:
+            self._saver.close()
             self._compact()
         self._keeper.close()
         self.source = None
-        self._annotations, self._history = Annotations((0, 0)), History()
+        self._set_annotations(Annotations((0, 0)))
+        self._history = History()
         self._state, self._shown, self._last = PromptState(), None, None
         self._answers.clear()
 
@@ -123,11 +137,15 @@ class Workspace(PromptActions, BoxActions):
             return
         head = self._keeper.header()
         annotations, history, classes, state = replayed(
-            head, self._keeper.offered_steps(), self.source.shape_yx
-        )
-        self._annotations, self._history, self._classes = annotations, history, classes
+            head, self._keeper.offered_steps(), self.source.shape_yx,
+            lambda: self._pyramids(self._keeper.offered_pyramids_path),
+        )  # fmt: skip
+        self._saver.close()
+        self._set_annotations(annotations)
+        self._history, self._classes = history, classes
         self._state, self._shown = state, None
         self._keeper.take_up()
+        self._saver.soon()
         self._compact(always=any(origin_of(head)))
         self.labels_moved.emit()
         self._tell_classes()
@@ -143,12 +161,26 @@ class Workspace(PromptActions, BoxActions):
         head = header(self._annotations, self._classes)
         self._keeper.compact(self._base, len(self.objects), head, always=always)
 
-    def _base(self) -> Step:
-        """Everything as it is now, as one step from nothing."""
-        nothing = PromptState()
-        return Step(
-            "Saved work",
-            self._annotations.snapshot(),
-            (self._classes, self._classes),
-            (nothing, self._state),
-        )
+    def _base(self) -> Iterator[Step]:
+        """Everything as it is now, as steps from nothing; none is large."""
+        nothing, edits = PromptState(), self._annotations.snapshot()
+        tables = (self._classes, self._classes)
+        while some := tuple(islice(edits, STEP_TILES)):
+            yield Step("Saved work", some, tables)
+        yield Step("Saved work", (), tables, (nothing, self._state))
+
+    # --- the labels of a slide, on the disk -----------------------------------------------------
+
+    @property
+    def pyramids_path(self) -> Path | None:
+        """The OME-Zarr labels that follow what is drawn on a slide; None where there are none."""
+        pyramids = self._annotations.pyramids
+        return None if pyramids is None else pyramids.path
+
+    def _pyramids(self, path: Path | None) -> HandPyramids | None:
+        """Empty ones, if the image is so large that its labels need them."""
+        if self.source is None or path is None or max(self.source.shape_yx) <= LARGEST_WHOLE_PX:
+            return None
+        from napari_pathsam.io.hand_pyramids import HandPyramids
+
+        return HandPyramids(path, self.source.shape_yx, self.mpp)

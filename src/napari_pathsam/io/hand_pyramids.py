@@ -1,0 +1,89 @@
+"""The label pyramids that follow what a person draws on a slide: plain OME-Zarr, on the disk.
+
+Sparse labels keep there what their memory does not hold. It is all of them when they were flushed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.packed_chunks import Disk
+from napari_pathsam.core.sparse_labels import CHUNK_PX
+from napari_pathsam.io.label_store import LabelStore
+from napari_pathsam.io.object_classes import OBJECTS, write_class_of
+
+MOST_TOLD = 10_000
+"""Objects whose colours and classes stand in the file in words; of more only numbers are kept."""
+
+
+class HandPyramids:
+    """A container of label pyramids at ``path``, made when the first labels come.
+
+    What an earlier session left there goes.
+    """
+
+    def __init__(self, path: Path, shape_yx: tuple[int, int], mpp: float | None = None) -> None:
+        self.path, self.mpp = path, mpp
+        self._shape_yx = shape_yx
+        self._stores: dict[str, LabelStore] = {}
+        self._lock = threading.Lock()
+        shutil.rmtree(path, ignore_errors=True)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the label maps that are there."""
+        return tuple(self._stores)
+
+    def disks(self, name: str, dtype: DTypeLike) -> Callable[[int], Disk]:
+        """Where the levels of one of the label maps are kept."""
+        return lambda level: _Level(lambda: self._store(name, np.dtype(dtype)), level)
+
+    def describe(self, classes: ClassTable, class_of: Mapping[int, int]) -> None:
+        """Names and colours of the classes, and the class of each object.
+
+        Raises
+        ------
+        BadFileError
+            The disk does not let us.
+        """
+        told = class_of if len(class_of) <= MOST_TOLD else {}
+        for name, store in list(self._stores.items()):
+            store.describe(classes, told if name == OBJECTS else None)
+            if name == OBJECTS:
+                pairs = np.array([*class_of.items()], np.int64).reshape(-1, 2)
+                write_class_of(store, *pairs.T)
+
+    def _store(self, name: str, dtype: np.dtype) -> LabelStore:
+        with self._lock:
+            if name not in self._stores:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._stores[name] = LabelStore.create(
+                    self.path, self._shape_yx, mpp=self.mpp, dtype=dtype, name=name,
+                    chunk_px=CHUNK_PX,
+                )  # fmt: skip
+            return self._stores[name]
+
+
+class _Level:
+    """The chunks of one level."""
+
+    def __init__(self, store: Callable[[], LabelStore], level: int) -> None:
+        self._store, self._level = store, level
+
+    def load(self, index: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.integer]:
+        return self._store().read_level(self._level, _at(index, shape))
+
+    def save(self, index: tuple[int, int], chunk: NDArray[np.integer]) -> None:
+        self._store().write_level(self._level, _at(index, chunk.shape), chunk)
+
+
+def _at(index: tuple[int, int], shape: tuple[int, ...]) -> Region:
+    return Region(index[0] * CHUNK_PX, index[1] * CHUNK_PX, shape[0], shape[1])
