@@ -56,6 +56,7 @@ def test_a_run_leaves_a_report_that_needs_no_network(pathsam, labelled, tmp_path
     assert len(pictures) == len(drawn) + 2
     for picture in pictures:
         Image.open(io.BytesIO(base64.b64decode(picture))).load()
+    assert page.count('class="chip"') == 2  # which colour is gland, and which is stroma
     report = json.loads((out / "report.json").read_text())
     for word in ("gland", "stroma", f"{report['metrics']['dice']:.3f}", "0" * 64, "too narrow"):
         assert word in page
@@ -89,7 +90,11 @@ def test_a_run_that_was_stopped_goes_on(pathsam, labelled, tmp_path, monkeypatch
     status, _, error = pathsam(*asked)
     assert status == 1
     assert "holds a run already" in error
+    stale = out / "overlays" / "01_of_before.jpg"
+    stale.parent.mkdir()
+    stale.touch()
     assert pathsam(*asked, "--resume")[0] == 0
+    assert not stale.exists()
     one, two = (json.loads(p.read_text())["metrics"] for p in (plain, out / "report.json"))
     one.pop("seconds_per_image"), two.pop("seconds_per_image")
     assert one == two

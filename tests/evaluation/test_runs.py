@@ -129,6 +129,19 @@ def test_pictures_show_labels_and_answers():
     assert height == 150
 
 
+def test_labels_of_several_classes_are_outlined_in_their_colours():
+    target = np.zeros((50, 70), np.uint8)
+    target[10:40, 10:30], target[10:40, 45:60] = 1, 2
+    image = np.full((50, 70, 3), 128, np.uint8)
+    left = np.asarray(drawn(image, target, target, colors={1: "#ff0000", 2: "#0000ff"}))[:, :210]
+    red, blue = ((left == color).all(axis=2) for color in ((255, 0, 0), (0, 0, 255)))
+    assert red[:, :110].any()
+    assert blue[:, 110:].any()
+    assert not red[:, 110:].any()
+    assert not blue[:, :110].any()
+    assert not (left == 255).all(axis=2).any()
+
+
 def better(score, by):
     """The same image with some of the wrong pixels of class 1 put right."""
     counts = score.counts.copy()

@@ -129,6 +129,8 @@ def write_folder(
         ERR.print(remark, markup=False)
     for name, (_, png) in plots.items():
         _write_bytes(out / "plots" / f"{name}.png", png)
+    for old in (out / "overlays").glob("*.jpg"):  # of a report that was made before
+        old.unlink()
     pictures = []
     shown = min(shown, len(samples))
     with progress("pictures of the worst", shown) as bar:

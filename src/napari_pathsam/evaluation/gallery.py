@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,13 +41,17 @@ LARGEST_ZOOM = 3.0
 
 @dataclass(frozen=True)
 class GalleryPicture:
-    """One image: as it is with its labels, and beside it with the answer; and what it scored."""
+    """One image: as it is with its labels, and beside it with the answer; and what it scored.
+
+    ``legend`` has the colours ``#rrggbb`` of classes by name, where there are several.
+    """
 
     name: str
     group: str
     title: str
     score: float
     picture: Image.Image
+    legend: Mapping[str, str] = field(default_factory=dict)
 
 
 def worst_first(
@@ -91,7 +95,9 @@ def class_gallery(
             return compared(found.image, np.where(found.known, found.labels, 0), found.objects)
         return compared(found.image, found.target, found.found, colors=colors)
 
-    yield from _drawn(samples, scores, headlines, shown, draw)
+    by_class = not any(sample.label_kind == "instances" for sample in samples)
+    legend = {match.names[i]: color for i, color in colors.items()} if by_class else {}
+    yield from _drawn(samples, scores, headlines, shown, draw, legend if len(legend) > 1 else {})
 
 
 def prompt_gallery(
@@ -146,12 +152,13 @@ def _drawn(
     headlines: Mapping[str, Headline],
     shown: int,
     draw: Callable[[Sample], Image.Image],
+    legend: Mapping[str, str] | None = None,
 ) -> Iterator[GalleryPicture]:
     by_name = {s.name: s for s in samples}
     title, order = worst_first(headlines, scores)
     for i, value in order[:shown]:
         sample = by_name[scores[i].name]
-        yield GalleryPicture(sample.name, sample.group, title, value, draw(sample))
+        yield GalleryPicture(sample.name, sample.group, title, value, draw(sample), legend or {})
 
 
 def compared(
@@ -168,14 +175,16 @@ def compared(
     image, target, pred
         ``(H, W, 3)`` and two label maps ``(H, W)``.
     colors
-        ``#rrggbb`` by id of ``pred``; None: by turns, as for objects.
+        ``#rrggbb`` by id of both maps; None: by turns, as for objects. Where there are several,
+        the labels' outlines beside the answer have them, too.
     """
     zoom = min(LARGEST_ZOOM, SIDE_PX / max(target.shape))
     size = (round(target.shape[1] * zoom), round(target.shape[0] * zoom))
     pixels = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS), np.float32)
     maps = [_at_size(m, size) for m in (target, pred)]
-    plain = _outlined(pixels.copy(), maps[0])
-    palette = _palette(int(maps[1].max(initial=0)), colors)
+    palette = _palette(max(int(m.max(initial=0)) for m in maps), colors)
+    several = colors is not None and len(colors) > 1
+    plain = _outlined(pixels.copy(), maps[0], palette if several else None)
     filled = pixels.copy()
     where = maps[1] > 0
     filled[where] += FILL * (palette[maps[1][where]] - filled[where])
@@ -213,10 +222,18 @@ def _grown(edge: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(ndimage.binary_dilation(edge))
 
 
-def _outlined(canvas: NDArray[np.float32], labels: NDArray[np.integer]) -> NDArray[np.float32]:
-    """A white line with a dark one round it: seen on pale and on dark tissue."""
-    edge = _edges(labels)
+def _outlined(
+    canvas: NDArray[np.float32],
+    labels: NDArray[np.integer],
+    palette: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """A white line with a dark one round it: seen on pale and on dark tissue.
+
+    With a palette a wider line, in the colour of what it is round.
+    """
+    edge = _edges(labels) if palette is None else _grown(_edges(labels))
     shadow = _grown(edge)
     canvas[shadow] += 0.55 * (np.array(SHADOW, np.float32) - canvas[shadow])
-    canvas[edge] = REFERENCE
+    of = None if palette is None else ndimage.maximum_filter(labels, 5)[edge]
+    canvas[edge] = REFERENCE if palette is None else palette[of]
     return canvas

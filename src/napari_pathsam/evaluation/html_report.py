@@ -33,6 +33,7 @@ th { font-weight: 600 } td.n, th.n { text-align: right }
 .plots { display: flex; flex-wrap: wrap; gap: 1.2rem }
 figure { margin: 0 } .plots img { max-width: 560px; width: 100% }
 .gallery figure { margin: 0 0 1.4rem } .gallery img { max-width: 100% }
+.chip { display: inline-block; width: .8em; height: .8em; margin: 0 .35em 0 .9em }
 code { font-size: .85em; overflow-wrap: anywhere }
 """
 QUALITY = 85
@@ -150,9 +151,15 @@ def _gallery(pictures: Sequence[GalleryPicture]) -> str:
         "</figcaption></figure>"
         for p in pictures
     )
+    legend = "".join(
+        f'<span class="chip" style="background: {color}"></span>{escape(name)} '
+        for name, color in pictures[0].legend.items()
+    )
+    on_the_left = ", its labels outlined in the colours of their classes" if legend else ""
     return (
-        '<h2>Worst first</h2><p class="faint">Left the image, right what was found, in colour. '
-        f'White lines: as labelled.</p><div class="gallery">{shown}</div>'
+        f'<h2>Worst first</h2><p class="faint">Left the image{on_the_left}, right what was found, '
+        f"in colour. White lines: as labelled.</p><p>{legend}</p>"
+        f'<div class="gallery">{shown}</div>'
     )
 
 
