@@ -21,8 +21,13 @@ from napari_pathsam.training.finetune_config import (
 )
 from napari_pathsam.training.finetune_file import save_taught
 from napari_pathsam.training.finetune_run import FineTuneImage, freeze
+from napari_pathsam.training.finetune_score import Tally, said_of
 
 Settings = Callable[..., FineTuneSettings]
+
+
+def same(a, b) -> bool:
+    return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_class_prompts_of_the_same_name_are_taken_over(
@@ -84,38 +89,43 @@ def test_training_never_ends_below_its_start(
 def test_a_start_that_is_right_is_changed_gently(
     settings: Settings, painted: list[FineTuneImage], known: Path
 ) -> None:
-    def begun(**fields) -> tuple[Teacher, list[str]]:
-        teacher = Teacher(freeze(settings(**fields), painted))
-        steps = teacher.steps()
-        while teacher.step == 0:
-            notes = next(steps).notes
-        return teacher, list(notes)
+    for hold_out in (HoldOut(), HoldOut(by="none")):
+        more = {"start": str(known), "hold_out": hold_out, "epochs": 1}
+        teacher = Teacher(freeze(settings(**more), painted))
+        notes = list(teacher.steps())[-1].notes
+        start = teacher.model_with(teacher.begun)
+        found = Tally(start, teacher.frozen, painted=True)
+        for said in said_of(start, teacher.frozen):
+            found.add(said)
+        right = found.scores()  # the start never saw the strokes, so all of them count
+        assert right.n_px == sum(int((one.labels > 0).sum()) for one in teacher.frozen.labels)
+        assert right.mean_dice > 0.7
+        assert teacher.learned == teacher.config.learned(right.mean_dice + right.noise) < 1
+        assert f"scores {right.mean_dice:.2f}" in notes[0]
+        assert f"{100 * teacher.learned:.0f} % what was learned" in notes[0]
+    weights = teacher.result().weights  # nothing is held out, so the newest
+    assert not same(weights, teacher.begun)
+    for name, begun in teacher.begun.items():
+        mixed = begun + teacher.learned * (teacher.average[name] - begun)
+        torch.testing.assert_close(weights[name], mixed)
 
-    teacher, notes = begun(start=str(known))
-    right = teacher.best.floor
-    assert right > 0.7
-    assert teacher.best.doubt > 0  # a few strokes may say that it is worse than it is
-    assert teacher.pace == max(0.05, max(0, 1 - right - teacher.best.doubt) ** 2)
-    assert teacher.optimizer.param_groups[0]["lr"] < teacher.config.lr * teacher.pace
-    assert f"scores {right:.2f}" in notes[0]
-    assert begun(start=str(known), lr=1e-3)[0].pace == 1  # a rate of the person's own
-    assert begun()[0].pace == 1  # class prompts from new
-    config = preset_config("balanced")
-    assert config.pace(None) == config.pace(0.95) == config.gentlest
-    assert config.pace(0.2) == pytest.approx(0.64)
-    assert FineTuneConfig().pace(0.95) == pytest.approx(1)  # as runs of before were made
 
-
-def test_a_start_that_nothing_is_held_out_for_is_changed_gently_and_that_is_said(
-    settings: Settings, painted: list[FineTuneImage], tmp_path: Path
+def test_only_a_start_that_knows_the_classes_is_kept(
+    settings: Settings, painted: list[FineTuneImage], known: Path
 ) -> None:
-    teacher = Teacher(freeze(settings(), painted))
-    list(teacher.steps())
-    known = tmp_path / "start.safetensors"
-    save_taught(known, teacher.result())
-    again = settings().model_copy(update={"start": str(known), "hold_out": HoldOut(by="none")})
-    teacher = Teacher(freeze(again, painted))
-    notes = list(teacher.steps())[-1].notes
-    assert "nothing is held out" in notes[0]
-    assert f"{100 * teacher.pace:.0f} % of the preset's" in notes[0]
-    assert not any("made nothing better" in note for note in teacher.result().notes)
+    def ended(**fields) -> Teacher:
+        teacher = Teacher(freeze(settings(epochs=1, steps=1, **fields), painted))
+        list(teacher.steps())
+        return teacher
+
+    own_rate = ended(start=str(known), lr=1e-3)  # a rate of the person's own
+    assert own_rate.learned == 1
+    fresh = ended(lr=1e-9)  # nothing is learned, but it is what was trained
+    assert fresh.learned == 1
+    assert fresh.result().epoch == 1
+    assert not fresh.result().notes
+    config = preset_config("balanced")
+    assert config.learned(0.99) == config.gentlest == 0.1
+    assert config.learned(0.8) == pytest.approx(0.6)
+    assert config.learned(0.3) == 1
+    assert FineTuneConfig().learned(0.99) == 1

@@ -20,7 +20,7 @@ from napari_pathsam.models.pathsam import PathSam, part_of
 from napari_pathsam.training.finetune_crops import Crop, Crops
 from napari_pathsam.training.finetune_data import tile_pixels_of
 from napari_pathsam.training.finetune_networks import own_copy
-from napari_pathsam.training.finetune_notes import GENTLY, NO_NUMBER, NO_ROOM, START_KEPT, UNSURE
+from napari_pathsam.training.finetune_notes import GENTLY, NO_NUMBER, NO_ROOM, START_KEPT
 from napari_pathsam.training.finetune_report import (
     Scores,
     TeachReport,
@@ -112,7 +112,9 @@ class Teacher:
             weight_decay=config.weight_decay,
         )  # fmt: skip
         self.average = {n: p.detach().clone() for n, p in self.moving.items()}
-        self.best = Best(0, None, {n: t.cpu().clone() for n, t in self.average.items()})
+        self.begun: Weights = {n: t.cpu().clone() for n, t in self.average.items()}
+        self.best = Best(0, None, self.begun)
+        self.learned = 1.0  # the part of what was learned in the weights that are kept
         self.batch, self.step, self.epoch, self.since_best = config.batch, 0, 0, 0
         self.notes: list[str] = []
         held = sum(bool((p.held & p.own).any()) for found in self.tiles for p in found)
@@ -142,15 +144,8 @@ class Teacher:
             with self._threads(), spent.on("encode"):
                 self.crops.encode(tile, 0)
             yield self._report("encoding", began, None)
-        if self.step == 0 and self._score_every:
-            start = yield from self._scored(self.best.weights, began, spent)
-            dice = start.mean_dice
-            self.best = Best(0, start, self.best.weights, dice, dice, start.noise)
-            if self.pace < 1:
-                self.notes.append(GENTLY.format(dice=dice, pace=100 * self.pace))
-            yield self._report("epoch", began, None, scores=start)
-        elif self.step == 0 and self.pace < 1:
-            self.notes.append(UNSURE.format(pace=100 * self.pace))
+        if self.step == 0:
+            yield from self._look_at_start(began, spent)
         while self.epoch < config.epochs and not self.stopped:
             losses: list[float] = []
             self.model.train()
@@ -176,14 +171,6 @@ class Teacher:
                 improved=improved,
                 weights=self.best.weights if improved else None,
             )
-
-    @property
-    def pace(self) -> float:
-        """The part of the learning rate that is taken: less where the start is right already."""
-        if not self.frozen.run.start_knows_all:
-            return 1.0
-        dice, doubt = self.best.floor, self.best.doubt
-        return self.config.pace(dice + doubt if math.isfinite(dice) else None)
 
     @property
     def stopped(self) -> bool:
@@ -246,7 +233,7 @@ class Teacher:
         config = self.config
         total = config.epochs * config.steps
         rise = min(1.0, (self.step + 1) / max(1, config.warmup))
-        rate = self.pace * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / total)))
+        rate = rise * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / total)))
         for group in self.optimizer.param_groups:
             group["lr"] = group["top"] * rate
         rng = np.random.default_rng([config.seed, 7, self.step])
@@ -290,18 +277,41 @@ class Teacher:
 
     # --- judging ---------------------------------------------------------------------------------
 
+    def _look_at_start(self, began: float, spent: Spent) -> Iterator[TeachReport]:
+        """Score what is started from, and decide how much of what is learned is taken.
+
+        It has never seen the strokes: where it knows the classes, all of them say how right it is.
+        """
+        knows = self.frozen.run.start_knows_all and self.config.gentlest < 1
+        if not (knows or self._score_every):
+            return
+        held, painted = yield from self._scored(self.begun, began, spent, painted=knows)
+        if painted is not None and math.isfinite(painted.mean_dice):
+            self.learned = self.config.learned(painted.mean_dice + painted.noise)
+            if self.learned < 1:
+                self.notes.append(GENTLY.format(dice=painted.mean_dice, learned=100 * self.learned))
+        if held is not None:
+            known = held.mean_dice if self.frozen.run.start_knows_all else -math.inf
+            self.best = Best(0, held, self.begun, known, known)
+            yield self._report("epoch", began, None, scores=held)
+
     def _judge(
         self, began: float, spent: Spent
     ) -> Generator[TeachReport, None, tuple[Scores | None, bool]]:
         """Score the averaged weights, and keep them where they are the best so far."""
         last = self.epoch == self.config.epochs
-        weights = {n: t.cpu().clone() for n, t in self.average.items()}
+        weights = {
+            n: self.begun[n].lerp(t.cpu(), self.learned) if self.learned < 1 else t.cpu().clone()
+            for n, t in self.average.items()
+        }
         if not self._score_every:  # nothing to choose by: the newest
             self.best = Best(self.epoch, None, weights)
             return None, True
         if self.epoch % self._score_every and not last:
             return None, False
-        scores, best = (yield from self._scored(weights, began, spent)), self.best
+        scores, _ = yield from self._scored(weights, began, spent)
+        assert scores is not None  # there are held-out pixels
+        best = self.best
         highest = max(best.highest, scores.mean_dice)
         self.since_best = 0 if highest > best.highest else self.since_best + self._score_every
         kept = best.beaten_by(scores)
@@ -311,22 +321,25 @@ class Teacher:
         return scores, kept
 
     def _scored(
-        self, weights: Weights, began: float, spent: Spent
-    ) -> Generator[TeachReport, None, Scores]:
-        """Score some weights, tile by tile: cancelling need not wait for all of them."""
+        self, weights: Weights, began: float, spent: Spent, *, painted: bool = False
+    ) -> Generator[TeachReport, None, tuple[Scores | None, Scores | None]]:
+        """Score some weights, tile by tile: cancelling need not wait for all of them.
+
+        On what is held out, and if it is asked for on all that is painted.
+        """
         model = self.model_with(weights)
-        tally = Tally(model, self.frozen)
-        tiles = said_of(model, self.frozen, held=True, cache=self.cache, tiles=self.tiles)
+        held, whole = (Tally(model, self.frozen, painted=every) for every in (False, True))
+        wanted = None if painted else True
+        tiles = said_of(model, self.frozen, held=wanted, cache=self.cache, tiles=self.tiles)
         while True:
             with self._threads(), spent.on("score"):
                 said = next(tiles, None)
             if said is None:
                 break
-            tally.add(said)
+            held.add(said)
+            whole.add(said)
             yield self._report("scoring", began, None)
-        scores = tally.scores()
-        assert scores is not None  # there are held-out pixels
-        return scores
+        return held.scores(), whole.scores() if painted else None
 
     # --- telling ---------------------------------------------------------------------------------
 

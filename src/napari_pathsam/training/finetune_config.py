@@ -48,8 +48,8 @@ class FineTuneConfig(BaseModel):
     lr, body_lr
         Learning rate of the head; that of alignment and decoder as a part of it.
     gentlest
-        Where the start knows every class, steps shrink with how right it is (:meth:`pace`), at
-        most to this part; 1: they never do.
+        Where the start knows every class, the model is a mixture of it and what was learned
+        (:meth:`learned`), of the latter at least this part; 1: nothing but the latter.
     ema
         Decay of the averaged weights, which are what is scored and kept.
     alpha, beta, gamma
@@ -87,16 +87,16 @@ class FineTuneConfig(BaseModel):
             )
         return self
 
-    def pace(self, dice: float | None) -> float:
-        """The part of ``lr`` that is taken from a start that knows every class.
+    def learned(self, dice: float) -> float:
+        """The part of the way from a start that knows every class to the trained weights.
 
-        ``dice`` is what it may score on what is held out before the first step (one standard error
-        above what it does), None where that is nothing: the square of what it lacks to 1, from
-        :attr:`gentlest` to 1. At the full rate a
-        few strokes make a head that is right forget more than they teach; at the gentlest one a
-        head that is wrong learns nothing (docs/results.md, "From a few strokes").
+        ``dice`` is what the start may score on all that is painted (one standard error above what
+        it does): the part is three times what that lacks to 1, from :attr:`gentlest` to 1. A few
+        strokes make a head that is right forget more than they teach, and one that is wrong has
+        little to keep (docs/results.md, "From a few strokes"). Mixing weights is of Wortsman et
+        al., Robust Fine-Tuning of Zero-Shot Models, CVPR 2022.
         """
-        return max(self.gentlest, 0.0 if dice is None else max(0.0, 1 - dice) ** 2)
+        return min(1.0, max(self.gentlest, 3 * (1 - dice)))
 
 
 TRAINED: tuple[tuple[Part, ...], ...] = (
@@ -115,7 +115,7 @@ _PRESETS: dict[FineTunePreset, dict[str, Any]] = {
         "epochs": 60, "steps": 30, "batch": 8, "variants": 24, "patience": 20, "ema": 0.995,
     },
 }  # fmt: skip
-GENTLEST = 0.05
+GENTLEST = 0.1
 """Of the presets: chosen on images of GlaS train that nobody painted on."""
 # A network that is trained whole begins with less, so it sees more crops, turned and stained.
 _OF_NETWORKS: dict[FineTunePreset, dict[str, Any]] = {

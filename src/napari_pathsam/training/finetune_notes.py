@@ -5,8 +5,9 @@ NO_ROOM = (
     "take a smaller model; what was trained until now is kept."
 )
 GENTLY = (
-    "What training starts from knows these classes: it scores {dice:.2f} on what is held out. So "
-    "that it keeps what it knows, steps are {pace:.0f} % of the preset's."
+    "What training starts from knows these classes: it scores {dice:.2f} on what you painted. So "
+    "that it keeps what it knows, the new model is {learned:.0f} % what was learned, and the rest "
+    "what it was."
 )
 START_KEPT = (
     "Training made nothing better on what was held out, so this version is what it started from. "
@@ -16,9 +17,4 @@ NO_NUMBER = (
     "Training was stopped at step {step}: the loss is no number any more, as happens when the "
     "learning rate is too high. The model of epoch {epoch} was kept. Lower the learning rate and "
     "train again."
-)
-UNSURE = (
-    "What training starts from knows these classes, and nothing is held out that says how well. So "
-    "that it keeps what it knows, steps are {pace:.0f} % of the preset's. If it is wrong here, "
-    "hold regions out, or set the learning rate: then it learns faster."
 )

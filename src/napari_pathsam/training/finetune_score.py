@@ -35,6 +35,13 @@ class Said:
     confidence: NDArray[np.float64]
     likelihood: NDArray[np.float64]
 
+    def only(self, mask: NDArray[np.bool_]) -> Said:
+        """Of some of the pixels."""
+        return Said(
+            self.image, self.pixels.only(mask), self.pred[mask], self.confidence[mask],
+            self.likelihood[mask],
+        )  # fmt: skip
+
 
 def said_of(
     model: ClassModel,
@@ -107,18 +114,23 @@ def rescore(
 
 
 class Tally:
-    """Scores, counted tile by tile; see :func:`rescore`."""
+    """Scores, counted tile by tile; see :func:`rescore`.
 
-    def __init__(self, model: ClassModel, frozen: Frozen) -> None:
+    Of what is held out; with ``painted`` of all that is painted, which is no score of a model that
+    was trained on it.
+    """
+
+    def __init__(self, model: ClassModel, frozen: Frozen, *, painted: bool = False) -> None:
         _check(model, frozen)
-        self._frozen, self._n = frozen, len(model.classes) + 1
+        self._frozen, self._painted, self._n = frozen, painted, len(model.classes) + 1
         self._names = (background_name(frozen), *model.classes.names)
         self._counts = np.zeros((self._n, self._n), np.int64)
         self._reliability = Reliability.of(np.zeros(0), np.zeros(0, bool))
         self._surprise = 0.0
 
     def add(self, said: Said) -> None:
-        """Count a tile's held-out pixels."""
+        """Count a tile's pixels."""
+        said = said if self._painted else said.only(said.pixels.held)
         truth = said.pixels.channel.astype(np.int64)
         self._counts += confusion(truth, said.pred, self._n)
         self._reliability += Reliability.of(said.confidence, said.pred == truth)
@@ -132,7 +144,7 @@ class Tally:
         return Scores(
             self._counts,
             self._names,
-            held_regions(self._frozen),
+            scored_regions(self._frozen, painted=self._painted),
             self._reliability,
             self._surprise / total,
         )
@@ -145,12 +157,12 @@ def background_name(frozen: Frozen) -> str:
     return named[0] if named else "background"
 
 
-def held_regions(frozen: Frozen) -> tuple[int, ...]:
-    """Separate held-out regions of each channel."""
+def scored_regions(frozen: Frozen, *, painted: bool) -> tuple[int, ...]:
+    """Separate regions of each channel that are held out, or with ``painted`` all of them."""
     table = channel_table(frozen)
     found = np.zeros(len(frozen.run.settings.model_classes) + 1, np.int64)
     for one in frozen.labels:
-        channel = np.where(one.held, table[one.labels], -1)
+        channel = np.where(one.held | painted, table[one.labels], -1)
         for c in np.unique(channel[channel >= 0]):
             found[c] += ndimage.label(channel == c, EIGHT)[1]
     return tuple(int(n) for n in found)

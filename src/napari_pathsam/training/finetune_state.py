@@ -25,8 +25,8 @@ class Best:
     A few held-out strokes cannot tell weights apart whose scores are close, and those trained on
     for longer do better on the rest of the image: the newest are kept of all that come within one
     standard error of the highest score (Breiman et al., Classification and Regression Trees, 1984)
-    and are not below ``floor``, the score of the start: training never gives back less than it got.
-    ``doubt`` is the standard error of that score.
+    and are not below ``floor``, the score of a start that knows every class: training never gives
+    back less than it got.
     """
 
     epoch: int
@@ -34,7 +34,6 @@ class Best:
     weights: Weights
     highest: float = -math.inf
     floor: float = -math.inf
-    doubt: float = 0.0
 
     def beaten_by(self, scores: Scores | None) -> bool:
         """Whether newer weights of this score are kept instead."""
@@ -54,7 +53,7 @@ def save_state(teacher: Teacher, path: Path) -> None:
         "best_epoch": best.epoch,
         "highest": best.highest,
         "floor": best.floor,
-        "doubt": best.doubt,
+        "learned": teacher.learned,
         "best_scores": None if best.scores is None else best.scores.to_json(),
         "optimizer": teacher.optimizer.state_dict(),
         "counters": [teacher.batch, teacher.step, teacher.epoch, teacher.since_best],
@@ -87,8 +86,8 @@ def load_state(teacher: Teacher, path: Path) -> None:
             {n: t.cpu() for n, t in state["best"].items()},
             float(state["highest"]),
             float(state["floor"]),
-            float(state["doubt"]),
         )
+        teacher.learned = float(state["learned"])
         teacher.optimizer.load_state_dict(state["optimizer"])
         teacher.batch, teacher.step, teacher.epoch, teacher.since_best = map(int, state["counters"])
         teacher.notes = [str(note) for note in state["notes"]]
