@@ -77,7 +77,8 @@ def everything_table(report: Report) -> Table:
     table.caption = (
         f"{metrics['n_found']} masks for {metrics['n_objects']} objects in {report.n_images} "
         f"images, {metrics['n_too_small']} under {report.settings['smallest_px']} px left out; "
-        f"{metrics['seconds_per_image']:.1f} s an image{_dropped(report)}"
+        f"{metrics['seconds_per_image']:.1f} s an image{_dropped(report)}\n"
+        + "\n".join(_of_intervals(report))
     )
     return table
 
