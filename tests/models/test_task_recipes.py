@@ -5,6 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from napari_pathsam.core.classes import ClassTable
@@ -143,3 +144,24 @@ def test_views_are_averaged_and_turn_with_the_image(rng):
     )
     with pytest.raises(UnavailableError, match="one view only"):
         looking_from(object(), 2)
+
+
+def test_zooms_are_averaged_at_the_tiles_own_size(rng):
+    torch.manual_seed(0)
+    model = TaskModel(small(), GLAND).eval()
+    image = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    larger = np.asarray(Image.fromarray(image).resize((192, 128), Image.Resampling.BILINEAR))
+
+    def answer(zooms, pixels=image):
+        model.config = TaskConfig.model_validate(model.config.model_dump() | {"zooms": zooms})
+        return model.decode_classes(model.encode(pixels)).logits.numpy()
+
+    plain, twice = answer((1,)), answer((2,))
+    assert plain.shape == twice.shape == (2, 64, 96)
+    np.testing.assert_allclose(answer((1, 2)), (plain + twice) / 2, atol=1e-5)
+    reduced = answer((1,), larger).reshape(2, 64, 2, 96, 2).mean((2, 4))
+    assert np.corrcoef(twice[1].ravel(), reduced[1].ravel())[0, 1] > 0.95
+    assert answer((0.5, 1.3), image[:37, :53]).shape == (2, 37, 53)
+    for name in ("mask-rcnn", "guided-eunet3plus"):
+        with pytest.raises(ValueError, match="zooms"):
+            find_task_recipe(name).config(zooms=(1.0, 2.0))

@@ -93,8 +93,9 @@ def test_what_does_not_go_together_is_refused() -> None:
         ClassRecipe(base="unet", encoder="uni", network={"mpp": 1}, **about)
     with pytest.raises(ValueError, match="for task-specific models"):
         ClassRecipe(base="pathsam-nano", preset="dtu-sgd", **about)
-    with pytest.raises(ValueError, match="for task-specific models"):
-        ClassRecipe(base="pathsam-nano", trunk="x.safetensors", **about)
+    for wrong in ({"trunk": "x.safetensors"}, {"used": {"mpp": 1}}):
+        with pytest.raises(ValueError, match="for task-specific models"):
+            ClassRecipe(base="pathsam-nano", **wrong, **about)
 
 
 # --- losses --------------------------------------------------------------------------------------
@@ -351,6 +352,8 @@ mpp = 0.5
 tile_px = 64
 [network.network]
 {network}
+[used]
+mpp = 0.6
 [train]
 epochs = 1
 patch_px = 64
@@ -364,6 +367,7 @@ mpp = 0.5
         assert run("train", "--config", tmp_path / "recipe.toml", "--out", out) == 0
         card = read_card(out)
         assert (card.config.name, card.trained) == (f"{base}-made", ("network",))
+        assert (card.config.mpp, card.mpp) == (0.6, 0.6)  # trained at 0.5
         assert card.provenance["split"]["n_validation"] == 1
         png = tmp_path / f"{base}.png"
         here = ["--mpp", 0.5, "--instances"]
@@ -389,4 +393,8 @@ def test_every_packaged_recipe_says_what_is_trained_and_how() -> None:
     for recipe in found.values():
         assert recipe.train_config().patch_px <= recipe.network_config().tile_px
         assert "research only" in recipe.licence or "CC BY" in recipe.licence
-    assert found["unet_timm_glas"].network_config().gap_um == 8
+    timm = found["unet_timm_glas"]
+    trained = timm.network_config()
+    assert (trained.gap_um, trained.mpp, trained.views) == (8, 1.0, 1)
+    used = timm.used_config(trained)
+    assert (used.gap_um, used.mpp, used.views, used.zooms) == (8, 0.85, 8, (1.0, 0.85))

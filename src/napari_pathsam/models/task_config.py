@@ -14,6 +14,7 @@ Width = Annotated[int, Field(ge=2, le=256)]
 Norm = Literal["none", "batch", "group"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Pixels = Annotated[int, Field(ge=2, le=4096)]
+Zoom = Annotated[float, Field(ge=0.25, le=4)]
 
 
 class UNetConfig(BaseModel):
@@ -185,6 +186,8 @@ class TaskConfig(BaseModel):
         None: it is background like any other.
     views
         Test-time augmentation: answers to so many of a tile's eight flips and turns are averaged.
+    zooms
+        And answers to a tile enlarged or reduced by these factors.
     pixel_mean, pixel_std
         Of pixels in 0 … 1.
     mpp, mpp_range
@@ -204,6 +207,7 @@ class TaskConfig(BaseModel):
     outputs: Literal["foreground", "all"] = "all"
     gap_um: Annotated[float, Field(gt=0, le=1000)] | None = None
     views: Literal[1, 2, 4, 8] = 1
+    zooms: Annotated[tuple[Zoom, ...], Field(min_length=1, max_length=8)] = (1.0,)
     pixel_mean: Colour = IMAGENET_MEAN
     pixel_std: Colour = IMAGENET_STD
     mpp: Annotated[float, Field(gt=0, le=100)]
@@ -221,11 +225,15 @@ class TaskConfig(BaseModel):
     def _fits_together(self) -> Self:
         if self.guide is not None and not isinstance(self.network, UNet3PlusConfig):
             raise ValueError(f"SAM guides a U-Net3+; a {self.network.kind} has no guide")
+        if self.guide is not None and self.zooms != (1.0,):
+            raise ValueError("SAM sees a tile once, at its own size: zooms is 1")
         if isinstance(self.network, MaskRcnnConfig):
             if self.outputs != "foreground":
                 raise ValueError("Mask R-CNN finds objects: its outputs are the foreground")
-            if self.views != 1:
-                raise ValueError("the objects of several views cannot be averaged: views is 1")
+            if self.views != 1 or self.zooms != (1.0,):
+                raise ValueError(
+                    "the objects of several views cannot be averaged: views and zooms are 1"
+                )
             if self.gap_um is not None:
                 raise ValueError("Mask R-CNN has objects apart already: gap_um is for class maps")
         return self

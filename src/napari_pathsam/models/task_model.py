@@ -229,13 +229,16 @@ class TaskModel(nn.Module):
 
     @torch.inference_mode()
     def decode_classes(self, embedding: ImageEmbedding) -> ClassLogits:
-        """One mask per class from an embedding of this model; over ``config.views`` of it."""
+        """One mask per class from an embedding; over ``config.views`` and ``zooms`` of it."""
         self._check(embedding)
         answers = []
-        for turn, mirrored in VIEWS[self.config.views]:
-            seen = _changed(embedding, partial(_viewed, turn=turn, mirrored=mirrored))
-            finest = self.without_gaps(self.outputs(seen)[0][0])[0].float()
-            answers.append(_unviewed(finest, turn=turn, mirrored=mirrored))
+        for zoom in self.config.zooms:
+            zoomed = embedding if zoom == 1 else _changed(embedding, partial(_zoomed, zoom=zoom))
+            for turn, mirrored in VIEWS[self.config.views]:
+                seen = _changed(zoomed, partial(_viewed, turn=turn, mirrored=mirrored))
+                finest = self.without_gaps(self.outputs(seen)[0][0]).float()
+                finest = _unviewed(finest, turn=turn, mirrored=mirrored)
+                answers.append(_resized(finest, embedding.input_yx)[0])
         height, width = embedding.shape_yx
         logits = torch.stack(answers).mean(0)[:, :height, :width]
         guess = logits.new_full((len(logits),), torch.nan)  # a network does not judge itself
@@ -305,6 +308,19 @@ def _changed(embedding: ImageEmbedding, change: Callable[[Tensor], Tensor]) -> I
         image_embed=change(embedding.image_embed),
         trunk=tuple(change(t) for t in embedding.trunk),
     )
+
+
+def _zoomed(x: Tensor, *, zoom: float) -> Tensor:
+    """Pixels ``(B, 3, h, w)`` enlarged or reduced, to whole strides; nothing stays nothing."""
+    if not x.shape[1]:
+        return x
+    return _resized(x, tuple(max(1, round(n * zoom / STRIDE)) * STRIDE for n in x.shape[-2:]))
+
+
+def _resized(x: Tensor, size_yx: tuple[int, ...]) -> Tensor:
+    if tuple(x.shape[-2:]) == tuple(size_yx):
+        return x
+    return functional.interpolate(x, size_yx, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _viewed(x: Tensor, *, turn: int, mirrored: bool) -> Tensor:

@@ -62,6 +62,7 @@ def write_model(prepared: Prepared, out: Path, config: TrainConfig, *, epochs: i
     }
     card = {"licence": recipe.licence, "base": prepared.base, "provenance": provenance}
     if isinstance(model, TaskModel):
+        model.config = recipe.used_config(model.config)
         return save_task(out, model, card, dtype=dtype)
     return save_head(out, model, card, trained=config.parts, dtype=dtype)
 

@@ -103,6 +103,9 @@ class ClassRecipe(BaseModel):
     network
         Fields of :class:`PathSamConfig` or :class:`TaskConfig` that are not as the profile has
         them; ``mpp`` is needed.
+    used
+        Of task-specific models: fields of :class:`TaskConfig` that are others in use than in
+        training, such as ``mpp`` and ``zooms``.
     trunk, start
         Of task-specific models: ImageNet weights of the trunk, or a model file to go on from.
     train
@@ -126,6 +129,7 @@ class ClassRecipe(BaseModel):
     profile: Profile = "recommended"
     preset: Preset | TaskPreset | None = None
     network: dict[str, Any] = {}
+    used: dict[str, Any] = {}
     classes: ClassTable
     sources: tuple[ClassSource, ...]
     validation: tuple[ClassSource, ...] = ()
@@ -144,8 +148,10 @@ class ClassRecipe(BaseModel):
         if is_task(self.base):
             if self.encoder is not None:
                 raise ValueError(f"{self.base} has no pathology encoder beside it")
-        elif self.trunk is not None or self.start is not None:
-            raise ValueError("trunk and start are for task-specific models, such as unet-timm")
+        elif self.trunk is not None or self.start is not None or self.used:
+            raise ValueError(
+                "trunk, start and used are for task-specific models, such as unet-timm"
+            )
         elif self.preset in get_args(TaskPreset):
             raise ValueError(f"the preset {self.preset} is for task-specific models")
         if self.fold is not None and self.validation:
@@ -177,6 +183,10 @@ class ClassRecipe(BaseModel):
         fields = {"name": self.name, "base": self.base, "encoder": encoder}
         return profiled(self.profile, **(fields | self.network))
 
+    def used_config(self, trained: TaskConfig) -> TaskConfig:
+        """What was trained, as it is used."""
+        return TaskConfig.model_validate(trained.model_dump() | self.used)
+
     def train_config(self) -> TrainConfig:
         """The training settings."""
         if is_task(self.base):
@@ -206,7 +216,9 @@ def read_class_recipe(name_or_path: str) -> ClassRecipe | None:
         if isinstance(names := content["classes"], list) and all(isinstance(n, str) for n in names):
             content["classes"] = ClassTable.of(*names)
         recipe = ClassRecipe.model_validate(content)
-        recipe.network_config(), recipe.train_config()
+        network, _ = recipe.network_config(), recipe.train_config()
+        if isinstance(network, TaskConfig):
+            recipe.used_config(network)
         return recipe
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise BadFileError(f"{name_or_path} is not a training recipe: {error}") from error
