@@ -134,3 +134,11 @@ def test_the_command(labels, tmp_path, capsys):
     objects = read_labels(tmp_path / "png" / "a.png")
     assert len(np.unique(objects)) >= len(np.unique(labels))  # areas of one class apart
     assert run(folder, "--out", tmp_path / "x", "--to", "tif")[0] == 2
+    one = tmp_path / "one.geojson"
+    assert run(folder / "a.png", "--out", one, *named)[0] == 0
+    assert one.read_bytes() == (tmp_path / "geo" / "a.geojson").read_bytes()
+    assert run(folder / "a.png", "--out", tmp_path / "one.png", *named)[0] == 0
+    np.testing.assert_array_equal(read_labels(tmp_path / "one.png"), objects)
+    for name in ("all.geojson", "one.tif"):  # two images want a folder; no such file is written
+        assert run(folder, "--out", tmp_path / name)[0] == 2
+        assert not (tmp_path / name).exists()

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from napari_pathsam.core.classes import ClassTable
     from napari_pathsam.io.coco import LabelledImage
 
+KINDS = ("geojson", "png")
+NOT_LABELS = ("tif", "tiff", "jpg", "csv", "parquet", "gz")
+"""Endings of what label images are not written as."""
+
 
 def export(
     labels: Annotated[
@@ -28,8 +32,8 @@ def export(
         Path,
         typer.Option(
             "--out",
-            help="Of label images: .json is one COCO file, a folder gets a GeoJSON or PNG each. Of "
-            "a .zarr: .geojson[.gz], .ome.tif, .csv or .parquet. Of a .geojson: .zarr.",
+            help="Of label images: .json is one COCO file, a folder gets a GeoJSON or PNG each; of "
+            "one image also .geojson or .png. Of a .zarr: .geojson[.gz], .ome.tif, .csv or .parquet. Of a .geojson: .zarr.",
         ),
     ],
     to: Annotated[
@@ -82,14 +86,24 @@ def export(
     if len(labels) == 1 and is_store(out):
         import_outlines(labels[0], out, shape=_shape(shape), slide=slide, mpp=mpp)
         return
-    if to not in ("geojson", "png"):
+    if to not in KINDS:
         raise typer.BadParameter("geojson or png.", param_hint="--to")
+    as_file = out.suffix.lower().removeprefix(".")
+    if as_file in NOT_LABELS:
+        raise typer.BadParameter(
+            "label images become .json (COCO), .geojson, .png, or a folder of these.",
+            param_hint="--out",
+        )
     from napari_pathsam.cli.evaluate_data import class_table
     from napari_pathsam.core.classes import ClassTable
     from napari_pathsam.io.coco import write_coco
 
     known = class_table(classes) if classes is not None else ClassTable.of("object")
     files = list(_files(labels))
+    if as_file in KINDS and len(files) > 1:
+        raise typer.BadParameter(
+            f"{len(files)} label images need a folder, or one .json (COCO).", param_hint="--out"
+        )
     with progress("export", len(files)) as bar:
 
         def counted() -> Iterator[LabelledImage]:
@@ -97,10 +111,15 @@ def export(
                 yield _read(path, known if classes is not None else None)
                 bar.advance(bar.task_ids[0])
 
-        if out.suffix.lower() == ".json":
+        if as_file == "json":
             n = write_coco(out, counted(), known)
+        elif as_file in KINDS:
+            n = sum(_write(image, out, known, mpp) for image in counted())
         else:
-            n = sum(_write(image, out, to, known, mpp) for image in counted())
+            n = sum(
+                _write(image, out / f"{Path(image.file_name).stem}.{to}", known, mpp)
+                for image in counted()
+            )
     OUT.print(f"{n} objects of {len(files)} images are in {out}.")
 
 
@@ -141,20 +160,17 @@ def _read(path: Path, classes: ClassTable | None) -> LabelledImage:
     return LabelledImage(path.name, instances, class_of)
 
 
-def _write(
-    image: LabelledImage, folder: Path, to: str, classes: ClassTable, mpp: float | None
-) -> int:
+def _write(image: LabelledImage, path: Path, classes: ClassTable, mpp: float | None) -> int:
     """One file; the number of its objects."""
     import numpy as np
 
     from napari_pathsam.io.annotations import write_geojson
     from napari_pathsam.io.images import write_labels
 
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{Path(image.file_name).stem}.{to}"
+    path.parent.mkdir(parents=True, exist_ok=True)
     ids = np.unique(image.instances)
     ids = ids[ids > 0].tolist()
-    if to == "png":
+    if path.suffix.lower() == ".png":
         write_labels(path, image.instances)
     else:
         first = classes.classes[0].id
