@@ -33,7 +33,8 @@ def export(
         typer.Option(
             "--out",
             help="Of label images: .json is one COCO file, a folder gets a GeoJSON or PNG each; of "
-            "one image also .geojson or .png. Of a .zarr: .geojson[.gz], .ome.tif, .csv or .parquet. Of a .geojson: .zarr.",
+            "one image also .geojson or .png. Of a .zarr: .geojson[.gz], .ome.tif, .csv or "
+            ".parquet. Of a .geojson: .zarr.",
         ),
     ],
     to: Annotated[
