@@ -18,6 +18,7 @@ from napari_pathsam.inference.class_maps import SegmentSettings
 from napari_pathsam.inference.distributed import dask_client, distributed_tiles
 from napari_pathsam.inference.slide import segment_slide
 from napari_pathsam.inference.slide_job import prepare_slide
+from napari_pathsam.inference.slide_tasks import slide_tasks
 from napari_pathsam.io.label_store import LabelStore
 from napari_pathsam.io.slides import ArraySlide, open_slide
 from napari_pathsam.models.pathsam import PathSam
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask, about the worker t
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     rng = np.random.default_rng(3)
-    smooth = ndimage.gaussian_filter(rng.normal(size=(300, 420, 3)), (6, 6, 0)) * 500
+    smooth = ndimage.gaussian_filter(rng.normal(size=(420, 600, 3)), (6, 6, 0)) * 500
     image = np.clip(smooth + np.array([190, 110, 170]), 0, 255).astype(np.uint8)
     Image.fromarray(image).save(tmp_path / "blobs.png")
     return tmp_path / "blobs.png"
@@ -48,13 +49,16 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.timeout(900)  # three processes import torch, perhaps on a busy machine
 def test_a_worker_killed_in_mid_run_changes_nothing(
-    tiny_pathsam: PathSam, path: Path, tmp_path: Path
+    tiny_pathsam: PathSam, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("napari_pathsam.inference.slide_tasks.LARGEST_SIDE", 2)
     slide = open_slide(path)
     about = {"mpp": 0.5, "tissue": False, "chunk_px": 32, "uncertainty": True,
              "settings": SegmentSettings()}  # fmt: skip
     alone = [*segment_slide(tiny_pathsam, slide, store=tmp_path / "alone.zarr", **about)]
     job = prepare_slide(tiny_pathsam, slide, store=tmp_path / "shared.zarr", **about)
+    tasks = slide_tasks(job.plan, job.todo(None), 2)
+    assert 4 <= len(tasks) < len(alone)
     with dask_client(workers=2) as client:
         before = client.run(os.getpid)
         tiles = distributed_tiles(job, client)

@@ -62,7 +62,7 @@ def segment_to_store(
 ) -> AreaTable:
     """Segment a slide into a label pyramid; its areas. ``again``: go on with a failed attempt."""
     from napari_pathsam.core.errors import BadImageError
-    from napari_pathsam.inference.distributed import dask_client, distributed_tiles
+    from napari_pathsam.inference.distributed import dask_client, distributed_tiles, workers_of
     from napari_pathsam.inference.slide import slide_tiles
     from napari_pathsam.inference.slide_job import prepare_slide
     from napari_pathsam.inference.slide_plan import OVERLAP
@@ -89,7 +89,8 @@ def segment_to_store(
         )  # fmt: skip
         if job.plan.warning is not None:
             ERR.print(f"{slide.name}: {job.plan.warning}", style="yellow")
-        _say_estimate(job, slides, objects=wish.instances)
+        workers = 0 if client is None else workers_of(client)
+        _say_estimate(job, workers, objects=wish.instances)
         todo = len(job.todo(None))
         tiles = stack.enter_context(
             closing(slide_tiles(job) if client is None else distributed_tiles(job, client))
@@ -112,12 +113,12 @@ def _write_objects(job: SlideJob, path: Path, smallest_px: int) -> None:
             bar.update(bar.task_ids[0], completed=block.done, total=block.total)
 
 
-def _say_estimate(job: SlideJob, slides: SlideWish, *, objects: bool) -> None:
+def _say_estimate(job: SlideJob, workers: int, *, objects: bool) -> None:
     """Time and disk before a run, and a faster model where it is long."""
     from napari_pathsam.inference.slide_estimate import estimate_slide
 
-    found = estimate_slide(job, objects=objects, shared=bool(slides.workers or slides.scheduler))
-    seconds = found.seconds / max(1, slides.workers)
+    found = estimate_slide(job, objects=objects, workers=workers)
+    seconds = found.seconds / max(1, workers)
     if seconds < SHORT_S:
         return
     ERR.print(

@@ -1,8 +1,8 @@
 """The same blocks as tasks of Dask: on the processors of one machine, or on a cluster.
 
-A worker opens the slide by its path, runs a block and writes its chunks; the coarser levels and
-the record have one writer, the process that asked. A block depends on no other, so a worker that
-is lost costs its block once more and changes nothing.
+A worker opens the slide by its path, runs blocks that lie side by side and writes their chunks; the
+coarser levels and the record have one writer, the process that asked. A block depends on no other,
+so a worker that is lost costs its task once more and changes nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import pickle
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.slide import SlideProgress, SlideTile
 from napari_pathsam.inference.slide_block import Block, run_block
 from napari_pathsam.inference.slide_job import SlideJob
+from napari_pathsam.inference.slide_tasks import slide_tasks
 from napari_pathsam.inference.windows import Windows
 from napari_pathsam.io.label_store import LabelStore
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from napari_pathsam.inference.slide_plan import SlidePlan
 
 RETRIES = 3
-"""How often a block is tried again after an error; a lost worker is no error."""
+"""How often a task is tried again after an error; a lost worker is no error."""
 CONNECT_S = 10
 
 
@@ -109,27 +110,32 @@ def distributed_tiles(
     work = _work(job, Path(path))
     progress = SlideProgress(job)
     model = client.scatter(pickle.dumps(_portable(job.model)), broadcast=True, hash=False)
-    todo = job.todo(first)
-    futures = {}
-    for place, number in enumerate(todo):
-        at = job.plan.blocks[number]
-        name = f"segment {job.slide.name}".replace("-", "_")
+    futures = []
+    name = f"segment {job.slide.name}".replace("-", "_")
+    for place, numbers in enumerate(slide_tasks(job.plan, job.todo(first), workers_of(client))):
+        at = job.plan.blocks[numbers[0]]
         key = (f"{name}-{work.token}", at.y, at.x)  # the dashboard groups them by the name
-        futures[client.submit(
-            run_task, work, model, number, key=key, priority=-place, retries=RETRIES, pure=False
-        )] = number  # fmt: skip
+        futures.append(client.submit(
+            run_task, work, model, numbers, key=key, priority=-place, retries=RETRIES, pure=False
+        ))  # fmt: skip
     try:
         for future in dask.as_completed(futures):
             with _cluster_errors(dask):
-                block: Block = future.result()
-            job.run.write(block, base=False)
-            maps: Any = {name: s.read(block.region) for name, s in job.run.stores.items()}
+                blocks: list[Block] = future.result()
             future.release()
-            yield progress.finished(replace(block, maps=maps))
+            for block in blocks:
+                job.run.write(block, base=False)
+                maps: Any = {name: s.read(block.region) for name, s in job.run.stores.items()}
+                yield progress.finished(replace(block, maps=maps))
         job.run.record.finish()
     finally:
         if client.status == "running":
-            client.cancel(list(futures))
+            client.cancel(futures)
+
+
+def workers_of(client: Any) -> int:
+    """Processes that a client's cluster has now."""
+    return max(1, len(client.ncores()))
 
 
 @contextmanager
@@ -180,14 +186,20 @@ _open: dict[str, tuple[Windows, dict[str, LabelStore]]] = {}
 _lock = threading.Lock()
 
 
-def run_task(work: BlockWork, model: bytes, number: int) -> Block:
-    """Run one block and write it; the block without its pixels."""
+def run_task(work: BlockWork, model: bytes, numbers: Sequence[int]) -> list[Block]:
+    """Run some blocks and write them; the blocks without their pixels.
+
+    Windows that two of them share are run once, as far as their logits can be kept.
+    """
+    done = []
     with _lock:  # one block at a time: the model has all of the worker's cores
         windows, stores = _opened(work, model)
-        block = run_block(work.plan, windows, number, ids=work.ids, names=work.names)
-        for name, store in stores.items():
-            store.write_base(block.region, block.maps[name])
-    return replace(block, maps={})
+        for number in numbers:
+            block = run_block(work.plan, windows, number, ids=work.ids, names=work.names)
+            for name, store in stores.items():
+                store.write_base(block.region, block.maps[name])
+            done.append(replace(block, maps={}))
+    return done
 
 
 def _opened(work: BlockWork, packed: bytes) -> tuple[Windows, dict[str, LabelStore]]:

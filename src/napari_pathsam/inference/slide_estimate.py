@@ -18,6 +18,7 @@ from napari_pathsam.inference.blending import Blend
 from napari_pathsam.inference.slide_block import maps_of
 from napari_pathsam.inference.slide_job import SlideJob
 from napari_pathsam.inference.slide_plan import SlidePlan
+from napari_pathsam.inference.slide_tasks import slide_tasks
 from napari_pathsam.inference.windows import WindowLogits, Windows
 
 LEAST, MOST = 5, 13
@@ -36,15 +37,16 @@ class Estimate:
     mm2: float
 
 
-def estimate_slide(job: SlideJob, *, objects: bool = False, shared: bool = False) -> Estimate:
+def estimate_slide(job: SlideJob, *, objects: bool = False, workers: int = 0) -> Estimate:
     """Run a few windows from all over what is to be done; make and pack the labels over them.
 
     Parameters
     ----------
     objects
         Whether a label pyramid of objects is made afterwards, too; of its size only.
-    shared
-        Whether several processes share the blocks: each runs the windows at its borders itself.
+    workers
+        So many processes share the blocks, and run the windows at the borders of their tasks twice;
+        the seconds are those of all of them together. 0: this process does all.
     """
     plan = job.plan
     blocks = [plan.blocks[number] for number in job.todo(None)]
@@ -68,20 +70,23 @@ def estimate_slide(job: SlideJob, *, objects: bool = False, shared: bool = False
     covered = sum(block.height * block.width for block in blocks)
     own = min(covered, sum(_own(plan, t).height * _own(plan, t).width for t in tiles))
     return Estimate(
-        seconds=each * model_runs(job, shared=shared) + making / px * covered + packing / px * own,
+        seconds=each * model_runs(job, workers=workers)
+        + making / px * covered
+        + packing / px * own,
         nbytes=round(nbytes / px * own),
         windows=len(tiles),
         mm2=own * plan.mpp**2 / 1e6,
     )
 
 
-def model_runs(job: SlideJob, *, shared: bool = False) -> int:
+def model_runs(job: SlideJob, *, workers: int = 0) -> int:
     """How often the model will be run: a block's new windows, in batches that are filled up."""
-    runs, seen = 0, set[Region]()
-    for number in job.todo(None):
-        windows = {tile.region for tile in job.plan.windows(job.plan.blocks[number])}
-        runs += -(-len(windows - seen) // job.batch)
-        if not shared:
+    runs, todo = 0, job.todo(None)
+    for task in slide_tasks(job.plan, todo, workers) if workers else [todo]:
+        seen = set[Region]()
+        for number in task:
+            windows = {tile.region for tile in job.plan.windows(job.plan.blocks[number])}
+            runs += -(-len(windows - seen) // job.batch)
             seen |= windows
     return runs
 
