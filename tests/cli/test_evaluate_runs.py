@@ -44,6 +44,7 @@ def test_a_run_leaves_a_report_that_needs_no_network(pathsam, labelled, tmp_path
     status, said, _ = pathsam(*labelled, "--out", out, "--gallery", 2, "--as-published")
     assert status == 0
     assert "report.html" in said
+    assert re.search(r"boundary F1 within 3 px: \d\.\d{3} \d\.\d{3}–\d\.\d{3}\n", said)
     names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     assert {"run.json", "scores.jsonl", "report.json", "images.csv", "report.html"} <= names
     drawn = {"classes", "confusion", "reliability", "sizes"}

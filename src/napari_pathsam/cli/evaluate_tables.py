@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from rich.table import Table
@@ -49,7 +50,7 @@ def prompt_table(report: Report) -> Table:
         if key in metrics:
             table.add_row(row, _sure(report, key, metrics[key]))
     clicks = ", ".join(
-        f"{metrics[f'noc_{goal}']:.1f} clicks to an IoU of 0.{goal} "
+        f"{_sure(report, f'noc_{goal}', places=1)} clicks to an IoU of 0.{goal} "
         f"({metrics[f'noc_{goal}_failed']:.0%} of the objects never)"
         for goal in (80, 90)
     )
@@ -83,13 +84,14 @@ def everything_table(report: Report) -> Table:
     return table
 
 
-def _sure(report: Report, name: str, value: float) -> str:
-    """A figure and its interval, where there are such."""
+def _sure(report: Report, name: str, value: float | None = None, places: int = 3) -> str:
+    """A figure, by default the one of this name, and its interval, where there are such."""
+    value = report.metrics[name] if value is None else value
     if math.isnan(value):
         return "–"
     low, high = report.metrics["intervals"]["figures"].get(name, (math.nan, math.nan))
-    bounds = "" if math.isnan(low) else f" {low:.3f}–{high:.3f}"
-    return f"{value:.3f}[dim]{bounds}[/dim]" if bounds else f"{value:.3f}"
+    told = f"{value:.{places}f}"
+    return told if math.isnan(low) else f"{told}[dim] {low:.{places}f}–{high:.{places}f}[/dim]"
 
 
 def _of_intervals(report: Report) -> list[str]:
@@ -114,38 +116,36 @@ def _empty(report: Report, first: str) -> Table:
 
 
 def _remarks(report: Report) -> list[str]:
-    metrics = report.metrics
+    metrics, sure = report.metrics, partial(_sure, report)
     remarks = []
     if "objects" in metrics:
         n = metrics["objects"]
         remarks.append(
-            f"objects, pooled: F1 {metrics['object_f1']:.3f}, Dice {metrics['object_dice']:.3f}, "
-            f"Hausdorff {metrics['object_hausdorff']:.1f} px ({n['in_labels']} in the labels, "
+            f"objects, pooled: F1 {sure('object_f1')}, Dice {sure('object_dice')}, "
+            f"Hausdorff {sure('object_hausdorff', places=1)} px ({n['in_labels']} in the labels, "
             f"{n['predicted']} predicted, {n['lone']} in images without the other)"
         )
     if "boundary_f1" in metrics:
         within = report.settings["boundary_px"]
-        remarks.append(f"boundary F1 within {within:g} px: {metrics['boundary_f1']:.3f}")
+        remarks.append(f"boundary F1 within {within:g} px: {sure('boundary_f1')}")
     if "tiles" in metrics:
         tiles = metrics["tiles"]
         recall = ", ".join(f"{name} {value:.2f}" for name, value in tiles["recall"].items())
-        right = _sure(report, "tile_accuracy", metrics["tile_accuracy"])
-        remarks.append(f"{tiles['n']} tiles, accuracy {right}; right of {recall}")
+        remarks.append(f"{tiles['n']} tiles, accuracy {sure('tile_accuracy')}; right of {recall}")
     if "pq" in metrics:
         remarks.append(
-            f"PQ {metrics['pq']:.3f} (SQ {metrics['sq']:.3f}, RQ {metrics['rq']:.3f}), AJI "
-            f"{metrics['aji']:.3f}, mSA {metrics['msa']:.3f}; {metrics['count_error']:.1f} objects "
-            "too many or too few an image"
+            f"PQ {sure('pq')} (SQ {sure('sq')}, RQ {sure('rq')}), AJI {sure('aji')}, mSA "
+            f"{sure('msa')}; {sure('count_error', places=1)} objects too many or too few an image"
         )
     if "mpq" in metrics:
         remarks.append(
-            f"mPQ {metrics['mpq']:.3f} over the data set, "
+            f"mPQ {sure('mpq')} over the data set, "
             f"{metrics['per_image']['mpq']:.3f} as a mean over images"
         )
     done = report.settings.get("post_processing", "none")
     remarks.append("no post-processing" if done == "none" else f"post-processing: {done}")
     if "ece" in metrics:
-        remarks.append(f"expected calibration error: {metrics['ece']:.3f}")
+        remarks.append(f"expected calibration error: {sure('ece')}")
     remarks += _of_intervals(report)
     seconds = metrics["seconds_per_image"]
     remarks.append(f"{report.n_images} images, {1000 * seconds:.0f} ms each (median)")
