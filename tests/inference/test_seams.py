@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_pathsam.inference.seams import SeamCounts, count_seams, cut_objects
+from napari_pathsam.inference.seams import (
+    SeamCounts,
+    count_seams,
+    cut_objects,
+    seam_score,
+    seam_text,
+)
 from napari_pathsam.models.catalogue import load_model
 from napari_pathsam.models.pathsam import PathSam
 
@@ -50,3 +56,21 @@ def test_what_is_cut() -> None:
     assert at_50.score > 5
     assert (at_50 + SeamCounts()).score == SeamCounts.total([at_50]).score
     assert count_seams(found, [30], []).score == 0
+
+
+def test_a_score_says_how_sure_it_is(rng: np.random.Generator) -> None:
+    """As uncertain as scores of blocks drawn anew differ; of one block nobody knows."""
+
+    def blocks() -> list[SeamCounts]:
+        at_ends, beside = rng.poisson(rng.gamma(2, 10, (2, 40)) * [[1.2], [5]])
+        return [
+            SeamCounts(int(a), 1000, int(b), 5000) for a, b in zip(at_ends, beside, strict=True)
+        ]
+
+    found = np.array([seam_score(blocks()) for _ in range(300)])
+    assert abs(found[:, 0].mean() - 1.2) < 0.05
+    assert abs(found[:, 1].mean() / found[:, 0].std() - 1) < 0.25
+    assert "±" in seam_text(blocks())
+    assert "±" not in seam_text(blocks()[:1])
+    assert "Seam score" in seam_text(blocks()[:1])
+    assert not seam_text([])

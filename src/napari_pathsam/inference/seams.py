@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,14 @@ class SeamCounts:
             self.pairs_beside + other.pairs_beside,
         )
 
+    def __sub__(self, other: SeamCounts) -> SeamCounts:
+        return SeamCounts(
+            self.at_ends - other.at_ends,
+            self.pairs_at_ends - other.pairs_at_ends,
+            self.beside - other.beside,
+            self.pairs_beside - other.pairs_beside,
+        )
+
     @property
     def score(self) -> float:
         """How much more often classes change at window ends than beside them: 1 is no seam.
@@ -46,6 +54,29 @@ class SeamCounts:
     def total(cls, counts: Iterable[SeamCounts]) -> SeamCounts:
         """All of them together."""
         return sum(counts, cls())
+
+
+def seam_score(blocks: Collection[SeamCounts]) -> tuple[float, float]:
+    """The score of all blocks together and its standard error, NaN where they are not known.
+
+    The error is the jackknife's over blocks (Efron and Stein, 1981): neighbouring pixels of one
+    outline are no two observations.
+    """
+    whole, n = SeamCounts.total(blocks), len(blocks)
+    without = [(whole - one).score for one in blocks]
+    known = [score for score in without if score == score]
+    if len(known) < max(2, n):
+        return whole.score, float("nan")
+    return whole.score, float(np.std(known) * (n - 1) ** 0.5)
+
+
+def seam_text(blocks: Collection[SeamCounts]) -> str:
+    """The score in words; empty where there is nothing to compare."""
+    score, error = seam_score(blocks)
+    if score != score:
+        return ""
+    about = "" if error != error else f" ± {error:.2f}"
+    return f"Seam score {score:.2f}{about} (1: classes change at window ends as often as beside)."
 
 
 def count_seams(
