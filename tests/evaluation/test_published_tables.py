@@ -62,7 +62,8 @@ def test_every_row_can_be_read_and_is_a_figure():
             assert all(0 < v < 1 for v in table.read(row).implied.values())
         assert all(0 < v <= 1 for r in measured_rows(name) for m, (v, *_) in r.figures.items()
                    if "hausdorff" not in m)  # fmt: skip
-        assert all(r.command.startswith("pathsam ") for r in measured_rows(name))
+        commands = {r.command for r in measured_rows(name)}
+        assert all(c.startswith(("pathsam ", "python benchmarks/")) for c in commands)
 
 
 def test_figures_are_those_of_the_notes(shared_data):
@@ -181,6 +182,9 @@ def test_our_rows_have_figures_with_intervals_and_a_command_to_copy(pathsam):
     assert all(low < value < high for value, low, high in glas.figures.values())
     assert f"] {glas.command}\n" in said  # in one piece
     assert f"{dice:.3f}" in said
+    taught = {r.model for r in measured_rows("path-sam2") if "ablation.py" in r.command}
+    assert {"path-sam2-nano, no second encoder", "path-sam2-nano, no second encoder, MLP"} <= taught
+    assert "taught on 246 images" in " ".join(said.split())
     ranked = [r for r in measured_rows("glas-challenge") if r.figures]
     assert {r.dataset for r in ranked} == {"GlaS part A"}
     assert all(set(r.figures) == {"object_f1", "object_dice", "object_hausdorff"} for r in ranked)
