@@ -20,7 +20,7 @@ from napari_pathsam.models.pathsam import PathSam, part_of
 from napari_pathsam.training.finetune_crops import Crop, Crops
 from napari_pathsam.training.finetune_data import tile_pixels_of
 from napari_pathsam.training.finetune_networks import own_copy
-from napari_pathsam.training.finetune_notes import GENTLY, NO_NUMBER, NO_ROOM, START_KEPT
+from napari_pathsam.training.finetune_notes import GENTLY, NO_ROOM, START_KEPT, no_number
 from napari_pathsam.training.finetune_report import (
     Scores,
     TeachReport,
@@ -249,12 +249,12 @@ class Teacher:
         )
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise TrainingStopped(NO_NUMBER.format(step=self.step + 1, epoch=self.best.epoch))
+            raise TrainingStopped(no_number(self.step + 1, self.best.epoch))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(list(self.trained.values()), config.clip)
         if not math.isfinite(float(norm)):
-            raise TrainingStopped(NO_NUMBER.format(step=self.step + 1, epoch=self.best.epoch))
+            raise TrainingStopped(no_number(self.step + 1, self.best.epoch))
         self.optimizer.step()
         self.step += 1
         self._average()

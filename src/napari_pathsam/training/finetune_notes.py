@@ -13,8 +13,12 @@ START_KEPT = (
     "Training made nothing better on what was held out, so this version is what it started from. "
     "Paint where it is wrong, in more places, and train again."
 )
-NO_NUMBER = (
-    "Training was stopped at step {step}: the loss is no number any more, as happens when the "
-    "learning rate is too high. The model of epoch {epoch} was kept. Lower the learning rate and "
-    "train again."
-)
+
+
+def no_number(step: int, epoch: int) -> str:
+    """Why training stopped at a step, and what of which epoch is kept."""
+    kept = f"The model of epoch {epoch}" if epoch else "What training started from"
+    return (
+        f"Training was stopped at step {step}: the loss is no number any more, as happens when the "
+        f"learning rate is too high. {kept} was kept. Lower the learning rate and train again."
+    )
