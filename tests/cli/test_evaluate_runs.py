@@ -192,7 +192,22 @@ def test_prompts_in_a_run(pathsam, labelled, tmp_path):
     metrics = json.loads((out / "report.json").read_text())["metrics"]
     assert metrics["noc_80"] <= metrics["noc_90"] <= 6
     assert (out / "plots" / "clicks.png").is_file()
+    page = (out / "report.html").read_text()
+    assert f'<td>labelled objects</td><td class="n">{metrics["n_objects"]}</td>' in page
+    assert "ms a click (median)" in page
+    assert "bootstrap over 2 images" in page
     assert len(list((out / "overlays").iterdir())) == 1
+
+
+def test_a_page_of_one_image_claims_no_intervals(pathsam, labelled, tmp_path):
+    out = tmp_path / "run"
+    status, said, _ = pathsam(*labelled, "--limit", 1, "--out", out, "--gallery", 0)
+    assert status == 0
+    assert "there are no intervals" in said
+    page = (out / "report.html").read_text()
+    assert "there are no intervals" in page
+    assert "resamples" not in page
+    assert "rough" not in page
 
 
 def test_everything_in_a_run(pathsam, labelled, tmp_path):

@@ -37,6 +37,15 @@ figure { margin: 0 } .plots img { max-width: 560px; width: 100% }
 code { font-size: .85em; overflow-wrap: anywhere }
 """
 QUALITY = 85
+COUNTED = {
+    "n_objects": "labelled objects",
+    "n_too_small": "smaller ones, left out",
+    "n_found": "masks found",
+    "n_absent_classes": "classes that were neither labelled nor predicted",
+    "ms_per_click": "ms a click (median)",
+    "ms_to_encode": "ms to encode an image (median)",
+    "seconds_per_image": "s an image (median)",
+}
 
 
 def html_report(
@@ -49,16 +58,20 @@ def html_report(
 ) -> str:
     """The page; ``remark`` says what is not in it."""
     told = report.metrics["intervals"]
-    subtitle = (
-        f"{report.n_images} images · {told['level']:.0%} intervals: bootstrap over {report.drawn}, "
-        f"{told['resamples']} resamples"
+    drawn = (
+        f"{told['level']:.0%} intervals: bootstrap over {report.drawn}, {told['resamples']} "
+        "resamples"
+        if told["groups"] > 1
+        else "one patient, slide, case or image only: there are no intervals"
     )
+    subtitle = f"{report.n_images} images · {drawn}"
     body = [
         f"<h1>{escape(report.model)} on {escape(report.dataset)}, {escape(report.split)}</h1>",
         f'<p class="faint">{escape(subtitle)}</p>',
         _headline_tables(report, headlines),
+        _counted(report),
     ]
-    if told["groups"] < 10:
+    if 1 < told["groups"] < 10:
         few = (
             f"There are only {told['groups']} groups: the intervals are rough, and too narrow "
             "more often than not."
@@ -142,6 +155,16 @@ def _headline_tables(report: Report, headlines: Mapping[str, Headline]) -> str:
         ]  # fmt: skip
         parts.append("<h2>classes, pooled</h2>" + _table(heads, classes))
     return "".join(parts)
+
+
+def _counted(report: Report) -> str:
+    """How many objects there were, and how long it took."""
+    rows = [
+        (title, f"{value:,}" if isinstance(value, int) else _value(value))
+        for key, title in COUNTED.items()
+        if (value := report.metrics.get(key)) is not None
+    ]
+    return "<h2>counted and timed</h2>" + _table(("", ""), rows) if rows else ""
 
 
 def _gallery(pictures: Sequence[GalleryPicture]) -> str:
