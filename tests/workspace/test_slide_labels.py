@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import zarr
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.packed_chunks import PackedChunks
 from napari_pathsam.core.sparse_labels import SparseLabels
 from napari_pathsam.io.label_store import LabelStore
 from napari_pathsam.io.object_classes import class_of_objects
@@ -118,6 +120,32 @@ def test_a_disk_that_takes_nothing_is_told_once_and_nothing_is_lost(model, tmp_p
     assert workspace.class_area_px(1) == 4 * 9
     workspace._saver.save_now()
     assert (LabelStore.open(workspace.pyramids_path).read(Region(0, 0, 9, 4)) == 1).all()
+    workspace.close_image()
+
+
+def test_labels_that_somebody_removed_from_the_disk_come_back(model, tmp_path, monkeypatch):
+    """What is gone reads as nothing, and nothing must not be written into the journal."""
+    init = PackedChunks.__init__
+    monkeypatch.setattr(
+        PackedChunks, "__init__", lambda s, dtype, _, disk=None: init(s, dtype, 1, disk)
+    )
+    monkeypatch.setattr("napari_pathsam.workspace.keeper.COMPACT_BYTES", 1)
+    workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
+    heard = Heard(workspace)
+    workspace.open_image(Wide())
+    for y in (0, 9000):
+        square = tuple(np.mgrid[y : y + 9, :9].reshape(2, -1))
+        workspace.record_stroke("classes", square, 0, 1)
+    workspace._saver.save_now()
+    assert (workspace.class_map[9000:9009, :9] == 1).all()
+    shutil.rmtree(workspace.pyramids_path / "labels" / "classes" / "0" / "c" / "0")
+    with pytest.raises(BadFileError, match="somebody removed"):
+        _ = workspace.class_map[:9, :9]
+    workspace.close_image()
+    assert "somebody removed" in heard.failed[-1]
+    workspace.open_image(Wide())
+    workspace.restore()
+    assert (workspace.class_map[:9, :9] == 1).all()
     workspace.close_image()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.packed_chunks import Disk
 from napari_pathsam.core.sparse_labels import CHUNK_PX
@@ -79,7 +80,15 @@ class _Level:
         self._store, self._level = store, level
 
     def load(self, index: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.integer]:
-        return self._store().read_level(self._level, _at(index, shape))
+        store = self._store()
+        chunk = store.read_level(self._level, _at(index, shape))
+        if not chunk.any():  # none that is saved is empty: a missing file reads as zeros
+            raise BadFileError(
+                f"Labels that were drawn are gone from {store.path}: somebody removed or emptied "
+                "it. The journal beside it still has them: close the image, open it again and "
+                "restore."
+            )
+        return chunk
 
     def save(self, index: tuple[int, int], chunk: NDArray[np.integer]) -> None:
         self._store().write_level(self._level, _at(index, chunk.shape), chunk)
