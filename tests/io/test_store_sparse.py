@@ -8,6 +8,7 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.sparse_labels import SparseLabels
 from napari_pathsam.io.label_store import LabelStore
+from napari_pathsam.io.object_classes import class_of_objects
 from napari_pathsam.io.store_sparse import write_sparse_labels
 
 
@@ -24,6 +25,7 @@ def test_sparse_labels_of_a_slide(tmp_path, class_table: ClassTable) -> None:
         class_of=class_of, about={"slide": "abc"},
     )  # fmt: skip
     found = LabelStore.open(path, "objects", about={"slide": "abc"})
+    assert class_of_objects(path) == class_of
     for level, wanted in enumerate(objects.levels[1:], start=1):
         region = Region(59_000, 39_000, 1001, 1007)
         step = 2**level

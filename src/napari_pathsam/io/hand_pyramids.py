@@ -19,10 +19,7 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.packed_chunks import Disk
 from napari_pathsam.core.sparse_labels import CHUNK_PX
 from napari_pathsam.io.label_store import LabelStore
-from napari_pathsam.io.object_classes import OBJECTS, write_class_of
-
-MOST_TOLD = 10_000
-"""Objects whose colours and classes stand in the file in words; of more only numbers are kept."""
+from napari_pathsam.io.object_classes import OBJECTS, tell_class_of
 
 
 class HandPyramids:
@@ -55,12 +52,11 @@ class HandPyramids:
         BadFileError
             The disk does not let us.
         """
-        told = class_of if len(class_of) <= MOST_TOLD else {}
         for name, store in list(self._stores.items()):
-            store.describe(classes, told if name == OBJECTS else None)
             if name == OBJECTS:
-                pairs = np.array([*class_of.items()], np.int64).reshape(-1, 2)
-                write_class_of(store, *pairs.T)
+                tell_class_of(store, classes, class_of)
+            else:
+                store.describe(classes)
 
     def _store(self, name: str, dtype: np.dtype) -> LabelStore:
         with self._lock:

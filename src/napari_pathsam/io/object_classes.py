@@ -7,12 +7,13 @@ that everybody reads who opens the labels.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.io._files import reading
 from napari_pathsam.io._ngff_container import writing
 from napari_pathsam.io.label_store import LabelStore
@@ -20,6 +21,16 @@ from napari_pathsam.io.label_store import LabelStore
 OBJECTS = "objects"
 """The name of the label pyramid of objects."""
 FILE = "class-of-objects.npy"
+MOST_TOLD = 10_000
+"""Objects whose colours and classes stand in NGFF's words, too; of more only in the file."""
+
+
+def tell_class_of(
+    objects: LabelStore, classes: ClassTable | None, class_of: Mapping[int, int]
+) -> None:
+    """Keep the class of each object in the file and, of few, in NGFF's words."""
+    objects.describe(classes, class_of if len(class_of) <= MOST_TOLD else None)
+    write_class_of(objects, *np.array([*class_of.items()], np.int64).reshape(-1, 2).T)
 
 
 def write_class_of(

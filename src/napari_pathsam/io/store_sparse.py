@@ -6,11 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.sparse_labels import CHUNK_PX, SparseArray
 from napari_pathsam.io.label_store import LabelStore
+from napari_pathsam.io.object_classes import OBJECTS, tell_class_of
 
 
 def write_sparse_labels(
@@ -31,15 +30,16 @@ def write_sparse_labels(
     maps
         By name: 8-bit ones hold class ids, others objects.
     class_of
-        The class of each object.
+        The class of each object of the map ``objects``.
     """
     stores = {}
     for name, labels in maps.items():
-        objects = labels.dtype != np.uint8
         stores[name] = store = LabelStore.create(
             path, labels.shape, mpp=mpp, classes=classes, dtype=labels.dtype, name=name,
-            about=about, chunk_px=CHUNK_PX, class_of=class_of if objects else None,
+            about=about, chunk_px=CHUNK_PX,
         )  # fmt: skip
+        if name == OBJECTS and class_of is not None:
+            tell_class_of(store, classes, class_of)
         for piece in labels.pieces():
             store.write_base(piece, labels[piece.slices])
         store.update_overviews()
