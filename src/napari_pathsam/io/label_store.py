@@ -93,7 +93,6 @@ class LabelStore(LabelLevels):
         about: Mapping[str, Any] | None = None,
         chunk_px: int = CHUNK_PX,
         objects: bool | None = None,
-        class_of: Mapping[int, int] | None = None,
     ) -> LabelStore:
         """Empty labels, in a new container or beside what an OME-Zarr container holds already.
 
@@ -105,8 +104,6 @@ class LabelStore(LabelLevels):
             Of the ids.
         objects
             Whether ids are objects and not classes; None: unless there is room for 255 only.
-        class_of
-            The class of each object, where there are few enough to list them.
 
         Raises
         ------
@@ -129,7 +126,7 @@ class LabelStore(LabelLevels):
             objects = np.dtype(dtype) != np.uint8
         with writing(path), fresh_container(path) as fresh:
             group = make_labels(fresh, name, shape_yx, mpp, np.dtype(dtype), chunk_px)
-            describe_labels(group, classes, class_of, objects=objects, about=about or {})
+            describe_labels(group, classes, None, objects=objects, about=about or {})
             into_container(fresh, path)
         return cls.open(path, name, writable=True, joining=True)
 
