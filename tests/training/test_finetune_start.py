@@ -126,6 +126,6 @@ def test_only_a_start_that_knows_the_classes_is_kept(
     assert not fresh.result().notes
     config = preset_config("balanced")
     assert config.learned(0.99) == config.gentlest == 0.1
-    assert config.learned(0.8) == pytest.approx(0.36)
+    assert config.learned(0.8) == pytest.approx(0.16)
     assert config.learned(0.3) == 1
     assert FineTuneConfig().learned(0.99) == 1

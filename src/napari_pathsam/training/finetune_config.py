@@ -91,12 +91,12 @@ class FineTuneConfig(BaseModel):
         """The part of the way from a start that knows every class to the trained weights.
 
         ``dice`` is what the start may score on all that is painted (one standard error above what
-        it does): the part is the square of three times what that lacks to 1, from :attr:`gentlest`
-        to 1. A few strokes make a head that is right forget more than they teach, and one that is
+        it does): the part is the square of twice what that lacks to 1, from :attr:`gentlest` to
+        1. A few strokes make a head that is right forget more than they teach, and one that is
         wrong has little to keep (docs/results.md, "From a few strokes"). Mixing weights is of
         Wortsman et al., Robust Fine-Tuning of Zero-Shot Models, CVPR 2022.
         """
-        return max(self.gentlest, min(1.0, 3 * (1 - dice)) ** 2)
+        return max(self.gentlest, min(1.0, 2 * (1 - dice)) ** 2)
 
 
 TRAINED: tuple[tuple[Part, ...], ...] = (
