@@ -6,7 +6,7 @@ What promptable models must do is in ``test_promptable``.
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "guided-eunet3plus": {"width": 4},
     "mask-rcnn": {
         "trunk": "resnet18",
-        "anchors_px": (8, 16, 24, 32, 48),
+        "anchors_px": (28, 40, 48, 56, 64),  # discs are 28 px wide
         "frozen_norm": False,
-        "rois": 16,
+        "rois": 8,
     },
 }
 PATHSAM = {
@@ -105,8 +105,14 @@ class Case:
             return TrainConfig(**({"stride": 2} | given | {"lr": 3e-3}))
         return task_training(self.name, "recommended", None, given)
 
+    def images(self) -> list[TrainingImage]:
+        """What it learns from; where it learns objects the pink side is none."""
+        if self.name != "mask-rcnn":
+            return discs()
+        return [replace(i, target=np.where(i.target == 1, 1, 0).astype(np.int16)) for i in discs()]
+
     def trainer(self, model: ClassModel, **fields: Any):
-        return trainer_of(model)(model, discs(), (), self.training(**fields))
+        return trainer_of(model)(model, self.images(), (), self.training(**fields))
 
     def save(self, path: Path, model: ClassModel) -> None:
         card = {"licence": "none", "base": [{"name": "tiny"}]}
@@ -217,18 +223,20 @@ def test_what_is_trained_has_finite_gradients_and_what_is_frozen_none(case: Case
 
 def test_it_learns_four_images_by_heart(case: Case) -> None:
     model = case.build()
-    objects = case.name == "mask-rcnn"
-    # The tiny SAM is random: frozen it has nothing to offer.
-    everything = (
-        {"parts": ("head", "alignment", "decoder", "encoder")} if case.name in PATHSAM else {}
-    )
-    trainer = case.trainer(model, epochs=8 if objects else 60, schedule="constant", **everything)
+    fields: dict[str, Any] = {"epochs": 60}
+    if case.name in PATHSAM:  # the tiny SAM is random: frozen it has nothing to offer
+        fields["parts"] = ("head", "alignment", "decoder", "encoder")
+    elif case.name == "mask-rcnn":  # its steps are dear
+        fields = {"epochs": 28, "lr": 1e-2}
+    trainer = case.trainer(model, schedule="constant", **fields)
     losses = [loss for _ in range(trainer.config.epochs) for loss in trainer.train_epoch()]
     trainer.finish()
     assert np.mean(losses[-2:]) < 0.8 * losses[0]
-    if not objects:  # it has to find objects before it can segment them: that takes longer
-        counts = count_images(model, discs())
-        assert np.trace(counts) / counts.sum() > 0.95
+    counts = count_images(model, case.images())
+    # Of Mask R-CNN's pixels 0.85 are right where it finds nothing.
+    assert np.trace(counts) / counts.sum() > (0.93 if case.name == "mask-rcnn" else 0.95)
+    if case.name == "mask-rcnn":
+        assert all(len(model.find_objects(model.encode(i.image)).scores) for i in case.images())
 
 
 def test_saved_and_loaded_it_answers_the_same(case: Case, tmp_path: Path) -> None:

@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".tif", ".tiff", ".zarr", ".geojson")
 
-TOO_LARGE = (
-    "too large to hold the model's objects in memory: they are told apart in the class map, where "
-    "objects that touch may be one. Choose a part (--region) to have them as the model finds them."
-)
-
 
 class Format(StrEnum):
     """What is written into a folder."""
@@ -204,8 +199,6 @@ def _segment_one(
         only_zarr = [path.suffix.lower() for path in paths] == [".zarr"]
         in_pieces = only_zarr and not wish.sharpen and not knows_objects(model)
         if in_pieces or not fits_memory(slide, wish.region):
-            if wish.instances and knows_objects(model):
-                ERR.print(f"{slide.name} is {TOO_LARGE}", style="yellow")
             return segment_to_store(model, slide, paths, wish, slides, again=again)
         return segment_image(model, slide, paths, wish)
 

@@ -104,12 +104,12 @@ def segment_to_store(
 
 
 def _write_objects(job: SlideJob, path: Path, smallest_px: int) -> None:
-    """The objects of the classes, as a label pyramid beside them; kept where nothing changed."""
+    """The objects, as a label pyramid beside the classes; kept where nothing changed."""
     from napari_pathsam.inference.slide_objects import write_objects
     from napari_pathsam.io.label_store import LabelStore
 
     with progress(f"{job.slide.name}: objects", 1) as bar:
-        for block in write_objects(LabelStore.open(path), smallest_px=smallest_px):
+        for block in write_objects(LabelStore.open(path), smallest_px=smallest_px, job=job):
             bar.update(bar.task_ids[0], completed=block.done, total=block.total)
 
 
@@ -148,7 +148,7 @@ def _duration(seconds: float) -> str:
 
 def _told(job: SlideJob, path: Path, wish: Wish, todo: int) -> AreaTable:
     """Say what was found, what could not be read, and how well the seams are hidden."""
-    from napari_pathsam.inference.seams import SeamCounts
+    from napari_pathsam.inference.seams import seam_text
     from napari_pathsam.inference.slide_record import places
     from napari_pathsam.io.label_store import LabelStore
 
@@ -157,9 +157,8 @@ def _told(job: SlideJob, path: Path, wish: Wish, todo: int) -> AreaTable:
     table = _areas(LabelStore.open(path), job, wish)
     found = ", ".join(f"{row.name} {100 * row.share:.1f} %" for row in table.rows[1:])
     OUT.print(f"{path}: {found}" if todo else f"{path}: all was done already; {found}")
-    seam = SeamCounts.total(record.seams.values()).score
-    if seam == seam:
-        OUT.print(f"Seam score {seam:.2f} (1: classes change at window ends as often as beside).")
+    if seams := seam_text(record.seams.values()):
+        OUT.print(seams)
     damage = places(record.damage)
     for one in damage[:10]:
         r = one.region

@@ -5,8 +5,10 @@ For models that know objects (Mask R-CNN); those of class maps are told apart in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,15 +25,17 @@ from napari_pathsam.inference.class_maps import (
     tile_embedding,
 )
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
-from napari_pathsam.inference.working_grid import TileSource
+from napari_pathsam.inference.working_grid import TileSource, WorkingGrid
 from napari_pathsam.models.task_model import TaskModel
 
 if TYPE_CHECKING:
     from napari_pathsam.models.class_model import ClassModel
+    from napari_pathsam.models.embedding import ImageEmbedding
 
 SAME = 0.5
 """Two answers of two tiles are one object where they share more than this of the smaller one's part
 that both tiles see."""
+NEAR_CELLS = 64
 
 
 @dataclass(frozen=True)
@@ -90,34 +94,43 @@ def object_tiles(
     BadWeightsError
         The model knows classes only.
     """
+    model = object_model(model)
+    for done, tile in enumerate(plan.tiles, start=1):
+        embedding, _ = tile_embedding(model, slide, plan.grid, tile.region, cache=cache)
+        yield ObjectTile(objects_in(model, embedding, tile), done, len(plan.tiles))
+
+
+def object_model(model: ClassModel) -> TaskModel:
+    """The model, if it finds objects one by one; else BadWeightsError."""
     if not isinstance(model, TaskModel) or not model.finds_objects:
         raise BadWeightsError(
             f"{model.name} finds classes, not objects one by one; a mask-rcnn does. "
             "Objects of a class map are told apart by `instances`."
         )
-    for done, tile in enumerate(plan.tiles, start=1):
-        embedding, _ = tile_embedding(model, slide, plan.grid, tile.region, cache=cache)
-        found = model.find_objects(embedding)
-        owner = found.owned().cpu().numpy()[: tile.region.height, : tile.region.width]
-        scores, channels = found.scores.tolist(), found.classes.tolist()
-        objects = []
-        for label in np.unique(owner[owner > 0]):
-            mask = owner == label
-            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            box = Region(
-                int(rows[0]), int(columns[0]), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
+    return model
+
+
+def objects_in(model: TaskModel, embedding: ImageEmbedding, tile: Tile) -> tuple[FoundObject, ...]:
+    """The objects of one tile, each pixel given to one of them."""
+    found = model.find_objects(embedding)
+    owner = found.owned().cpu().numpy()[: tile.region.height, : tile.region.width]
+    scores, channels = found.scores.tolist(), found.classes.tolist()
+    objects = []
+    for label in np.unique(owner[owner > 0]):
+        mask = owner == label
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        box = Region(int(rows[0]), int(columns[0]), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
+        objects.append(
+            FoundObject(
+                region=_moved(box, tile.region.y, tile.region.x),
+                mask=mask[box.slices],
+                score=scores[label - 1],
+                class_id=model.classes.classes[channels[label - 1] - 1].id,
+                cut=_is_cut(box, tile),
+                tile=tile.region,
             )
-            objects.append(
-                FoundObject(
-                    region=_moved(box, tile.region.y, tile.region.x),
-                    mask=mask[box.slices],
-                    score=scores[label - 1],
-                    class_id=model.classes.classes[channels[label - 1] - 1].id,
-                    cut=_is_cut(box, tile),
-                    tile=tile.region,
-                )
-            )
-        yield ObjectTile(tuple(objects), done, len(plan.tiles))
+        )
+    return tuple(objects)
 
 
 def _is_cut(box: Region, tile: Tile) -> bool:
@@ -137,18 +150,28 @@ def merged(found: Iterable[FoundObject]) -> list[FoundObject]:
     Whole objects come first, then the surer ones; a piece of an object that is known is left out,
     or, where that is a piece too, joined to it.
     """
-    kept: list[FoundObject] = []
-    for one in sorted(found, key=lambda o: (o.cut, -o.score)):
-        same = [
-            i for i, other in enumerate(kept) if other.tile != one.tile and _is_same(one, other)
-        ]
-        if not same:
-            kept.append(one)
-        elif one.cut and all(kept[i].cut for i in same):
-            for i in same:
-                one = _joined(one, kept[i])
-            kept = [other for i, other in enumerate(kept) if i not in same] + [one]
-    return kept
+    kept: dict[int, FoundObject] = {}
+    near: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for number, one in enumerate(sorted(found, key=lambda o: (o.cut, -o.score))):
+        around = {i for place in _places(one.region) for i in near[place] if i in kept}
+        same = [i for i in sorted(around) if kept[i].tile != one.tile and _is_same(one, kept[i])]
+        if same and not (one.cut and all(kept[i].cut for i in same)):
+            continue
+        for i in same:
+            one = _joined(one, kept.pop(i))
+        kept[number] = one
+        for place in _places(one.region):
+            near[place].append(number)
+    return list(kept.values())
+
+
+def _places(region: Region) -> Iterator[tuple[int, int]]:
+    """The squares of :data:`NEAR_CELLS` that a region touches: only those are compared."""
+    rows, columns = (
+        range(start // NEAR_CELLS, (start + n - 1) // NEAR_CELLS + 1)
+        for start, n in zip((region.y, region.x), region.shape_yx, strict=True)
+    )
+    return product(rows, columns)
 
 
 def _is_same(a: FoundObject, b: FoundObject) -> bool:
@@ -195,24 +218,30 @@ def assembled(
 
     ``smallest_px``: level-0 pixels below which an object is left out.
     """
-    cover = plan.cover
-    painted = np.zeros(cover.shape_yx, np.int32)
-    class_of = {}
-    for label, one in enumerate(sorted(merged(found), key=lambda o: o.score), start=1):
-        painted[_moved(one.region, -cover.y, -cover.x).slices][one.mask] = label
-        class_of[label] = one.class_id
-    rows, columns = (
-        np.clip(((np.arange(n) + start + 0.5) / step).astype(int) - first, 0, size - 1)
-        for n, start, step, first, size in zip(
-            plan.region.shape_yx, (plan.region.y, plan.region.x), plan.grid.cell_level0_yx,
-            (cover.y, cover.x), cover.shape_yx, strict=True,
-        )
-    )  # fmt: skip
-    labels = painted[np.ix_(rows, columns)]
+    objects = sorted(merged(found), key=lambda o: o.score)
+    class_of = {label: one.class_id for label, one in enumerate(objects, start=1)}
+    labels = painted(objects, plan.grid, plan.region)
     if smallest_px > 1:
         labels = np.where((np.bincount(labels.ravel()) < smallest_px)[labels], 0, labels)
     before = np.unique(labels[labels > 0]).tolist()
     return ObjectMap(relabel(labels), {i: class_of[b] for i, b in enumerate(before, start=1)})
+
+
+def painted(objects: Sequence[FoundObject], grid: WorkingGrid, region: Region) -> NDArray[np.int32]:
+    """Their numbers, from 1, at the level-0 pixels of a region; later ones on top."""
+    cells = grid.cells_of(region)
+    out = np.zeros(cells.shape_yx, np.int32)
+    for number, one in enumerate(objects, start=1):
+        if (shared := one.region.intersection(cells)) is not None:
+            out[_moved(shared, -cells.y, -cells.x).slices][_within(one, shared)] = number
+    rows, columns = (
+        np.clip(((np.arange(n) + start + 0.5) / step).astype(int) - first, 0, size - 1)
+        for n, start, step, first, size in zip(
+            region.shape_yx, (region.y, region.x), grid.cell_level0_yx,
+            (cells.y, cells.x), cells.shape_yx, strict=True,
+        )
+    )  # fmt: skip
+    return out[np.ix_(rows, columns)]
 
 
 def segment_objects(

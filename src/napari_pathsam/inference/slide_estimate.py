@@ -15,6 +15,7 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.label_map import halved
 from napari_pathsam.core.tiling import Tile
 from napari_pathsam.inference.blending import Blend
+from napari_pathsam.inference.found_objects import knows_objects
 from napari_pathsam.inference.slide_block import maps_of
 from napari_pathsam.inference.slide_job import SlideJob
 from napari_pathsam.inference.slide_plan import SlidePlan
@@ -43,7 +44,8 @@ def estimate_slide(job: SlideJob, *, objects: bool = False, workers: int = 0) ->
     Parameters
     ----------
     objects
-        Whether a label pyramid of objects is made afterwards, too; of its size only.
+        Whether a label pyramid of objects is made afterwards, too: of its size, and of the time in
+        which a model that finds them one by one looks once more.
     workers
         So many processes share the blocks, and run the windows at the borders of their tasks twice;
         the seconds are those of all of them together. 0: this process does all.
@@ -67,10 +69,11 @@ def estimate_slide(job: SlideJob, *, objects: bool = False, workers: int = 0) ->
             for piece in pieces
         ]
         nbytes += _packed_bytes(job, _side_by_side(ids, "objects"))
+    again = len(tiles) if objects and knows_objects(job.model) else 0
     covered = sum(block.height * block.width for block in blocks)
     own = min(covered, sum(_own(plan, t).height * _own(plan, t).width for t in tiles))
     return Estimate(
-        seconds=each * model_runs(job, workers=workers)
+        seconds=each * (model_runs(job, workers=workers) + again)
         + making / px * covered
         + packing / px * own,
         nbytes=round(nbytes / px * own),

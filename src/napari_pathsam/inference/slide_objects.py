@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,9 @@ from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.blending import grown
+from napari_pathsam.inference.found_objects import knows_objects
 from napari_pathsam.inference.objects import instances
+from napari_pathsam.inference.slide_found_objects import FoundBlock, found_on_slide
 from napari_pathsam.io.label_store import LabelStore
 from napari_pathsam.io.object_classes import (
     OBJECTS,
@@ -29,6 +31,9 @@ from napari_pathsam.io.object_classes import (
     joined,
     write_class_of,
 )
+
+if TYPE_CHECKING:
+    from napari_pathsam.inference.slide_job import SlideJob
 
 LONGEST_PX = 8192
 """An area with a longer side is one object: it is tissue, not something to be told apart."""
@@ -133,35 +138,56 @@ def objects_of_store(
         yield ObjectBlock(block, out, done, 2 * len(blocks))
 
 
-def write_objects(classes: LabelStore, *, smallest_px: int = 0) -> Iterator[ObjectBlock]:
+def write_objects(
+    classes: LabelStore, *, smallest_px: int = 0, job: SlideJob | None = None
+) -> Iterator[ObjectBlock | FoundBlock]:
     """Write the objects into a label pyramid beside the classes, and what they are; yields blocks.
 
     Its name is :data:`~napari_pathsam.io.object_classes.OBJECTS`. It is there when it is whole, in
-    the place of an older one. If the one that is there was made from these very labels, it is left
-    as it is, and nothing is yielded.
+    the place of an older one. If the one that is there was made from these very labels and in this
+    way, it is left as it is, and nothing is yielded.
+
+    Parameters
+    ----------
+    classes
+        Class ids.
+    smallest_px
+        Objects below so many pixels are left out.
+    job
+        The run that made the classes: where its model finds objects one by one, these are taken.
 
     Raises
     ------
     BadFileError
         It cannot be written.
     """
+    one_by_one = job if job is not None and knows_objects(job.model) else None
     made_of = {"smallest_px": smallest_px, "classes": _digest(classes)}
-    about = {**classes.about, "objects": made_of}
+    about = {**classes.about, "objects": {**made_of, "one by one": one_by_one is not None}}
     try:
         LabelStore.open(classes.path, OBJECTS, about=about)
         if class_of_objects(classes.path) is not None:
             return
     except BadFileError:
         pass  # none, or of other labels
+    steps: Iterator[ObjectBlock | FoundBlock] = (
+        objects_of_store(classes, smallest_px=smallest_px)
+        if one_by_one is None
+        else found_on_slide(one_by_one, smallest_px=smallest_px)
+    )
     with LabelStore.remaking(
         classes.path, classes.shape_yx, name=OBJECTS, mpp=classes.mpp, classes=classes.classes,
         about=about, chunk_px=classes.chunk_px,
     ) as store:  # fmt: skip
         known = []
-        for block in objects_of_store(classes, smallest_px=smallest_px):
+        for block in steps:
             if block.labels is not None and block.labels.any():
-                store.write_base(block.region, block.labels)
-                known.append(first_classes(block.labels, classes.read(block.region)))
+                store.write_level(0, block.region, block.labels)
+                known.append(
+                    np.array([*block.class_of.items()], np.int64).T
+                    if isinstance(block, FoundBlock)
+                    else first_classes(block.labels, classes.read(block.region))
+                )
             yield block
         write_class_of(store, *joined(known))
         for _ in store.overviews():

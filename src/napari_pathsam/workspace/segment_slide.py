@@ -101,12 +101,9 @@ class SlideResult:
 
     def summary(self) -> str:
         """Where it is, how well seams are hidden, what could not be read."""
-        from napari_pathsam.inference.seams import SeamCounts
+        from napari_pathsam.inference.seams import seam_text
 
-        text = f"Kept in {self.path}."
-        seam = SeamCounts.total(self.run.record.seams.values()).score
-        if seam == seam:
-            text += f" Seam score {seam:.2f} (1: no seam)."
+        text = f"Kept in {self.path}. {seam_text(self.run.record.seams.values())}".rstrip()
         if n := len(self.run.record.damage):
             text += f" {n} places could not be read and were taken for glass."
         return text
@@ -211,8 +208,9 @@ def slide_pieces(ready: PreparedSlide, request: SegmentRequest) -> Iterator[Piec
     result = ready.result(request)
     if request.options.instances:
         yield Piece(next_text="Objects")
+        smallest_px = request.options.smallest_px
         for block in write_objects(
-            result.stores["classes"], smallest_px=request.options.smallest_px
+            result.stores["classes"], smallest_px=smallest_px, job=ready.job
         ):
             yield Piece(next_text=f"Objects, {block.done / block.total:.0%}")
     yield Piece(next_text="Measuring")
@@ -270,11 +268,14 @@ def slide_python(result: SlideResult, origin: ImageOrigin) -> str:
     lines.append('    print(f"{tile.done} of {tile.total} blocks, {tile.seconds_left:.0f} s left")')
     if options.instances:
         lines[1:1] = [
+            "from napari_pathsam.inference.slide_job import prepare_slide",
             "from napari_pathsam.inference.slide_objects import write_objects",
             "from napari_pathsam.io.label_store import LabelStore",
         ]
-        smallest = f", smallest_px={options.smallest_px!r}" if options.smallest_px else ""
-        lines += [f"for block in write_objects(LabelStore.open({_out(origin)!r}){smallest}):"]
+        smallest = f"smallest_px={options.smallest_px!r}, " if options.smallest_px else ""
+        lines += [f"job = prepare_slide(model, slide, {asked})"]
+        lines += [f"classes = LabelStore.open({_out(origin)!r})"]
+        lines += [f"for block in write_objects(classes, {smallest}job=job):"]
         lines += ['    print(f"Objects: {block.done} of {block.total} steps")']
     return "\n".join(lines) + "\n"
 
