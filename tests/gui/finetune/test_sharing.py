@@ -1,11 +1,13 @@
-"""A field that some dock has encoded is not encoded again: by training, looking, segmenting."""
+"""Objects accepted by clicking teach, and the field encoded for the clicks serves for all of it."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from napari_pathsam._napari.finetune_classes import REGIONS
 from napari_pathsam._napari.plane import data_to_canvas, plane_of
+from napari_pathsam.core.geometry import Region
 
 pytestmark = pytest.mark.gui
 
@@ -29,14 +31,25 @@ def test_what_a_click_encoded_serves_all_of_teaching(dock_of, finetune_of, load,
     viewer, annotate, hands = dock_of(np.ascontiguousarray(image), loader=load, rgb=True, **MICRONS)
     viewer.scene.camera.zoom = 2.0  # screen pixels for a micron: as many as the image has
     hands.settle(5)
-    hands.click_canvas(data_to_canvas(viewer, plane_of(annotate.session.image, viewer), (380, 380)))
+    workspace, plane = annotate.workspace, plane_of(annotate.session.image, viewer)
+    annotate.view.classes.add_class("stroma")
+    hands.click_canvas(data_to_canvas(viewer, plane, (380, 380)))
     hands.until(lambda: annotate.session.candidate.shown, 300_000)
+    workspace.set_active_class(1)
+    workspace.accept()
+    for class_id, y in ((1, 100), (2, 200)):  # found by other means, as Find similar does
+        workspace.set_active_class(class_id)
+        workspace.accept_objects(np.ones((40, 60), np.int32), Region(y, 300, 40, 60))
     hands.until(lambda: annotate.runner.idle, 300_000)
+    assert len(workspace.objects) == 3
     assert encoded == [(832, 832), (416, 416), (192, 192)]
     encoded.clear()
 
     _, dock, hands = lesson = finetune_of(viewer=viewer)
-    lesson.strokes()
+    dock.use_labels(viewer.layers["PathSAM objects"])
+    lesson.until(lambda: dock.view.classes.text(1, REGIONS) == "1")
+    assert dock.teaching.choices.classes.names == (*workspace.classes.names,)
+    dock.teaching.choose(hold_out="none")
     lesson.quick(1)
     lesson.train()
     dock.view.look.here_button.click()
