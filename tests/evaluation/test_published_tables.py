@@ -147,6 +147,26 @@ def test_a_run_is_put_beside_and_ranked(pathsam, report, tmp_path, monkeypatch):
     assert [(r["dataset"], r["metric"], r["value"]) for r in rows] == [("GlaS", "dice", "0.8800")]
 
 
+def test_an_infinite_distance_is_the_last_in_rank_and_not_unmeasured(pathsam, report, tmp_path):
+    told = json.loads(report.read_text())
+    told["metrics"]["object_hausdorff"] = None  # as JSON has it
+    told["metrics"]["objects"] = {"lone": 3}
+    told["metrics"]["intervals"]["figures"]["object_hausdorff"] = [60.0, None]
+    report.write_text(json.dumps(told))
+    status, said, _ = pathsam("tables", "glas-challenge", "--run", report, "--csv", tmp_path / "r")
+    assert status == 0
+    line = next(line for line in said.splitlines() if "mine (here)" in line)
+    assert "∞ [60.0, ∞]" in line
+    assert "not measured" not in line
+    assert "object_hausdorff,inf,60.0000,inf," in (tmp_path / "r").read_text()
+    told["metrics"]["objects"] = {"lone": 0}
+    report.write_text(json.dumps(told))
+    said = pathsam("tables", "glas-challenge", "--run", report)[1]
+    line = next(line for line in said.splitlines() if "mine (here)" in line)
+    assert "0.900 [0.810, 0.990]" in line  # what there is of it, without a rank
+    assert " – " in line
+
+
 def test_refusals(pathsam, report, tmp_path):
     status, _, error = pathsam("tables", "unet")
     assert status == 1

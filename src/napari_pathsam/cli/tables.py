@@ -130,7 +130,9 @@ def _ranking(table: PublishedTable, ours: Sequence[MeasuredRow], part: str) -> T
             bounds.append(f"{entry.model} {_implied(bound, 'iou')}")
     for name, row in here.items():
         if name not in ranks:
-            drawn.add_row(name, "not measured", "", "", "–", "", _number_of(row, ours))
+            cells = [_with_interval(row, m) for m in table.columns]
+            cells = cells if row.figures else ["not measured", *cells[1:]]
+            drawn.add_row(name, *cells, "–", "", _number_of(row, ours))
     _explain(drawn, whats)
     if bounds:
         drawn.caption = f"{drawn.caption}\nPixel IoU that follows from F1: {', '.join(bounds)}."
@@ -186,4 +188,4 @@ def _with_interval(row: MeasuredRow, metric: str) -> str:
     value, low, high = row.figures[metric]
     places = 1 if "hausdorff" in metric else 3
     bounds = "" if math.isnan(low) else f" [{low:.{places}f}, {high:.{places}f}]"
-    return escape(f"{value:.{places}f}{bounds}")
+    return escape(f"{value:.{places}f}{bounds}".replace("inf", "∞"))

@@ -122,8 +122,12 @@ def write_rows(rows: Iterable[MeasuredRow], path: Path) -> None:
 
 def _figure(report: Report, metric: str) -> tuple[float, float, float] | None:
     value = report.metrics.get(metric)
-    if value is None:
-        return None
+    if value is None:  # JSON has no infinity
+        lone = report.metrics.get("objects", {}).get("lone", 0)
+        if not (lone and metric == "object_hausdorff"):
+            return None
+        value = math.inf  # objects in images where there is none to measure the distance to
     bounds = report.metrics.get("intervals", {}).get("figures", {}).get(metric, (None, None))
-    low, high = (math.nan if v is None else float(v) for v in bounds)
+    unknown = math.inf if math.isinf(value) else math.nan
+    low, high = (unknown if v is None else float(v) for v in bounds)
     return float(value), low, high
