@@ -393,7 +393,7 @@ def test_every_packaged_recipe_says_what_is_trained_and_how() -> None:
     for recipe in found.values():
         assert recipe.train_config().patch_px <= recipe.network_config().tile_px
         assert "research only" in recipe.licence or "CC BY" in recipe.licence
-    timm = found["unet_timm_glas_two_sizes"]
+    timm = found["unet_timm_glas"]
     trained = timm.network_config()
     assert (trained.gap_um, trained.mpp, trained.views) == (8, 1.0, 1)
     used = timm.used_config(trained)
