@@ -147,7 +147,10 @@ def test_a_run_is_put_beside_and_ranked(pathsam, report, tmp_path, monkeypatch):
     assert [(r["dataset"], r["metric"], r["value"]) for r in rows] == [("GlaS", "dice", "0.8800")]
 
 
-def test_an_infinite_distance_is_the_last_in_rank_and_not_unmeasured(pathsam, report, tmp_path):
+def test_an_infinite_distance_is_the_last_in_rank_and_not_unmeasured(
+    pathsam, report, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("napari_pathsam.cli.console.OUT.width", 160)
     told = json.loads(report.read_text())
     told["metrics"]["object_hausdorff"] = None  # as JSON has it
     told["metrics"]["objects"] = {"lone": 3}

@@ -135,9 +135,12 @@ def test_a_slide_that_disappears(
 
 
 @pytest.mark.filterwarnings("ignore")  # of Dask, about what is lost
-def test_a_cluster_that_goes_away(tiny_pathsam: PathSam, file: Path, tmp_path: Path) -> None:
+def test_a_cluster_that_goes_away(
+    tiny_pathsam: PathSam, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dask = pytest.importorskip("distributed")
     config = pytest.importorskip("dask.config")
+    monkeypatch.setattr("napari_pathsam.inference.slide_tasks.LARGEST_SIDE", 1)  # many tasks
     path = tmp_path / "o.zarr"
     job = prepare_slide(tiny_pathsam, open_slide(file), store=path, **ABOUT)
     with (
