@@ -111,3 +111,21 @@ def test_called_wrongly(pathsam, run, tmp_path):
     assert (status, "classes, objects" in error) == (1, True)
     status, _, error = pathsam("export", tmp_path / "gone.zarr", "--out", tmp_path / "x.csv")
     assert status == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "typed", "why"),
+    [
+        ("run", ("--shape", "8,8", "--out", "o.geojson"), "of labels of a slide it is not read"),
+        ("image", ("--slide", "s.tif", "--out", "o.png"), "of label images it is not read"),
+        ("image", ("--to", "png", "--out", "o.geojson"), "the ending of --out says"),
+        ("image", ("--out", "o.csv"), "label images become .json"),
+    ],
+)
+def test_options_that_would_not_be_read_are_refused(pathsam, run, tmp_path, what, typed, why):
+    labels = run if what == "run" else tmp_path / "labels.tif"
+    tifffile.imwrite(tmp_path / "labels.tif", np.ones(SHAPE, np.uint8))
+    typed = [str(tmp_path / word) if "." in word else word for word in typed]
+    status, _, error = pathsam("export", labels, *typed)
+    assert (status, why in " ".join(error.replace("│", " ").split())) == (2, True), error
+    assert not list(tmp_path.glob("o.*"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_pathsam.cli.console import OUT, MppOption, progress
+from napari_pathsam.cli.console import OUT, MppOption, progress, refuse_typed
 from napari_pathsam.cli.export_store import export_store, import_outlines, is_store
 from napari_pathsam.core.errors import BadFileError
 
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from napari_pathsam.io.coco import LabelledImage
 
 KINDS = ("geojson", "png")
-NOT_LABELS = ("tif", "tiff", "jpg", "csv", "parquet", "gz")
-"""Endings of what label images are not written as."""
+NOT_READ = {
+    "labels of a slide": {"to", "classes", "mpp", "shape"},
+    "outlines": {"to", "classes", "name", "table", "simplify", "detections"},
+    "label images": {"name", "table", "slide", "shape", "simplify", "detections"},
+}
+"""Options that are not read for what is exported, by their names in the command."""
 
 
 def export(
+    context: typer.Context,
     labels: Annotated[
         list[Path],
         typer.Argument(
@@ -78,21 +83,28 @@ def export(
     """Labels as other programs want them; outlines as labels of a slide."""
     if table not in ("classes", "objects"):
         raise typer.BadParameter("classes or objects.", param_hint="--table")
-    if len(labels) == 1 and is_store(labels[0]):
+    of_slide = len(labels) == 1 and is_store(labels[0])
+    into_slide = not of_slide and len(labels) == 1 and is_store(out)
+    what = "labels of a slide" if of_slide else "outlines" if into_slide else "label images"
+    refuse_typed(context, NOT_READ[what], f"of {what} it is not read")
+    if of_slide:
         export_store(
             labels[0], out, labels=name, table=table, slide=slide, simplify=simplify,
             detections=detections,
         )  # fmt: skip
         return
-    if len(labels) == 1 and is_store(out):
+    if into_slide:
         import_outlines(labels[0], out, shape=_shape(shape), slide=slide, mpp=mpp)
         return
     if to not in KINDS:
         raise typer.BadParameter("geojson or png.", param_hint="--to")
-    as_file = out.suffix.lower().removeprefix(".")
-    if as_file in NOT_LABELS:
+    as_file = "" if out.is_dir() else out.suffix.lower().removeprefix(".")
+    if as_file:
+        refuse_typed(context, {"to"}, "the ending of --out says what is written")
+    if as_file not in ("", "json", *KINDS):
         raise typer.BadParameter(
-            "label images become .json (COCO), .geojson, .png, or a folder of these.",
+            "label images become .json (COCO), .geojson, .png, or a folder of these (make it "
+            "before, if its name has a dot).",
             param_hint="--out",
         )
     from napari_pathsam.cli.evaluate_data import class_table

@@ -285,7 +285,8 @@ class Teacher:
         knows = self.frozen.run.start_knows_all and self.config.gentlest < 1
         if not (knows or self._score_every):
             return
-        held, painted = yield from self._scored(self.begun, began, spent, painted=knows)
+        held, *more = yield from self._scored(self.begun, began, spent, painted=knows)
+        painted = more[0] if more else None
         if painted is not None and math.isfinite(painted.mean_dice):
             self.learned = self.config.learned(painted.mean_dice + painted.noise)
             if self.learned < 1:
@@ -309,7 +310,7 @@ class Teacher:
             return None, True
         if self.epoch % self._score_every and not last:
             return None, False
-        scores, _ = yield from self._scored(weights, began, spent)
+        (scores,) = yield from self._scored(weights, began, spent)
         assert scores is not None  # there are held-out pixels
         best = self.best
         highest = max(best.highest, scores.mean_dice)
@@ -322,13 +323,14 @@ class Teacher:
 
     def _scored(
         self, weights: Weights, began: float, spent: Spent, *, painted: bool = False
-    ) -> Generator[TeachReport, None, tuple[Scores | None, Scores | None]]:
+    ) -> Generator[TeachReport, None, list[Scores | None]]:
         """Score some weights, tile by tile: cancelling need not wait for all of them.
 
-        On what is held out, and if it is asked for on all that is painted.
+        On what is held out, and if it is asked for on all that is painted, too.
         """
         model = self.model_with(weights)
-        held, whole = (Tally(model, self.frozen, painted=every) for every in (False, True))
+        kinds = (False, True) if painted else (False,)
+        tallies = [Tally(model, self.frozen, painted=every) for every in kinds]
         wanted = None if painted else True
         tiles = said_of(model, self.frozen, held=wanted, cache=self.cache, tiles=self.tiles)
         while True:
@@ -336,10 +338,10 @@ class Teacher:
                 said = next(tiles, None)
             if said is None:
                 break
-            held.add(said)
-            whole.add(said)
+            for tally in tallies:
+                tally.add(said)
             yield self._report("scoring", began, None)
-        return held.scores(), whole.scores() if painted else None
+        return [tally.scores() for tally in tallies]
 
     # --- telling ---------------------------------------------------------------------------------
 
