@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_pathsam._napari.finetune_how import ESTIMATED
 from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
 from napari_pathsam._napari.segment_heads import OwnHeads
 from napari_pathsam.workspace.teaching_store import LessonStore
@@ -59,8 +60,8 @@ def test_from_a_stroke_to_the_overlay(make_napari_viewer, hands_of, tmp_path, im
     layer.data_setitem(np.nonzero(labels), labels[labels > 0])
     dock.teaching.choose(device="cpu")
     hands.until(lambda: dock.runner.idle and dock.files.idle, 600_000)
-    hands.settle(300)
-    hands.until(lambda: dock.runner.idle, 600_000)  # estimated: so the embedding is there
+    hands.until(lambda: dock.view.how.estimate.text() == ESTIMATED, 600_000)
+    hands.until(lambda: dock.runner.idle, 600_000)  # so the embedding is there
 
     ticks: list[tuple[float, float]] = []
     timer = QTimer()
