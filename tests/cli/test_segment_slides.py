@@ -100,6 +100,22 @@ def test_many_slides_have_a_manifest_and_failures_are_tried_again(
     assert not (out / "empty.zarr").exists()
 
 
+@pytest.mark.parametrize("name", ["o.png", "o.zarr"])
+def test_a_region_beyond_the_image_is_cut_and_said(
+    segment: Run, image: Path, tmp_path: Path, name: str
+) -> None:
+    """Also one that would be too large for memory, if there were so much."""
+    code, _, err = segment(image, "--out", tmp_path / name, "--region", "200,10,90000,80000")
+    assert code == 0
+    assert "Rows 200 to 90000, columns 10 to 80000 were asked for, and field.png has 300" in err
+    assert "only rows 200 to 300, columns 10 to 420 are segmented, 100 × 410 pixels" in err
+    if name == "o.png":
+        with Image.open(tmp_path / name) as written:
+            assert written.size == (410, 100)
+    code, _, err = segment(image, "--out", tmp_path / f"2{name}", "--region", "200,10,300,420")
+    assert (code, "asked for" in err) == (0, False)
+
+
 def test_what_only_a_pyramid_holds_is_refused_elsewhere(
     segment: Run, image: Path, tmp_path: Path
 ) -> None:

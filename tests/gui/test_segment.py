@@ -224,7 +224,17 @@ def test_inside_shapes_of_another_scale(segment_of, image):
     assert result.covered[180, 230]
     assert not result.covered[142, 182]  # the corner outside the ellipse
     assert not layer_of(viewer).data[~result.covered].any()
+    assert not dock.view.status.text()
     hands.screenshot("36-shapes")
+
+    shapes.data = [[(100, 120), (100, 400), (110, 400), (110, 120)]]  # 150 µm wide is the image
+    run(dock, hands)
+    said = dock.view.status.text()
+    assert not dock.view.error_bar.text()
+    assert dock.parts()[0].drawn
+    assert "columns 240 to 801 were asked for" in said
+    assert "only rows 200 to 221, columns 240 to 300" in said
+    hands.screenshot("36b-shapes-beyond")
 
 
 def test_switching_the_head_says_what_it_takes(segment_of, image):

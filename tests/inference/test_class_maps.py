@@ -28,7 +28,7 @@ from napari_pathsam.inference.class_maps import (
     segment_tiles,
 )
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
-from napari_pathsam.inference.working_grid import WorkingGrid
+from napari_pathsam.inference.working_grid import RegionWarning, WorkingGrid
 from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.models.sam2 import Sam2
@@ -243,6 +243,21 @@ def test_outside_the_models_range_there_is_a_warning(
         segment_classes(tiny_pathsam, image[:30, :30], mpp=1.7)
     (tile,) = segment_tiles(tiny_pathsam, ArraySlide(image[:30, :30]), mpp=0.6)
     assert tile.warning is None
+
+
+def test_what_is_cut_off_is_said(tiny_pathsam: PathSam, image: np.ndarray) -> None:
+    slide, asked = ArraySlide(image[:30, :40], mpp=0.5, name="small"), Region(-5, 10, 90, 20)
+    plan = plan_segmenting(tiny_pathsam, slide, mpp=0.5, region=asked)
+    assert plan.region == Region(0, 10, 30, 20)
+    assert str(plan.cut).startswith(
+        "Rows -5 to 85, columns 10 to 30 were asked for, and small has 30 × 40 pixels: only rows "
+        "0 to 30, columns 10 to 30 are segmented, 30 × 20 pixels."
+    )
+    with pytest.warns(RegionWarning, match="Rows -5 to 85"):
+        found = segment_classes(tiny_pathsam, slide, region=asked)
+    assert found.shape == (30, 20)
+    for fits in (None, Region.of(slide.shape_yx), Region(3, 3, 4, 4)):
+        assert plan_segmenting(tiny_pathsam, slide, mpp=0.5, region=fits).cut is None
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_read(

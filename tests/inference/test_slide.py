@@ -14,6 +14,7 @@ from napari_pathsam.inference.class_maps import SegmentSettings, segment_classes
 from napari_pathsam.inference.slide import SlideTile, segment_slide
 from napari_pathsam.inference.slide_plan import plan_slide
 from napari_pathsam.inference.windows import KEPT_BYTES, Windows
+from napari_pathsam.inference.working_grid import RegionWarning
 from napari_pathsam.io.label_store import LabelStore
 from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.models.pathsam import PathSam
@@ -191,6 +192,19 @@ def test_absurd_wishes_are_refused_before_any_work(
     with pytest.raises(BadImageError, match="outside"):
         segment_slide(tiny_pathsam, slide, region=Region(9000, 0, 5, 5), store=path)
     assert not path.exists()
+
+
+def test_a_region_beyond_the_slide_is_cut_and_said(
+    tiny_pathsam: PathSam, slide: ArraySlide
+) -> None:
+    height, width = slide.shape_yx
+    with pytest.warns(RegionWarning, match=f"has {height} × {width} pixels"):
+        tiles = segment_slide(
+            tiny_pathsam, slide, region=Region(height - 40, 0, 90, 60), tissue=False, chunk_px=CHUNK
+        )
+    fits = Region(height - 40, 0, 40, 60)
+    expected = segment_slide(tiny_pathsam, slide, region=fits, tissue=False, chunk_px=CHUNK)
+    assert (painted([*tiles]) == painted([*expected])).all()
 
 
 class Damaged(ArraySlide):

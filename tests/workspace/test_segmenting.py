@@ -82,6 +82,17 @@ def test_only_what_shapes_enclose_is_written(tiny_pathsam, request_, image):
     np.testing.assert_array_equal(result.class_map.shown[120:180, 150:230], part)
 
 
+def test_what_was_drawn_beyond_the_image_is_said(tiny_pathsam, request_):
+    part = Part(Region(120, 150, 80, 110), drawn=Region(120, 150, 900, 110))
+    segmenting, heard = segmenting_with(tiny_pathsam, InlineRunner())
+    segmenting.start(replace(request_, parts=(part,)))
+    assert heard.finished[0].covered[120:, 150:].all()
+    said = heard.status[0]  # when it begins, and in the end
+    assert heard.status == [said] * 2
+    assert "Rows 120 to 1020" in said
+    assert "200 × 260 pixels" in said
+
+
 def test_cancel_keeps_what_is_done(tiny_pathsam, request_):
     runner = LateRunner()
     segmenting, heard = segmenting_with(tiny_pathsam, runner)

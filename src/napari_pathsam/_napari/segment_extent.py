@@ -94,7 +94,12 @@ def _part(outline_yx: NDArray[np.float64], shape_yx: tuple[int, int]) -> Part | 
     within = polygon_mask(outline_yx - (region.y, region.x), region.shape_yx)
     if not within.any():
         return None
-    return Part(region) if within.all() else Part(region, within, outline_yx)
+    # A line drawn along the image's edge is a pixel off now and then.
+    beyond = min(low) < -1 or any(high > np.array(shape_yx) + 1)
+    asked = drawn if beyond else None
+    if within.all():
+        return Part(region, drawn=asked)
+    return Part(region, within, outline_yx, asked)
 
 
 def _ellipse(corners_yx: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -45,8 +45,9 @@ class ShownResults(QObject):
             signal.connect(slot)
 
     def begin(self, image: Image, plane: Plane) -> None:
-        """The next result belongs to this image layer."""
+        """The next result belongs to this image layer; what was said of the last one goes."""
         self._of_run = (image, plane)
+        self.said.emit("")
 
     def release(self, image: Image) -> None:
         """The image goes; the layers of its results are ordinary ones from now on."""
@@ -74,7 +75,6 @@ class ShownResults(QObject):
             return
         key = (result.image_key, result.request.model)
         before = self._shown.get(key)
-        self.said.emit("")
         if before is not None and before is not result:
             kept = self.layers.layer(before)
             if _same_pyramid(before, result):

@@ -44,8 +44,7 @@ def segment_image(model: Any, slide: Slide, paths: Sequence[Path], wish: Wish) -
     mpp = wish.mpp or slide.mpp
     plan = plan_segmenting(model, slide, mpp=mpp, region=wish.region, settings=wish.settings)
     _check_sizes(paths, plan.region)
-    if plan.warning is not None:
-        ERR.print(f"{slide.name}: {plan.warning}", style="yellow")
+    warn(slide.name, plan.warning, plan.cut)
     class_map = np.zeros(plan.region.shape_yx, np.uint8)
     cache = EmbeddingCache() if wish.sharpen else None
     if knows_objects(model):
@@ -61,6 +60,13 @@ def segment_image(model: Any, slide: Slide, paths: Sequence[Path], wish: Wish) -
     class_map = finish(class_map, wish.settings)
     labels = _objects(model, slide, class_map, plan.region, mpp, wish, cache)
     return _written(class_map, labels, slide, plan.region, mpp, model, paths)
+
+
+def warn(name: str, *said: object | None) -> None:
+    """What is to be said of an image before it is segmented; None is not."""
+    for one in said:
+        if one is not None:
+            ERR.print(f"{name}: {one}", style="yellow")
 
 
 def _written(

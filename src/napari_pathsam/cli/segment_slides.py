@@ -45,10 +45,12 @@ class SlideWish:
 
 def fits_memory(slide: Slide, region: Region | None) -> bool:
     """Whether an image, or the wanted part of it, can be segmented in memory."""
+    from napari_pathsam.core.geometry import Region
     from napari_pathsam.inference.class_maps import LARGEST_PX
 
-    height, width = slide.shape_yx if region is None else region.shape_yx
-    return height * width <= LARGEST_PX
+    whole = Region.of(slide.shape_yx)
+    wanted = (region or whole).intersection(whole)
+    return wanted is None or wanted.height * wanted.width <= LARGEST_PX
 
 
 def segment_to_store(
@@ -61,6 +63,7 @@ def segment_to_store(
     again: bool = False,
 ) -> AreaTable:
     """Segment a slide into a label pyramid; its areas. ``again``: go on with a failed attempt."""
+    from napari_pathsam.cli.segment_images import warn
     from napari_pathsam.core.errors import BadImageError
     from napari_pathsam.inference.distributed import dask_client, distributed_tiles, workers_of
     from napari_pathsam.inference.slide import slide_tiles
@@ -87,8 +90,7 @@ def segment_to_store(
             region=wish.region, settings=replace(wish.settings, overlap=OVERLAP),
             tissue=slides.tissue, uncertainty=slides.uncertainty,
         )  # fmt: skip
-        if job.plan.warning is not None:
-            ERR.print(f"{slide.name}: {job.plan.warning}", style="yellow")
+        warn(slide.name, job.plan.warning, job.plan.cut)
         workers = 0 if client is None else workers_of(client)
         _say_estimate(job, workers, objects=wish.instances)
         todo = len(job.todo(None))

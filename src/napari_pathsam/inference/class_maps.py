@@ -20,7 +20,9 @@ from napari_pathsam.core.tiling import Tile
 from napari_pathsam.inference.blending import Blend, grown
 from napari_pathsam.inference.embedding_cache import EmbeddingCache, embedding_of
 from napari_pathsam.inference.working_grid import (
+    CutWarning,
     MppWarning,
+    RegionWarning,
     TileSource,
     WorkingGrid,
     checked_mpp,
@@ -165,6 +167,7 @@ class SegmentPlan:
     grid: WorkingGrid
     tiles: tuple[Tile, ...]
     warning: MppWarning | None
+    cut: CutWarning | None = None
 
     @property
     def cover(self) -> Region:
@@ -185,7 +188,7 @@ def plan_segmenting(
     settings: SegmentSettings | None = None,
 ) -> SegmentPlan:
     """Which tiles a run will take; raises what :func:`segment_tiles` does, and reads no pixel."""
-    wanted = checked_region(model, slide, region)
+    wanted, cut = checked_region(model, slide, region)
     mpp, warning = checked_mpp(model, mpp, name=slide.name)
     settings = settings or SegmentSettings()
     _check_size(slide.name, wanted)
@@ -202,7 +205,7 @@ def plan_segmenting(
     whole = Region.of(slide.shape_yx)
     looked_at = None if first is None else grid.cells_of(first.intersection(whole) or whole)
     tiles = grid.tiles(settings.overlap, cells, looked_at)
-    return SegmentPlan(wanted, grid, tuple(tiles), warning)
+    return SegmentPlan(wanted, grid, tuple(tiles), warning, cut)
 
 
 def _check_size(name: str, region: Region) -> None:
@@ -339,7 +342,8 @@ def segment_classes(
     Returns
     -------
     ``(H, W)`` uint8, ids of ``model.classes``; 0 is background, 255 "unsure". Warns with
-    :class:`PixelSizeWarning` where the model is not at home.
+    :class:`PixelSizeWarning` where the model is not at home, and with ``RegionWarning`` where the
+    region reaches beyond the image.
     """
     slide = ArraySlide(image, mpp=mpp) if isinstance(image, np.ndarray) else image
     settings = SegmentSettings(threshold, smallest_px, fill_holes_px)
@@ -347,6 +351,8 @@ def segment_classes(
     plan = plan_segmenting(model, slide, mpp=mpp, region=region, settings=settings)
     if plan.warning is not None:
         warnings.warn(str(plan.warning), PixelSizeWarning, stacklevel=2)
+    if plan.cut is not None:
+        warnings.warn(str(plan.cut), RegionWarning, stacklevel=2)
     class_map = np.zeros(plan.region.shape_yx, np.uint8)
     for tile in _segmented(model, slide, plan, settings, cache):
         paint(class_map, plan.region, tile)

@@ -7,6 +7,7 @@ block and the batch, not the slide; a run that was stopped goes on where it was.
 from __future__ import annotations
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +27,7 @@ from napari_pathsam.inference.slide_block import Block, run_block
 from napari_pathsam.inference.slide_job import SlideJob, prepare_slide
 from napari_pathsam.inference.slide_plan import CHUNK_PX
 from napari_pathsam.inference.windows import Damage, Windows
-from napari_pathsam.inference.working_grid import MppWarning, TileSource
+from napari_pathsam.inference.working_grid import MppWarning, RegionWarning, TileSource
 
 if TYPE_CHECKING:
     from napari_pathsam.models.class_model import ClassModel
@@ -106,7 +107,8 @@ def segment_slide(
     resume
         Go on with what lies there; begin where nothing does.
     region
-        Level-0 pixels to segment; by default all.
+        Level-0 pixels to segment; by default all. What reaches beyond the slide is cut off, with
+        a ``RegionWarning``.
     first
         What is looked at: pieces there come first.
     settings
@@ -132,6 +134,8 @@ def segment_slide(
         model, slide, mpp=mpp, store=store, resume=resume, region=region, settings=settings,
         tissue=tissue, uncertainty=uncertainty, batch=batch, chunk_px=chunk_px,
     )  # fmt: skip
+    if job.plan.cut is not None:
+        warnings.warn(str(job.plan.cut), RegionWarning, stacklevel=2)
     return slide_tiles(job, first=first)
 
 

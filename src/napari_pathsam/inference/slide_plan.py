@@ -17,6 +17,7 @@ from napari_pathsam.inference.blending import grown
 from napari_pathsam.inference.class_maps import SegmentSettings
 from napari_pathsam.inference.tissue import Tissue, find_tissue
 from napari_pathsam.inference.working_grid import (
+    CutWarning,
     MppWarning,
     TileSource,
     WorkingGrid,
@@ -64,6 +65,8 @@ class SlidePlan:
         Classes and background.
     warning
         The pixel size is not one the model was made for.
+    cut
+        More was asked for than there is.
     """
 
     grid: WorkingGrid
@@ -75,6 +78,7 @@ class SlidePlan:
     mpp: float
     channels: int
     warning: MppWarning | None = None
+    cut: CutWarning | None = None
 
     @cached_property
     def blocks(self) -> tuple[Region, ...]:
@@ -161,7 +165,7 @@ def plan_slide(
     BadWeightsError
         The model knows no classes.
     """
-    wanted = checked_region(model, slide, region)
+    wanted, cut = checked_region(model, slide, region)
     settings = settings or SegmentSettings(overlap=OVERLAP)
     mpp, warning = checked_mpp(model, mpp or getattr(slide, "mpp", None), name=slide.name)
     grid = WorkingGrid.of(model, slide.shape_yx, mpp)
@@ -174,7 +178,9 @@ def plan_slide(
     found = find_tissue(slide, mpp, region and wanted) if tissue else None
     channels = len(model.classes) + 1
     n = _chunks_per_block(grid, settings.overlap, channels, chunk_px)
-    plan = SlidePlan(grid, wanted, settings, n * chunk_px, chunk_px, found, mpp, channels, warning)
+    plan = SlidePlan(
+        grid, wanted, settings, n * chunk_px, chunk_px, found, mpp, channels, warning, cut
+    )
     return plan if len(plan.blocks) else replace(plan, tissue=None)
 
 

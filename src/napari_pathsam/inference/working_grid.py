@@ -55,6 +55,34 @@ class MppWarning:
         )
 
 
+class RegionWarning(UserWarning):
+    """More was asked for than there is."""
+
+
+@dataclass(frozen=True)
+class CutWarning:
+    """A region reaches beyond its slide and is cut to it; ``str()`` is for people."""
+
+    name: str
+    shape_yx: tuple[int, int]
+    asked: Region
+    kept: Region
+
+    def __str__(self) -> str:
+        height, width = self.shape_yx
+        return (
+            f"{_rows_and_columns(self.asked)} were asked for, and {self.name} has {height} × "
+            f"{width} pixels: only {_rows_and_columns(self.kept).lower()} are segmented, "
+            f"{self.kept.height} × {self.kept.width} pixels. If that is not the place you meant, "
+            "check the numbers: they are pixels of the full resolution, rows first."
+        )
+
+
+def _rows_and_columns(region: Region) -> str:
+    y, x, height, width = region.y, region.x, region.height, region.width
+    return f"Rows {y} to {y + height}, columns {x} to {x + width}"
+
+
 def checked_mpp(
     model: ClassModel, mpp: float | None, *, name: str
 ) -> tuple[float, MppWarning | None]:
@@ -78,8 +106,10 @@ def checked_mpp(
     return mpp, MppWarning(model.name, mpp, known) if known and outside else None
 
 
-def checked_region(model: ClassModel, slide: TileSource, region: Region | None) -> Region:
-    """The part of a slide that a model is to segment; None: all of it.
+def checked_region(
+    model: ClassModel, slide: TileSource, region: Region | None
+) -> tuple[Region, CutWarning | None]:
+    """The part of a slide that a model is to segment; None: all of it. And a warning if it is cut.
 
     Raises
     ------
@@ -100,7 +130,10 @@ def checked_region(model: ClassModel, slide: TileSource, region: Region | None) 
             f"The region {region} lies outside {slide.name}, which has "
             f"{whole.height} × {whole.width} pixels."
         )
-    return wanted
+    cut = region is not None and wanted != region
+    return wanted, CutWarning(
+        slide.name, whole.shape_yx, region, wanted
+    ) if region and cut else None
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,14 @@ from napari_pathsam.workspace.fields import ImageSource
 class Part:
     """A region to segment; ``within`` ``(h, w)`` bool says what of it is wanted, None: all.
 
-    ``outline_yx`` is the polygon ``within`` came from, in level-0 pixels.
+    ``outline_yx`` is the polygon ``within`` came from, in level-0 pixels; ``drawn`` is what was
+    asked for where that reaches beyond the image.
     """
 
     region: Region
     within: NDArray[np.bool_] | None = None
     outline_yx: NDArray[np.float64] | None = None
+    drawn: Region | None = None
 
     def where(self, region: Region) -> NDArray[np.bool_] | None:
         """The wanted pixels of a region inside this one."""

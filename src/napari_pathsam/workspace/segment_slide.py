@@ -133,8 +133,9 @@ class PreparedSlide:
 
     @property
     def warning(self) -> str:
-        """What is to be said of the pixel size; empty: nothing."""
-        return "" if self.job.plan.warning is None else str(self.job.plan.warning)
+        """What is to be said of the pixel size, and of what is cut off; empty: nothing."""
+        plan = self.job.plan
+        return " ".join(str(one) for one in (plan.warning, plan.cut) if one is not None)
 
     @property
     def embedding_name(self) -> str:
@@ -164,13 +165,16 @@ def prepared_slide(load: Callable[[str, str], Any], request: SegmentRequest) -> 
 
     model = load(request.model, request.device)
     mpp = request.mpp or getattr(getattr(model, "config", None), "mpp", None)
+    wanted = None
+    if len(request.parts) == 1:
+        wanted = request.parts[0].drawn or result_window(request)
     path = _path_of(request, mpp)
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def prepare() -> SlideJob:
         return prepare_slide(
             model, SourceTiles(request.source), mpp=mpp, store=path, resume=True,
-            region=result_window(request) if len(request.parts) == 1 else None,
+            region=wanted,
             settings=settings_of(request), uncertainty=request.options.uncertainty,
         )  # fmt: skip
 

@@ -65,9 +65,10 @@ class Prepared:
 
     @property
     def warning(self) -> str:
-        """What is to be said of the pixel size; empty: nothing."""
+        """What is to be said of the pixel size, and of what is cut off; empty: nothing."""
         found = next((plan.warning for plan in self.plans if plan.warning), None)
-        return "" if found is None else str(found)
+        cuts = [plan.cut for plan in self.plans]
+        return " ".join(str(one) for one in (found, *cuts) if one is not None)
 
     @property
     def embedding_name(self) -> str:
@@ -124,8 +125,8 @@ def prepared(load: Callable[[str, str], Any], request: SegmentRequest) -> Prepar
     settings = settings_of(request)
     tiles = SourceTiles(request.source)
     plans = tuple(
-        plan_segmenting(model, tiles, mpp=mpp, region=part.region, first=request.first,
-                        settings=settings)
+        plan_segmenting(model, tiles, mpp=mpp, region=part.drawn or part.region,
+                        first=request.first, settings=settings)
         for part in request.parts
     )  # fmt: skip
     assert mpp is not None  # planning refuses a model without one

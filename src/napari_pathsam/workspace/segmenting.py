@@ -55,6 +55,7 @@ class _Run:
     total: int = 0
     reused: int = 0
     stopped: bool = False
+    warning: str = ""
 
 
 class Segmenting:
@@ -196,8 +197,9 @@ class Segmenting:
         else:
             run.result = self._result_for(run.request, ready)
             run.pieces = pieces_of(ready, run.request, run.result, self._cache)
-        if ready.warning:
-            self.status.emit(ready.warning)
+        run.warning = ready.warning
+        if run.warning:
+            self.status.emit(run.warning)
         self._tell(run, "Segmenting")
         self.result_changed.emit(run.result)
         self._next(run, ready)
@@ -259,8 +261,10 @@ class Segmenting:
         result = run.result
         self._run = None
         self.progress_changed.emit(None)
-        if isinstance(result, SlideResult) and not run.stopped:
-            self.status.emit(result.summary())
+        if not run.stopped:
+            summary = result.summary() if isinstance(result, SlideResult) else ""
+            if said := f"{summary} {run.warning}".strip():
+                self.status.emit(said)
         if result is not None:
             self.finished.emit(result)
 
