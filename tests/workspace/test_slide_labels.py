@@ -168,6 +168,46 @@ def test_a_large_journal_is_compacted_in_lines_of_bounded_length(model, tmp_path
     workspace.close_image()
 
 
+@pytest.mark.parametrize("cold", [False, True])
+def test_nobody_waits_for_labels_when_an_image_is_closed(model, tmp_path, monkeypatch, cold):
+    """What is not saved in time is not lost, and half of it is not taken for all."""
+    if cold:  # of what is on screen nothing is in memory
+        init = PackedChunks.__init__
+        monkeypatch.setattr(
+            PackedChunks, "__init__", lambda s, dtype, _, disk=None: init(s, dtype, 1, disk)
+        )
+    monkeypatch.setattr("napari_pathsam.workspace.keeper.COMPACT_BYTES", 1)
+    workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
+    heard = Heard(workspace)
+    workspace.open_image(Wide())
+    for n, y in enumerate(range(0, 16_000, 2000)):
+        square = tuple(np.mgrid[y : y + 9, :9].reshape(2, -1))
+        workspace.record_stroke("instances", square, 0, n + 1)
+    path, shown = workspace.pyramids_path, workspace.instances
+    wanted, journal = np.asarray(shown), path.with_suffix(".jsonl").read_bytes()
+    with monkeypatch.context() as patched:
+        for module in ("workspace", "label_saver"):
+            patched.setattr(f"napari_pathsam.workspace.{module}.CLOSING_S", -1.0)
+        workspace.close_image()
+    assert path.with_suffix(".jsonl").read_bytes() == journal
+    assert not list(tmp_path.glob("*.new"))
+    file = path.with_suffix(".jsonl").stat().st_ino
+    assert not path.exists()
+    assert np.array_equal(np.asarray(shown), wanted)  # a layer that is left still shows them
+    for whole in (False, True):
+        workspace.open_image(Wide())
+        workspace.restore()
+        assert np.array_equal(np.asarray(workspace.instances), wanted)
+        before, file = file, path.with_suffix(".jsonl").stat().st_ino
+        assert (file == before) == whole  # a snapshot is not written anew
+        workspace.close_image()
+        assert path.with_suffix(".jsonl").stat().st_ino == file
+        assert np.array_equal(
+            LabelStore.open(path, "objects").read(Region(0, 0, 17_000, 640)), wanted
+        )
+    assert not heard.failed
+
+
 def test_one_object_all_over_a_slide(model, tmp_path):
     class Huge(Wide):
         shape_yx = (60_000, 90_000)

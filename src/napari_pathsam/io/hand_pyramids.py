@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from napari_pathsam.io.object_classes import OBJECTS, tell_class_of
 class HandPyramids:
     """A container of label pyramids at ``path``, made when the first labels come.
 
-    What an earlier session left there goes.
+    What an earlier session left there goes. ``NAME.incomplete`` beside it is what an earlier
+    session could not finish.
     """
 
     def __init__(self, path: Path, shape_yx: tuple[int, int], mpp: float | None = None) -> None:
@@ -33,12 +35,25 @@ class HandPyramids:
         self._shape_yx = shape_yx
         self._stores: dict[str, LabelStore] = {}
         self._lock = threading.Lock()
-        shutil.rmtree(path, ignore_errors=True)
+        self._aside = path.with_suffix(".incomplete")
+        for old in (path, self._aside):
+            shutil.rmtree(old, ignore_errors=True)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the label maps that are there."""
         return tuple(self._stores)
+
+    def set_aside(self) -> None:
+        """They hold less than was drawn: give them a name that nobody takes for labels.
+
+        Whoever still shows them reads them there.
+        """
+        with self._lock, suppress(OSError, BadFileError):  # none was made, or the disk is gone
+            self.path.replace(self._aside)
+            self.path = self._aside
+            for name in self._stores:
+                self._stores[name] = LabelStore.open(self.path, name, writable=True, joining=True)
 
     def disks(self, name: str, dtype: DTypeLike) -> Callable[[int], Disk]:
         """Where the levels of one of the label maps are kept."""

@@ -30,7 +30,9 @@ SLOTS = 8
 """Processes that can work on one image at a time and still keep a journal."""
 
 COMPACT_BYTES = 8 * 2**20
-"""A journal that is larger is rewritten as a snapshot when it is opened or closed."""
+"""A journal that is larger, and less than half of it a snapshot, is rewritten as one when it is
+opened or closed."""
+_BASE = b'{"what":"base"'
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Journal:
         directory.mkdir(parents=True, exist_ok=True)
         stem = sha256(key.encode()).hexdigest()[:24]
         self.path, self._lock, self.shared = _take(directory, stem, fresh=fresh)
-        self._good_bytes = 0
+        self._good_bytes = self._snapshot_bytes = 0
         if self.path.exists():
             self._look()
 
@@ -86,6 +88,8 @@ class Journal:
                 if n == 0:
                     _check_header(line, self._key)
                 last, self._good_bytes = line, end
+                if line.startswith(_BASE):
+                    self._snapshot_bytes = end
             if self._good_bytes == 0 and self.path.stat().st_size:
                 raise BadFileError("its first line is not that of a journal")
             damaged = _is_damaged_after(self.path, self._good_bytes)
@@ -149,20 +153,33 @@ class Journal:
         """Bytes on the disk."""
         return self.path.stat().st_size if self.path.exists() else 0
 
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether half of it or more is what an earlier :meth:`compact` wrote."""
+        return 0 < self.size <= 2 * self._snapshot_bytes
+
     def compact(
         self, steps: Iterable[dict[str, Any]], n_objects: int, header: dict[str, Any]
     ) -> None:
-        """Replace all actions by these, in a new file that takes the old one's place at once."""
+        """Replace all actions by these, in a new file that takes the old one's place at once.
+
+        What ``steps`` raises leaves the old one as it is.
+        """
         self._let_go()
-        new = self.path.with_suffix(".new")
-        with new.open("wb") as file:
-            file.write(_line({**_own_header(self._key), **header}))
-            for step in steps:
-                file.write(_line(_entry("base", step, n_objects)))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self.path)
         self._good_bytes = self.size
+        new = self.path.with_suffix(".new")
+        try:
+            with new.open("wb") as file:
+                file.write(_line({**_own_header(self._key), **header}))
+                for step in steps:
+                    file.write(_line(_entry("base", step, n_objects)))
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        self._good_bytes = self._snapshot_bytes = self.size
 
     def set_aside(self) -> None:
         """Keep what is there under another name, and start afresh."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,10 @@ from platformdirs import user_data_dir
 from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.workspace.history import Step
 from napari_pathsam.workspace.journal import COMPACT_BYTES, Journal, SavedWork
+
+
+class _TooLong(Exception):
+    """Nobody wants to wait for it."""
 
 
 class Keeper:
@@ -115,12 +122,25 @@ class Keeper:
         header: dict[str, Any],
         *,
         always: bool = False,
+        within_s: float = math.inf,
     ) -> None:
-        """Rewrite a large journal as what came of it; ``always``: a small one, too."""
-        journal = self._journal
-        if journal is not None and (always or journal.size > COMPACT_BYTES):
-            steps = (step.to_json() for step in base())
-            self._try(lambda: journal.compact(steps, n_objects, header))
+        """Rewrite a large journal as what came of it, where that makes it smaller.
+
+        ``always``: a small one, too. What takes longer than ``within_s`` is left to the next time.
+        """
+        journal, ends = self._journal, time.monotonic() + within_s
+        if journal is None:
+            return
+
+        def steps() -> Iterator[dict[str, Any]]:
+            for step in base():
+                if time.monotonic() > ends:
+                    raise _TooLong
+                yield step.to_json()
+
+        if always or (journal.size > COMPACT_BYTES and not journal.is_snapshot):
+            with suppress(_TooLong):
+                self._try(lambda: journal.compact(steps(), n_objects, header))
 
     def close(self) -> None:
         """Let go of the files."""

@@ -5,7 +5,9 @@ The journal is what nothing is lost from; the pyramids are for memory, and for o
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
@@ -14,6 +16,8 @@ from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.workspace.annotations import Annotations
 
 REST_S = 2.0
+CLOSING_S = 1.0
+"""So long somebody who closes an image waits for its labels, at most."""
 
 
 class LabelSaver:
@@ -54,12 +58,18 @@ class LabelSaver:
             self._timer.start()
 
     def close(self) -> None:
-        """Save what is left, and the class of each object."""
+        """Save what is left, and the class of each object; a second of it.
+
+        Pyramids that are not whole then get another name: they are made anew from the journal when
+        it is restored, and until then nobody takes them for all there is.
+        """
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
         with self._saving:
-            self._save(all_told=True)
+            whole = self._save(within_s=CLOSING_S)
+        if not whole and self._annotations.pyramids is not None:
+            self._annotations.pyramids.set_aside()
         self._say()
 
     def save_now(self) -> None:
@@ -68,21 +78,25 @@ class LabelSaver:
         with self._saving:
             self._save()
 
-    def _save(self, *, all_told: bool = False) -> None:
+    def _save(self, *, within_s: float | None = None) -> bool:
+        """Whether all is saved then; ``within_s``: for the last time, and only for so long."""
         pyramids, classes = self._annotations.pyramids, self._classes()
         if pyramids is None:
-            return
+            return True
+        ends = math.inf if within_s is None else time.monotonic() + within_s
         try:
             for _ in self._annotations.save():
-                if self._closing and not all_told:
-                    return
-            if all_told or (classes, pyramids.names) != self._told:
+                if time.monotonic() > ends or (self._closing and within_s is None):
+                    return False
+            if within_s is not None or (classes, pyramids.names) != self._told:
                 objects = list(self._annotations.objects.values())
                 pyramids.describe(classes, {o.id: o.class_id for o in objects})
                 self._told = (classes, pyramids.names)
             self._warned = False
         except PathsamError as error:
             self._trouble = str(error)
+            return False
+        return True
 
     def _say(self) -> None:
         trouble, self._trouble = self._trouble, ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from napari_pathsam.workspace.box_actions import BoxActions
 from napari_pathsam.workspace.fields import ImageSource
 from napari_pathsam.workspace.history import History, PromptState, Step
 from napari_pathsam.workspace.journal import SavedWork
+from napari_pathsam.workspace.label_saver import CLOSING_S
 from napari_pathsam.workspace.prompt_actions import PromptActions
 from napari_pathsam.workspace.replay import header, origin_of, replayed
 from napari_pathsam.workspace.telling import told
@@ -70,8 +72,8 @@ class Workspace(PromptActions, BoxActions):
         self.stop_boxes()
         self._prompter.forget()
         if self.source is not None:
+            self._compact(within_s=CLOSING_S)
             self._saver.close()
-            self._compact()
         self._keeper.close()
         self.source = None
         self._set_annotations(Annotations((0, 0)))
@@ -157,9 +159,9 @@ class Workspace(PromptActions, BoxActions):
         """Start afresh; the old journal is kept under another name."""
         self._keeper.discard()
 
-    def _compact(self, *, always: bool = False) -> None:
+    def _compact(self, *, always: bool = False, within_s: float = math.inf) -> None:
         head = header(self._annotations, self._classes)
-        self._keeper.compact(self._base, len(self.objects), head, always=always)
+        self._keeper.compact(self._base, len(self.objects), head, always=always, within_s=within_s)
 
     def _base(self) -> Iterator[Step]:
         """Everything as it is now, as steps from nothing; none is large."""
