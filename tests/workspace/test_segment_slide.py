@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
+from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.io.label_store import LabelStore
 from napari_pathsam.workspace.runner import InlineRunner
@@ -136,3 +138,27 @@ def test_shapes_far_apart_are_refused(asked):
     parts = (Part(Region(0, 0, 50, 50)), Part(Region(16_900, 0, 50, 50)))
     segmenting.start(SegmentRequest(request.source, parts, "tiny:made"))
     assert "nearer to each other" in heard["failed"][0]
+
+
+def test_what_is_done_is_never_in_the_way(asked, tiny_pathsam):
+    """Neither of a slide that cannot be read, nor of other weights under the same name."""
+    segmenting, request, heard = asked(InlineRunner())
+    segmenting.start(request)
+    (result,) = heard["finished"]
+
+    def gone(region, shape_yx):
+        raise BadFileError("strip.tif is not there any more. Bring it back, and go on from there.")
+
+    reads, request.source.read = request.source.read, gone
+    segmenting.start(request)
+    assert "not there any more" in heard["failed"][0]
+    assert LabelStore.open(result.path).require(result.run.stores["classes"].about) is None
+    request.source.read = reads
+    weights = next(tiny_pathsam.parameters())
+    with torch.no_grad():
+        weights += 0.5
+    segmenting.start(request)
+    with torch.no_grad():
+        weights -= 0.5
+    assert heard["finished"][1].path != result.path
+    assert LabelStore.open(result.path).shape_yx == SHAPE

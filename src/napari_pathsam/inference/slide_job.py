@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +60,16 @@ class SlideJob:
         return [number for number in self.plan.order(first) if number not in self.done]
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What label pyramids of this run are of."""
+        return run_identity(self.model, self.slide, self.plan, self.names)
+
+    def into(self, path: str | os.PathLike[str], *, resume: bool = False) -> SlideJob:
+        """The job with label pyramids there, which are made or, to go on with them, opened."""
+        run = SlideRun.open(self, Path(path), resume)
+        return replace(self, run=run, batch=int(run.record.about["batch"]))
+
+    @property
     def ids(self) -> NDArray[np.uint8]:
         """The class id of each channel of the model's logits."""
         return np.array([0, *(info.id for info in self.model.classes)], np.uint8)
@@ -88,11 +97,8 @@ def prepare_slide(
         model, slide, mpp=mpp, region=region, settings=settings, tissue=tissue, chunk_px=chunk_px
     )
     names = _map_names(model, plan.settings, uncertainty)
-    batch = batch or best_batch(model, plan.grid)
-    if store is None:
-        return SlideJob(model, slide, plan, names, None, batch)
-    run = SlideRun.open(model, slide, plan, names, Path(store), resume, batch)
-    return SlideJob(model, slide, plan, names, run, int(run.record.about["batch"]))
+    job = SlideJob(model, slide, plan, names, None, batch or best_batch(model, plan.grid))
+    return job if store is None else job.into(store, resume=resume)
 
 
 def _map_names(model: ClassModel, settings: SegmentSettings, uncertainty: bool) -> tuple[str, ...]:
@@ -113,20 +119,11 @@ class SlideRun:
     record: Record
 
     @classmethod
-    def open(
-        cls,
-        model: ClassModel,
-        slide: TileSource,
-        plan: SlidePlan,
-        names: Sequence[str],
-        path: Path,
-        resume: bool,
-        batch: int,
-    ) -> SlideRun:
+    def open(cls, job: SlideJob, path: Path, resume: bool) -> SlideRun:
         """Make label pyramids, or open those of the same run; another's are refused."""
-        about = run_identity(model, slide, plan, names)
+        about, plan, model = job.identity, job.plan, job.model
         stores = {}
-        for name in names:
+        for name in job.names:
             if resume and (path / "labels" / name).exists():
                 stores[name] = LabelStore.open(path, name, writable=True, about=about)
                 continue
@@ -136,11 +133,11 @@ class SlideRun:
                     "with them (--resume), or choose another name."
                 )
             stores[name] = LabelStore.create(
-                path, slide.shape_yx, mpp=plan.mpp, name=name, about=about, objects=False,
+                path, job.slide.shape_yx, mpp=plan.mpp, name=name, about=about, objects=False,
                 chunk_px=plan.chunk_px,
                 classes=model.classes if name == "classes" else None,
             )  # fmt: skip
-        return cls(stores, Record(path / "labels" / "classes" / RECORD, {"batch": batch}))
+        return cls(stores, Record(path / "labels" / "classes" / RECORD, {"batch": job.batch}))
 
     def write(self, block: Block, *, base: bool = True) -> None:
         """Write a block at all levels, then record it; ``base``: level 0 is not written yet.

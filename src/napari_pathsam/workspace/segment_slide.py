@@ -6,7 +6,7 @@ that was stopped goes on where it was, and one that was finished is only measure
 
 from __future__ import annotations
 
-import shutil
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -17,7 +17,6 @@ from platformdirs import user_data_dir
 
 from napari_pathsam.core.areas import AreaTable
 from napari_pathsam.core.classes import ClassTable
-from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX
 from napari_pathsam.workspace.scripting import ImageOrigin, quoted
@@ -168,31 +167,19 @@ def prepared_slide(load: Callable[[str, str], Any], request: SegmentRequest) -> 
     wanted = None
     if len(request.parts) == 1:
         wanted = request.parts[0].drawn or result_window(request)
-    path = _path_of(request, mpp)
+    job = prepare_slide(
+        model, SourceTiles(request.source), mpp=mpp, region=wanted,
+        settings=settings_of(request), uncertainty=request.options.uncertainty,
+    )  # fmt: skip
+    path = _path_of(request, job)
     path.parent.mkdir(parents=True, exist_ok=True)
-
-    def prepare() -> SlideJob:
-        return prepare_slide(
-            model, SourceTiles(request.source), mpp=mpp, store=path, resume=True,
-            region=wanted,
-            settings=settings_of(request), uncertainty=request.options.uncertainty,
-        )  # fmt: skip
-
-    try:
-        job = prepare()
-    except BadFileError:
-        if not path.exists():
-            raise
-        shutil.rmtree(path)  # of the same name, but another model now: ours to make anew
-        job = prepare()
-    return PreparedSlide(job, job.plan.mpp, title_of(model.name))
+    return PreparedSlide(job.into(path, resume=True), job.plan.mpp, title_of(model.name))
 
 
-def _path_of(request: SegmentRequest, mpp: float | None) -> Path:
-    options, w = request.options, result_window(request)
-    settings = (options.threshold, options.smallest_px, options.fill_holes_px)
-    about = (request.model, mpp, settings, options.probabilities, options.uncertainty, w)
-    digest = sha256(repr((request.source.key, about)).encode()).hexdigest()[:12]
+def _path_of(request: SegmentRequest, job: SlideJob) -> Path:
+    """Another place for whatever would be other labels, so that none are ever in the way."""
+    about = json.dumps(job.identity, sort_keys=True)
+    digest = sha256(about.encode()).hexdigest()[:12]
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in title_of(request.model))
     stem = Path(request.source.name).stem[:40].strip() or "slide"
     return Path(user_data_dir("napari-pathsam")) / "segmented" / f"{stem}-{name}-{digest}.zarr"
