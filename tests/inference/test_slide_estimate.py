@@ -12,6 +12,8 @@ from napari_pathsam.inference import windows
 from napari_pathsam.inference.slide import slide_tiles
 from napari_pathsam.inference.slide_estimate import estimate_slide, model_runs
 from napari_pathsam.inference.slide_job import SlideJob, prepare_slide
+from napari_pathsam.inference.slide_tasks import runs_by_block, slide_tasks
+from napari_pathsam.inference.slide_time import TimeLeft
 from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.models.catalogue import load_model
 from napari_pathsam.models.pathsam import PathSam
@@ -72,6 +74,7 @@ def test_time(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr("napari_pathsam.inference.slide_plan.STRIDES", 1)  # several blocks
     monkeypatch.setattr("napari_pathsam.inference.slide_estimate.perf_counter", lambda: clock)
+    monkeypatch.setattr("napari_pathsam.inference.slide_time.perf_counter", lambda: clock)
     monkeypatch.setattr(windows, "window_logits", slowly)
     wanted = job(tiny_pathsam, mpp=0.5, tissue=False, batch=batch)
     expected = estimate_slide(wanted)
@@ -79,7 +82,33 @@ def test_time(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch, 
     foreseen = model_runs(wanted)
     assert foreseen < model_runs(wanted, workers=99)  # each block alone
     clock, runs = 0.0, 0
-    [*slide_tiles(wanted)]
+    said = [(clock, tile.seconds_left) for tile in slide_tiles(wanted)]
     assert runs == foreseen
+    assert len(said) > 5
+    for at, left in said:  # as true after the first block as before the last one
+        assert left == pytest.approx(clock - at)
     assert (runs * batch == expected.windows) == (batch == 1)  # else some are filled up
     assert expected.seconds == pytest.approx(clock)
+
+
+def test_time_left_on_a_cluster(
+    job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that begin together are all half done when the first of them is."""
+    monkeypatch.setattr("napari_pathsam.inference.slide_plan.STRIDES", 1)
+    clock, workers = 0.0, 3
+    monkeypatch.setattr("napari_pathsam.inference.slide_time.perf_counter", lambda: clock)
+    wanted = job(tiny_pathsam, mpp=0.5, tissue=False)
+    tasks = slide_tasks(wanted.plan, wanted.todo(None), workers)
+    runs = runs_by_block(wanted.plan, tasks)
+    free, ends = [0.0] * workers, []
+    for task in tasks:  # a second for each window
+        who = free.index(min(free))
+        free[who] += sum(runs[number] for number in task)
+        ends.append((free[who], task))
+    time = TimeLeft(wanted, tasks, workers=workers)
+    for now, task in sorted(ends):
+        clock = now
+        for number in task:
+            time.worked_out(number)
+        assert time.seconds == pytest.approx(max(free) - now, abs=0.25 * max(free))

@@ -20,6 +20,7 @@ from napari_pathsam.inference.distributed import distributed_tiles
 from napari_pathsam.inference.slide import segment_slide
 from napari_pathsam.inference.slide_job import prepare_slide
 from napari_pathsam.inference.slide_objects import write_objects
+from napari_pathsam.inference.working_grid import RegionWarning
 from napari_pathsam.io.label_store import LabelStore
 from napari_pathsam.io.object_classes import OBJECTS
 from napari_pathsam.io.slides import ArraySlide, open_slide
@@ -168,7 +169,8 @@ def test_regions_and_sizes_that_cannot_be(
         with pytest.raises(BadImageError, match="pixel"):
             segment_slide(tiny_pathsam, slide, store=path, mpp=mpp)
     assert not path.exists()
-    # Of a region that is larger than the slide, what is there is done.
+    # Of a region that is larger than the slide, what is there is done, and that is said.
     huge = Region(-(10**7), -(10**7), 10**9, 10**9)
-    tiles = [*segment_slide(tiny_pathsam, slide, tissue=False, region=huge, chunk_px=128)]
+    with pytest.warns(RegionWarning, match="only rows 0 to 300, columns 0 to 420"):
+        tiles = [*segment_slide(tiny_pathsam, slide, tissue=False, region=huge, chunk_px=128)]
     assert sum(t.region.height * t.region.width for t in tiles) == pixels[..., 0].size

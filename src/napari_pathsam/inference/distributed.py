@@ -108,11 +108,12 @@ def distributed_tiles(
         )
     dask: Any = import_module("distributed")
     work = _work(job, Path(path))
-    progress = SlideProgress(job)
+    tasks = slide_tasks(job.plan, job.todo(first), workers_of(client))
+    progress = SlideProgress(job, tasks, workers=workers_of(client))
     model = client.scatter(pickle.dumps(_portable(job.model)), broadcast=True, hash=False)
     futures = []
     name = f"segment {job.slide.name}".replace("-", "_")
-    for place, numbers in enumerate(slide_tasks(job.plan, job.todo(first), workers_of(client))):
+    for place, numbers in enumerate(tasks):
         at = job.plan.blocks[numbers[0]]
         key = (f"{name}-{work.token}", at.y, at.x)  # the dashboard groups them by the name
         futures.append(client.submit(
@@ -126,6 +127,7 @@ def distributed_tiles(
             for block in blocks:
                 job.run.write(block, base=False)
                 maps: Any = {name: s.read(block.region) for name, s in job.run.stores.items()}
+                progress.time.worked_out(block.number)
                 yield progress.finished(replace(block, maps=maps))
         job.run.record.finish()
     finally:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +25,7 @@ from napari_pathsam.inference.seams import SeamCounts
 from napari_pathsam.inference.slide_block import Block, run_block
 from napari_pathsam.inference.slide_job import SlideJob, prepare_slide
 from napari_pathsam.inference.slide_plan import CHUNK_PX
+from napari_pathsam.inference.slide_time import TimeLeft
 from napari_pathsam.inference.windows import Damage, Windows
 from napari_pathsam.inference.working_grid import MppWarning, RegionWarning, TileSource
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 WRITTEN_AHEAD = 2
 """Blocks that wait to be written, at most."""
-TIMED = 8
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class SlideTile:
     done, total
         Pieces that are finished, and all, those of an earlier session included.
     seconds_left
-        Estimated from the last ones.
+        Estimated from the last ones, by their windows.
     damage
         What could not be read in it, and was taken for glass.
     seams
@@ -142,7 +141,7 @@ def segment_slide(
 def slide_tiles(job: SlideJob, *, first: Region | None = None) -> Generator[SlideTile, None, None]:
     """Do a job; what is looked at first."""
     plan, run, todo = job.plan, job.run, job.todo(first)
-    progress = SlideProgress(job)
+    progress = SlideProgress(job, [todo])
     with (
         closing(Windows(job.model, job.slide, plan.grid, batch=job.batch)) as windows,
         ThreadPoolExecutor(1, "pathsam-write") as writer,
@@ -151,6 +150,7 @@ def slide_tiles(job: SlideJob, *, first: Region | None = None) -> Generator[Slid
         for number, following in zip_longest(todo, todo[1:]):
             then = [] if following is None else plan.windows(plan.blocks[following])
             block = run_block(plan, windows, number, ids=job.ids, names=job.names, then=then)
+            progress.time.worked_out(number)
             future = None if run is None else writer.submit(run.write, block)
             written.append((block, future))
             if len(written) > (WRITTEN_AHEAD if run else 0):
@@ -162,12 +162,18 @@ def slide_tiles(job: SlideJob, *, first: Region | None = None) -> Generator[Slid
 
 
 class SlideProgress:
-    """Finished blocks as tiles that know how far the run is."""
+    """Finished blocks as tiles that know how far the run is.
 
-    def __init__(self, job: SlideJob) -> None:
+    Attributes
+    ----------
+    time
+        Is told of each block that is worked out; parameters are those of ``TimeLeft``.
+    """
+
+    def __init__(self, job: SlideJob, tasks: Sequence[Sequence[int]], *, workers: int = 0) -> None:
         self._plan, self._done = job.plan, len(job.done)
         self._seams = SeamCounts.total(job.run.record.seams.values()) if job.run else SeamCounts()
-        self._ends: deque[float] = deque([perf_counter()], maxlen=TIMED + 1)
+        self.time = TimeLeft(job, tasks, workers=workers)
 
     def finished(self, block: Block, written: Future[None] | None = None) -> SlideTile:
         """Once it is written."""
@@ -175,17 +181,14 @@ class SlideProgress:
             written.result()
         self._done += 1
         self._seams += block.seams
-        self._ends.append(perf_counter())
-        each = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
-        total = len(self._plan.blocks)
         others = {name: values for name, values in block.maps.items() if name != "classes"}
         return SlideTile(
             region=block.region,
             class_map=block.maps["classes"],
             maps=others,
             done=self._done,
-            total=total,
-            seconds_left=each * (total - self._done),
+            total=len(self._plan.blocks),
+            seconds_left=self.time.seconds,
             damage=block.damage,
             seams=self._seams,
             warning=self._plan.warning,

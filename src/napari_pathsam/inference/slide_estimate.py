@@ -19,7 +19,7 @@ from napari_pathsam.inference.found_objects import knows_objects
 from napari_pathsam.inference.slide_block import maps_of
 from napari_pathsam.inference.slide_job import SlideJob
 from napari_pathsam.inference.slide_plan import SlidePlan
-from napari_pathsam.inference.slide_tasks import slide_tasks
+from napari_pathsam.inference.slide_tasks import runs_by_block, slide_tasks
 from napari_pathsam.inference.windows import WindowLogits, Windows
 
 LEAST, MOST = 5, 13
@@ -84,14 +84,9 @@ def estimate_slide(job: SlideJob, *, objects: bool = False, workers: int = 0) ->
 
 def model_runs(job: SlideJob, *, workers: int = 0) -> int:
     """How often the model will be run: a block's new windows, in batches that are filled up."""
-    runs, todo = 0, job.todo(None)
-    for task in slide_tasks(job.plan, todo, workers) if workers else [todo]:
-        seen = set[Region]()
-        for number in task:
-            windows = {tile.region for tile in job.plan.windows(job.plan.blocks[number])}
-            runs += -(-len(windows - seen) // job.batch)
-            seen |= windows
-    return runs
+    todo = job.todo(None)
+    tasks = slide_tasks(job.plan, todo, workers) if workers else [todo]
+    return sum(runs_by_block(job.plan, tasks, job.batch).values())
 
 
 def _measured(job: SlideJob, tiles: Sequence[Tile]) -> tuple[list[WindowLogits], float]:

@@ -29,6 +29,23 @@ def runs_of(task: Sequence[int], windows: dict[int, set[Region]]) -> int:
     return len(set().union(*(windows[number] for number in task)))
 
 
+def runs_by_block(
+    plan: SlidePlan, tasks: Sequence[Sequence[int]], batch: int = 1
+) -> dict[int, int]:
+    """How often the model is run for each block: its new windows, in batches that are filled up.
+
+    Windows that an earlier block of the same task ran are known.
+    """
+    runs = {}
+    for task in tasks:
+        seen = set[Region]()
+        for number in task:
+            windows = {tile.region for tile in plan.windows(plan.blocks[number])}
+            runs[number] = -(-len(windows - seen) // batch)
+            seen |= windows
+    return runs
+
+
 def _rectangles(
     plan: SlidePlan, todo: Sequence[int], blocks_yx: tuple[int, int]
 ) -> list[tuple[int, ...]]:
