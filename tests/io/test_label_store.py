@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,3 +262,24 @@ def test_damage_is_told(tmp_path: Path, class_table: ClassTable) -> None:
     (path / "labels" / "classes" / "zarr.json").write_text("{")
     with pytest.raises(BadFileError, match="damaged"):
         LabelStore.open(path)
+
+
+def test_what_is_made_out_of_sight_outlives_another_writer(tmp_path: Path) -> None:
+    """Two windows on one slide; and what a killed one left behind goes."""
+    path, shape = tmp_path / "run.zarr", (300, 500)
+    LabelStore.create(path, shape)
+    left = path / ".run.zarr.0123abcd.part"
+    left.mkdir()
+    ids = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
+    with LabelStore.remaking(path, shape, name="objects") as objects:
+        objects.write(Region.of(shape), ids)
+        LabelStore.open(path, writable=True)
+        assert not left.exists()
+    found = LabelStore.open(path, "objects").read(Region.of(shape))
+    np.testing.assert_array_equal(found, ids)
+    assert sorted(p.name for p in path.glob(".*")) == []
+    with (
+        pytest.raises(BadFileError, match="Do it once more"),
+        LabelStore.remaking(path, shape, name="other") as other,
+    ):
+        shutil.rmtree(other.path)

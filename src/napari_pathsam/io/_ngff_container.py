@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError
-from napari_pathsam.io._files import reading
+from napari_pathsam.io._files import locked, reading
 from napari_pathsam.io._ngff_metadata import (
     VERSION,
     halving_shapes,
@@ -61,9 +61,14 @@ def check_container(path: Path, shape_yx: tuple[int, int], *, image: bool = Fals
 
 @contextmanager
 def fresh_container(path: Path) -> Iterator[Path]:
-    """A folder in which to make what :func:`into_container` then puts at ``path``."""
+    """A folder in which to make what :func:`into_container` then puts at ``path``.
+
+    It is locked meanwhile, so that :func:`tidy_container` knows it from what a killed one left.
+    """
     inside = path if path.exists() else path.parent
-    fresh = Path(tempfile.mkdtemp(dir=inside, prefix=f".{path.name}.", suffix=".part"))
+    fresh = inside / f".{path.name}.{secrets.token_hex(4)}.part"
+    sign = fresh.with_suffix(".lock")
+    lock = locked(sign)
     try:
         import zarr
 
@@ -71,14 +76,30 @@ def fresh_container(path: Path) -> Iterator[Path]:
         yield fresh
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+        if lock is not None:
+            lock.close()
+        sign.unlink(missing_ok=True)
+
+
+def tidy_container(path: Path) -> None:
+    """Remove what a killed :func:`fresh_container` left in a container."""
+    for fresh in path.glob(".*.part"):
+        sign = fresh.with_suffix(".lock")
+        lock = locked(sign)
+        if lock is None:
+            continue
+        shutil.rmtree(fresh, ignore_errors=True)
+        lock.close()
+        sign.unlink(missing_ok=True)
 
 
 def into_container(fresh: Path, path: Path) -> None:
     """Put a new container in its place; into one that is there, its labels only."""
     names = sorted(p.parent.name for p in fresh.glob("labels/*/zarr.json"))
+    if not names:
+        raise BadFileError(f"Somebody removed {fresh} while {path} was written. Do it once more.")
     _list_labels(fresh, names)
     if not path.exists():
-        fresh.chmod(0o755)
         fresh.replace(path)
         return
     (path / "labels").mkdir(exist_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -31,6 +30,7 @@ from napari_pathsam.io._ngff_container import (
     fresh_container,
     into_container,
     make_labels,
+    tidy_container,
     writing,
 )
 from napari_pathsam.io._ngff_metadata import CHUNK_PX, MICROMETER, classes_of_label
@@ -277,8 +277,7 @@ class LabelStore(LabelLevels):
         """Remove what a killed writer left half-written."""
         for partial in (self.path / "labels" / self.name).rglob("*.partial"):
             partial.unlink(missing_ok=True)
-        for partial in self.path.glob(".*.part"):
-            shutil.rmtree(partial, ignore_errors=True)
+        tidy_container(self.path)
 
 
 def _reopened(path: Path, name: str, writable: bool) -> LabelStore:

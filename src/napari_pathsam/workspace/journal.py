@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.io._files import locked
 from napari_pathsam.workspace.syncing import Syncer
 
 FORMAT = "napari-pathsam journal"
@@ -289,22 +289,3 @@ def _take(directory: Path, stem: str, *, fresh: bool) -> tuple[Path, IO[bytes], 
 
 def _has_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
-
-
-def locked(path: Path) -> IO[bytes] | None:
-    """The file, open and locked until it is closed or the process ends; None: another has it."""
-    file = path.open("ab")
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file

@@ -22,8 +22,7 @@ from pydantic import ValidationError
 
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.io._files import replacing
-from napari_pathsam.workspace.journal import locked
+from napari_pathsam.io._files import locked, replacing
 from napari_pathsam.workspace.teaching_lesson import Lesson
 
 LESSON = "lesson.json"
