@@ -1,8 +1,6 @@
 """The journal on a disk that is full, slow, broken or not there."""
 
-import time
-
-import numpy as np
+import threading
 
 from napari_pathsam.workspace import Workspace, journal
 
@@ -27,19 +25,18 @@ def test_a_disk_that_takes_nothing_is_told_once_and_work_goes_on(opened, folder,
 
 
 def test_nobody_waits_for_a_slow_disk(opened, folder, monkeypatch):
-    syncs = []
+    syncs, written = [], threading.Event()
 
     def slow(descriptor):
         syncs.append(descriptor)
-        time.sleep(0.4)
+        assert written.wait(60)
 
     monkeypatch.setattr("napari_pathsam.workspace.syncing.os.fsync", slow)
     workspace, heard = opened()
-    start = time.perf_counter()
     for name in DISCS:
         add(workspace, name)
-    assert time.perf_counter() - start < 0.4
     assert len(list(journal._good_lines(files(folder)[0]))) == 1 + 2 * len(DISCS)
+    written.set()
     workspace.close_image()
     assert 1 <= len(syncs) <= 3  # those that waited were taken along
     assert not heard.failed
@@ -67,14 +64,3 @@ def test_a_folder_that_cannot_be_made_is_told_and_work_goes_on(model, source, tm
     assert len(heard.failed) == 1
     assert add(workspace, "a") == 1
     assert len(heard.failed) == 1
-
-
-def test_an_action_is_saved_in_milliseconds(opened, folder):
-    workspace, _ = opened()
-    add(workspace, "a")
-    times = []
-    for k in range(30):
-        start = time.perf_counter()
-        workspace.rename_class(1, f"name {k}")
-        times.append(time.perf_counter() - start)
-    assert np.median(times) < 0.1, f"median {1e3 * np.median(times):.1f} ms with fsync"

@@ -301,7 +301,7 @@ def test_whatever_is_done_the_rules_hold_and_undo_leads_back(workspace, heard, s
 
 
 def test_many_objects_on_a_large_image_are_quick(model, tmp_path):
-    """Work follows the object, not the image: generous bounds, medians."""
+    """Work follows the object, not the image: generous bounds, medians of processor time."""
     image = np.zeros((4096, 4096, 3), np.uint8)
     workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
     workspace.open_image(ArraySource(image))
@@ -312,9 +312,9 @@ def test_many_objects_on_a_large_image_are_quick(model, tmp_path):
         workspace.set_box((y, x, y + 60, x + 60))
         for name, action in (("accept", workspace.accept), ("undo", workspace.undo),
                              ("redo", workspace.redo)):  # fmt: skip
-            start = time.perf_counter()
+            start = time.thread_time()
             action()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(time.thread_time() - start)
     assert len(workspace.objects) == 12
     assert all(np.median(t) < 0.05 for t in times.values()), times
     workspace.close_image()

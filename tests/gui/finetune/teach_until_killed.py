@@ -26,8 +26,12 @@ def main(image_path: str, store: str, strokes: str) -> None:
     from napari_pathsam.workspace.teaching_choices import Advanced
     from napari_pathsam.workspace.teaching_store import LessonStore
 
+    deadline = time.monotonic() + 300  # also for a parent that did not come to kill
+
     def until(condition) -> None:
         while not condition():
+            if time.monotonic() > deadline:
+                sys.exit(f"waited too long; the dock says {dock.view.error_bar.text()!r}")
             QApplication.processEvents()
             time.sleep(0.002)
 
