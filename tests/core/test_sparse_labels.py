@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Callable, Iterator
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -170,3 +173,115 @@ def test_no_chunk_is_packed_while_it_is_written() -> None:
     reader.join()
     assert slow.waits
     assert (chunks.get((0, 1)) == 7).all()
+
+
+def test_a_slow_disk_keeps_nobody_waiting() -> None:
+    """Who reads or writes goes on while a chunk is saved, and the disk has the newest at last."""
+    at_it, may_end = threading.Event(), threading.Event()
+
+    class Slow(Kept):
+        def save(self, index: tuple[int, int], chunk: np.ndarray) -> None:
+            at_it.set()
+            assert may_end.wait(20)
+            super().save(index, chunk)
+
+    disk = Slow()
+    chunks = PackedChunks(np.uint8, 2**20, disk)
+    whole, shape = (slice(None), slice(None)), (4, 4)
+    for x in range(2):
+        chunks.write((0, x), whole, np.full(shape, 1, np.uint8), shape)
+    saving = threading.Thread(target=chunks.flush_one)
+    saving.start()
+    assert at_it.wait(20)
+    done = threading.Event()
+
+    def draws() -> None:
+        copies.append(chunks.copied())
+        chunks.write((0, 0), whole, np.full(shape, 2, np.uint8), shape)
+        assert (chunks.get((0, 1)) == 1).all()
+        done.set()
+
+    copies: list[PackedChunks] = []
+    drawing = threading.Thread(target=draws)
+    drawing.start()
+    waited = not done.wait(5)
+    may_end.set()
+    for thread in (saving, drawing):
+        thread.join()
+    assert not waited
+    assert (disk[0, 0] == 1).all()
+    while chunks.flush_one():
+        pass
+    assert (disk[0, 0] == 2).all()
+    assert (copies[0].get((0, 0)) == 1).all()
+
+
+def test_threads_that_draw_save_and_copy_see_one_order(rng: np.random.Generator) -> None:
+    """Each copy, and each copy of one, is what was there when it was made, wherever it lies."""
+    chunks = PackedChunks(np.uint8, 2 * 64**2, Kept())
+    whole, shape, n = (slice(None), slice(None)), (64, 64), 12
+    for x in range(n):
+        chunks.write((0, x), whole, np.full(shape, 1, np.uint8), shape)
+    errors: list[BaseException] = []
+    over = threading.Event()
+
+    def again(work: Callable[[], object]) -> threading.Thread:
+        def run() -> None:
+            try:
+                while not over.is_set():
+                    work()
+            except BaseException as error:  # noqa: BLE001 - told by the test
+                errors.append(error)
+
+        return threading.Thread(target=run)
+
+    first = chunks.copied()
+    wanted = np.ones(n)
+
+    def reads() -> None:
+        for copy in (first, first.copied()):
+            assert [int(copy.get((0, x))[0, 0]) for x in range(n)] == wanted.tolist()
+
+    threads = [again(chunks.flush_one), again(reads), again(reads)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        now = wanted.copy()
+        for turn in range(400):
+            x = int(rng.integers(n))
+            now[x] = turn % 250
+            chunks.write((0, x), whole, np.full(shape, now[x], np.uint8), shape)
+            if turn % 40 == 0:
+                copy = chunks.copied()
+                found = [copy.get((0, x)) for x in range(n)]
+                assert [0 if c is None else c[0, 0] for c in found] == now.tolist()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert not errors
+
+
+def test_copies_are_made_of_copies_while_chunks_are_saved() -> None:
+    """A copy of a copy waits until it is clear who needs what lies on the disk."""
+    chunks = PackedChunks(np.uint8, 2**20, Kept())
+
+    class Slow(WeakSet):
+        def __iter__(self) -> Iterator[PackedChunks]:
+            for one in super().__iter__():
+                if not copying.ident:
+                    copying.start()
+                    copying.join(0.1)
+                yield one
+
+    made: list[PackedChunks] = []
+    chunks._copies = Slow()
+    copies = [chunks.copied() for _ in range(2)]
+    copying = threading.Thread(target=lambda: made.append(copies[0].copied()))
+    chunks.write((0, 0), (slice(None), slice(None)), np.ones((4, 4), np.uint8), (4, 4))
+    assert chunks.flush_one()
+    copying.join()
+    assert made

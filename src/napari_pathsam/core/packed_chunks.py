@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from typing import Protocol
 from weakref import WeakSet
 
@@ -36,6 +39,9 @@ class PackedChunks:
     An array that was got is read only, and as it was then: what is written goes through
     :meth:`write`, so that none is packed while it changes.
 
+    One lock serves an array and its copies. It is free while the disk works, so that a slow one
+    keeps nobody waiting but those who want the same chunk from it.
+
     Parameters
     ----------
     dtype
@@ -53,10 +59,15 @@ class PackedChunks:
         self._cold: OrderedDict[Index, bytes] = OrderedDict()  # of hot ones too, while the same
         self._hot_held = self._cold_held = 0
         self._shapes: dict[Index, tuple[int, int]] = {}
-        self._unsaved: dict[Index, tuple[int, int]] = {}  # of shape; the disk has others, or none
-        self._copies: WeakSet[PackedChunks] = WeakSet()
+        # Of what the disk has not as it is: its shape, and the number of the write.
+        self._unsaved: dict[Index, tuple[tuple[int, int], int]] = {}
+        self._writes = count()
+        self._holding = 0
         self._is_copy = False
-        self._lock = threading.RLock()
+        # Shared with the copies:
+        self._lock = threading.Condition(threading.Lock())
+        self._at_disk: set[Index] = set()
+        self._copies: WeakSet[PackedChunks] = WeakSet()
 
     @property
     def nbytes(self) -> int:
@@ -75,13 +86,8 @@ class PackedChunks:
     def get(self, index: Index) -> NDArray | None:
         """One of them, to be read; None where there is none."""
         with self._lock:
-            if index not in self._shapes:
-                return None
-            chunk = self._hot.get(index)
-            if chunk is None:
-                chunk = self._fetched(index)
-                self._heat(index, chunk)
-            self._hot.move_to_end(index)
+            chunk = self._got(index)
+            self._make_room()
             return chunk
 
     def write(
@@ -90,7 +96,7 @@ class PackedChunks:
         """Set a part of one of them; it is made (of ``shape``) or dropped where need be."""
         anything = bool(values.any())
         with self._lock:
-            chunk = self.get(index)
+            chunk = self._got(index)
             if chunk is None:
                 if not anything:
                     return
@@ -99,11 +105,13 @@ class PackedChunks:
                 self._heat(index, chunk)
             self._forget_packed(index)  # it is packed anew
             if self._disk is not None:
-                self._unsaved[index] = shape
+                self._unsaved.pop(index, None)  # it comes last
+                self._unsaved[index] = (shape, next(self._writes))
             chunk[inside] = values
             if not anything and not chunk.any():
                 del self._shapes[index]
                 self._hot_held -= self._hot.pop(index).nbytes
+            self._make_room()
 
     def copied(self) -> PackedChunks:
         """As they are now; what is written later goes into one of the two only."""
@@ -113,6 +121,7 @@ class PackedChunks:
             copied._cold = OrderedDict(self._cold)
             copied._hot_held, copied._cold_held = self._hot_held, self._cold_held
             copied._shapes, copied._unsaved = dict(self._shapes), dict(self._unsaved)
+            copied._lock, copied._at_disk = self._lock, self._at_disk
             copied._copies, copied._is_copy = self._copies, True
             self._copies.add(copied)
             return copied
@@ -128,64 +137,129 @@ class PackedChunks:
             self._save(next(iter(self._unsaved)))
             return True
 
-    # --- between memory and disk ----------------------------------------------------------------
+    @contextmanager
+    def holding(self, indexes: Iterable[Index]) -> Iterator[None]:
+        """These are in memory, and nothing leaves it until the block is left.
 
-    def _fetched(self, index: Index) -> NDArray:
+        Raises what the disk does, before the block is entered.
+        """
+        with self._lock:
+            self._holding += 1
+        try:
+            for index in indexes:
+                self.get(index)
+            yield
+        finally:
+            with self._lock:
+                self._holding -= 1
+                self._spill()
+
+    # --- between memory and disk; all that follow are called with the lock ----------------------
+
+    def _got(self, index: Index) -> NDArray | None:
+        """One of them, made hot."""
+        while index in self._shapes:
+            chunk = self._hot.get(index)
+            if chunk is None and index in self._cold:
+                chunk = self._unpacked(index)
+                self._heat(index, chunk)
+            if chunk is not None:
+                self._hot.move_to_end(index)
+                return chunk
+            if index in self._at_disk:
+                self._lock.wait()
+            else:
+                self._heat(index, self._loaded(index))
+        return None
+
+    def _loaded(self, index: Index) -> NDArray:
+        """One of them from the disk, on which nobody else is at it meanwhile."""
+        assert self._disk is not None
         shape = self._shapes[index]
-        packed = self._cold.get(index)
-        if packed is None:
-            assert self._disk is not None
+        with self._alone_at_disk(index):
             return np.array(self._disk.load(index, shape), self._dtype)
-        return np.frombuffer(zlib.decompress(packed), self._dtype).reshape(shape).copy()
 
     def _save(self, index: Index) -> None:
-        """Put a chunk on the disk; copies that still need what lies there keep it themselves."""
+        """Put an unsaved chunk on the disk, or wait for another thread that is at it."""
         assert self._disk is not None
-        for copied in list(self._copies):
+        if index in self._at_disk:
+            self._lock.wait()
+            return
+        while (copied := next((c for c in self._copies if c._reads(index)), None)) is not None:
             copied._keep(index)
+        shape, _ = unsaved = self._unsaved[index]
         chunk = self._hot.get(index)
-        if chunk is None:
-            there = index in self._shapes
-            chunk = self._fetched(index) if there else np.zeros(self._unsaved[index], self._dtype)
-        self._disk.save(index, chunk)
-        del self._unsaved[index]
+        if chunk is not None:
+            chunk = chunk.copy()
+        else:
+            chunk = self._unpacked(index) if index in self._cold else np.zeros(shape, self._dtype)
+        with self._alone_at_disk(index):
+            self._disk.save(index, chunk)
+        if self._unsaved[index] == unsaved:  # else it was written meanwhile
+            del self._unsaved[index]
+
+    @contextmanager
+    def _alone_at_disk(self, index: Index) -> Iterator[None]:
+        """Without the lock, but nobody else loads or saves this chunk; nobody must be at it."""
+        self._at_disk.add(index)
+        self._lock.release()
+        try:
+            yield
+        finally:
+            self._lock.acquire()
+            self._at_disk.remove(index)
+            self._lock.notify_all()
+
+    def _reads(self, index: Index) -> bool:
+        """Whether what the disk has there is ours."""
+        return index in self._shapes and index not in self._unsaved
 
     def _keep(self, index: Index) -> None:
         """The disk's chunk is about to change: hold what a copy reads there."""
-        with self._lock:
-            if index not in self._shapes or index in self._unsaved:
+        if index not in self._hot and index not in self._cold:
+            self._pack(index, self._loaded(index))
+        self._unsaved[index] = (self._shapes[index], next(self._writes))
+        self._spill()
+
+    def _make_room(self) -> None:
+        """Pack what was used long ago, or forget it, if the disk has it."""
+        while self._hot_held > self._hot_bytes and len(self._hot) > 1:
+            oldest, cooled = self._hot.popitem(last=False)
+            self._hot_held -= cooled.nbytes
+            leaves = self._disk is not None and oldest not in self._unsaved and not self._holding
+            if not leaves and oldest not in self._cold:
+                self._pack(oldest, cooled)
+                self._spill()
+
+    def _spill(self) -> None:
+        """Where there is a disk, keep only so much packed."""
+        while self._disk is not None and self._cold_held > self._hot_bytes // PACKED_SHARE:
+            saved = next((i for i in self._cold if i not in self._unsaved), None)
+            if self._holding or (saved is None and self._is_copy):
+                return  # nobody else has it
+            if saved is not None:
+                self._forget_packed(saved)
+                continue
+            free = next((i for i in self._cold if i not in self._at_disk), None)
+            if free is None:
                 return
-            self._unsaved[index] = self._shapes[index]
-            if index not in self._hot and index not in self._cold:
-                self._pack(index, self._fetched(index))
+            try:
+                self._save(free)
+            except PathsamError:
+                return  # it stays here; flush_one says why
 
     def _heat(self, index: Index, chunk: NDArray) -> None:
         self._hot[index] = chunk
         self._hot_held += chunk.nbytes
-        while self._hot_held > self._hot_bytes and len(self._hot) > 1:
-            oldest, cooled = self._hot.popitem(last=False)
-            self._hot_held -= cooled.nbytes
-            on_disk = self._disk is not None and oldest not in self._unsaved
-            if oldest not in self._cold and not on_disk:
-                self._pack(oldest, cooled)
 
     def _pack(self, index: Index, chunk: NDArray) -> None:
         packed = zlib.compress(np.ascontiguousarray(chunk).data, FASTEST)
         self._cold[index] = packed
         self._cold_held += len(packed)
-        if self._disk is None:
-            return
-        for oldest in list(self._cold):
-            if self._cold_held <= self._hot_bytes // PACKED_SHARE:
-                return
-            if oldest in self._unsaved:
-                if self._is_copy:
-                    continue  # nobody else has it
-                try:
-                    self._save(oldest)
-                except PathsamError:
-                    return  # it stays here; flush_one says why
-            self._forget_packed(oldest)
+
+    def _unpacked(self, index: Index) -> NDArray:
+        shape = self._shapes[index]
+        return np.frombuffer(zlib.decompress(self._cold[index]), self._dtype).reshape(shape).copy()
 
     def _forget_packed(self, index: Index) -> None:
         self._cold_held -= len(self._cold.pop(index, b""))
