@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,16 @@ from napari_pathsam._napari.plane import (
     view_of,
 )
 from napari_pathsam._napari.segment_layers import color_classes
+from napari_pathsam._napari.store_levels import StoredLabels
 from napari_pathsam._napari.writer import export_command
 from napari_pathsam.core.classes import PALETTE, ClassTable
-from napari_pathsam.core.errors import BadImageError
+from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.sparse_labels import SparseLabels
 from napari_pathsam.io.images import LARGEST_SIDE_PX
+from napari_pathsam.io.label_store import LabelStore
+from napari_pathsam.io.object_classes import OBJECTS
+from napari_pathsam.io.store_geojson import CLASSES
 from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX
 from napari_pathsam.workspace.segment_request import bounds
 from napari_pathsam.workspace.segment_work import SourceTiles
@@ -60,10 +65,16 @@ class Painted:
         """What a labels layer shows now; of a window on a slide's labels, all of the slide's."""
         whole = layer.metadata.get(WHOLE, layer)
         return cls(
-            level_0(whole), plane_index(whole, viewer), plane_of(whole, viewer), layer.name,
+            _array_of(whole), plane_index(whole, viewer), plane_of(whole, viewer), layer.name,
             class_names_of_objects(layer),
             export_command(layer.metadata) if layer.metadata.get("store") else "",
         )  # fmt: skip
+
+    def in_parts(self, image: Plane, shape_yx: tuple[int, int]) -> bool:
+        """Whether it covers an image that is too large for that, and says where it is labelled."""
+        if isinstance(self.array, StoredLabels):
+            return self.array.shape == shape_yx and self.plane.same_place(image)
+        return isinstance(self.array, SparseLabels)
 
     def over(
         self,
@@ -74,7 +85,7 @@ class Painted:
     ) -> Strokes:
         """Class ids on the image's pixels, over the region that the layer covers.
 
-        Of a slide's labels they cover ``part``.
+        Of labels that are read in parts (:meth:`in_parts`) they cover ``part``.
 
         Raises
         ------
@@ -82,16 +93,16 @@ class Painted:
             The layer lies off the image, is too large to be read at once, or holds objects in a
             pyramid whose classes are not known.
         """
-        if isinstance(self.array, SparseLabels):
+        if self.in_parts(image, shape_yx) and (part or isinstance(self.array, SparseLabels)):
             part = part or Region(0, 0, 1, 1)
             return Strokes(self._classes(self.array[part.slices], classes), part)
         height, width = self.array.shape[-2:]
         if not isinstance(self.array, np.ndarray) and height * width > LARGEST_SIDE_PX**2:
             raise BadImageError(
                 f"The labels layer “{self.name}” has {height:,} × {width:,} "
-                f"pixels, and at most {LARGEST_SIDE_PX:,} × {LARGEST_SIDE_PX:,} can be learned "
-                "from at once. Go to a part of the slide that is typical, press New, and paint "
-                "there." + self._as_a_file()
+                f"pixels, and at most {LARGEST_SIDE_PX:,} × {LARGEST_SIDE_PX:,}, all over the "
+                "slide, can be learned from at once. Go to a part of the slide that is typical, "
+                "press New, and paint there." + self._as_a_file()
             )
         array = np.asarray(self.array[self.index] if self.index else self.array)
         ids = self._classes(array, classes)
@@ -168,12 +179,15 @@ class LayerPair:
 
     def parts(self) -> tuple[LayerPair, ...]:
         """Of a slide a pair for each part of it that is painted on; else itself."""
-        if not isinstance(self.labels.array, SparseLabels):
+        if not self.labels.in_parts(self.source.plane, self.source.shape_yx):
             return (self,)
         found: dict[tuple[int, int], Region] = {}
         for piece in self.labels.array.pieces():
             index = (piece.y // PART_PX, piece.x // PART_PX)
             found[index] = bounds([piece, found.get(index, piece)])
+        pixels = sum(part.height * part.width for part in found.values())
+        if isinstance(self.labels.array, StoredLabels) and pixels > LARGEST_SIDE_PX**2:
+            return (self,)  # more than can be read; whoever asks for it is told
         return tuple(replace(self, part=part) for part in found.values()) or (self,)
 
     @property
@@ -200,6 +214,18 @@ class LayerPair:
             of = Region(both.y - there.y, both.x - there.x, *both.shape_yx).slices
             out[to] = other.labels[of]
         return out
+
+
+def _array_of(layer: Labels) -> Any:
+    """What is painted: of a large label pyramid on the disk something that knows where."""
+    array, path = level_0(layer), layer.metadata.get("store")
+    height, width = array.shape[-2:]
+    if path is None or isinstance(array, np.ndarray) or height * width <= LARGEST_SIDE_PX**2:
+        return array
+    objects = layer.metadata.get("label_kind") == "instances"
+    with suppress(BadFileError):  # it is gone: the layer shows nothing, either
+        return StoredLabels(LabelStore.open(path, OBJECTS if objects else CLASSES))
+    return array
 
 
 def class_names_of_objects(layer: Labels) -> dict[int, str] | None:

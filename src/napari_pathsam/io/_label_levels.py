@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,11 +63,9 @@ class LabelLevels:
 
     def holds(self, region: Region) -> bool:
         """Whether anything may be written over level-0 pixels; else all is 0 there, unread."""
+        if not self._files_are_chunks:
+            return True
         array = self._levels[0]
-        key = array.metadata.chunk_key_encoding
-        told = (array.shards, key.name, key.separator, array.fill_value)
-        if told != (None, "default", "/", 0):
-            return True  # of another program: its files have other names, or none means not 0
         ch, cw = array.chunks
         folder = self.path / "labels" / self.name / array.basename / "c"
         return any(
@@ -74,6 +73,24 @@ class LabelLevels:
             for y in range(region.y // ch, -(-(region.y + region.height) // ch))
             for x in range(region.x // cw, -(-(region.x + region.width) // cw))
         )
+
+    def pieces(self) -> Iterator[Region]:
+        """The level-0 rectangles outside of which all is 0, row by row; no pixel is read."""
+        ch, cw = (int(n) for n in self._levels[0].chunks)
+        height, width = self.shape_yx
+        there: Iterable[tuple[int, int]] = product(range(-(-height // ch)), range(-(-width // cw)))
+        if self._files_are_chunks:
+            there = sorted(self._stored(0))
+        for y, x in there:
+            yield Region(y * ch, x * cw, min(ch, height - y * ch), min(cw, width - x * cw))
+
+    @property
+    def _files_are_chunks(self) -> bool:
+        """Else they are another program's: files have other names, or none means not 0."""
+        array = self._levels[0]
+        key = array.metadata.chunk_key_encoding
+        told = (array.shards, key.name, key.separator, array.fill_value)
+        return bool(told == (None, "default", "/", 0))
 
     def pyramid(self) -> list[da.Array]:
         """Every level as a lazy dask array, finest first; they show what is on the disk now."""
