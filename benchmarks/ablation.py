@@ -249,6 +249,7 @@ def main() -> None:
             network = start_task(fields, recipe.classes, seed, "cpu", trunk=args.trunk)
             gaps = study.sets(args.root, dataset, gap_um=network.config.gap_um)
             count, about = taught(network, gaps, recipe.train_config(), args.cache)
+            network.config = recipe.used_config(network.config)
         else:
             config = study.config.model_copy(update=kinds.get(kind, {}))
             model = start_model(config, ClassTable.of(study.class_name), seed, "cpu")

@@ -1,6 +1,6 @@
 """Few-shot on GlaS: Dice on test A after painting a little on a few training images.
 
-    python benchmarks/few_shot.py --root ../shared/data/glas --out docs/few_shot.json --plot
+    python benchmarks/few_shot.py --root GLAS --out docs/few_shot.json --plot
     python benchmarks/few_shot.py --root DIR --develop 20 --images 5    # on held-out train images
 
 Scribbles come from the seeded simulator of ``core/strokes.py``; training is the Fine-tune dock's
@@ -223,7 +223,7 @@ def table(rows: list[dict]) -> str:
     for key in keys:
         dice = [r["dice"] for r in rows if (r["method"], r["n_images"], r["share"]) == key]
         lines.append(
-            f"| {key[0]} | {key[1]} | {key[2]:.1%} | {np.mean(dice):.3f} ± {np.std(dice):.3f} "
+            f"| {key[0]} | {key[1]} | {key[2]:.1%} | {np.mean(dice):.3f} ± {np.std(dice, ddof=len(dice) > 1):.3f} "
             f"| {len(dice)} |"
         )
     return "\n".join(lines)
@@ -251,7 +251,7 @@ def plot(rows: list[dict], path: Path, share: float) -> None:
             at = sorted({r[key] for r in mine})
             found = [[r["dice"] for r in mine if r[key] == x] for x in at]
             if at:
-                mean, spread = [np.mean(d) for d in found], [np.std(d) for d in found]
+                mean, spread = [np.mean(d) for d in found], [np.std(d, ddof=len(d) > 1) for d in found]
                 style = "--" if method.startswith("forest") else "-"
                 beside = [x * 1.03 ** (number - 3) for x in at]
                 axis.errorbar(beside, mean, spread, fmt=f"o{style}", ms=3, capsize=2, label=method)

@@ -1,6 +1,6 @@
 """Does "Where next?" need fewer strokes than chance? Simulated on images of GlaS train.
 
-    python benchmarks/where_next.py --root ../shared/data/glas --out docs/where_next.json
+    python benchmarks/where_next.py --root GLAS --out docs/where_next.json
 
 A person who wants the glands of ``--pool`` images is simulated; the images lie side by side in one
 large image, as tissue does on a slide. One stroke of each class is painted at a random place, then
