@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -95,7 +96,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def locked(path: Path) -> IO[bytes] | None:
-    """The file, open and locked until it is closed or the process ends; None: another has it."""
+    """The file, open and locked until it is closed or the process ends; None: another has it.
+
+    On a drive that knows no locks it is only open: one person there is the rule.
+    """
     file = path.open("ab")
     try:
         if sys.platform == "win32":
@@ -107,7 +111,11 @@ def locked(path: Path) -> IO[bytes] | None:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except (BlockingIOError, PermissionError):
         file.close()
         return None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            file.close()
+            raise
     return file
