@@ -148,6 +148,60 @@ def test_labels_that_somebody_removed_from_the_disk_come_back(model, tmp_path, m
     workspace.close_image()
 
 
+@pytest.mark.parametrize("hidden", ["classes/0/c/17", "objects/0/c/17", "objects/1/c/8"])
+def test_a_step_that_the_disk_stops_half_way_is_none(tmp_path, monkeypatch, hidden):
+    """Neither memory, history nor journal has a part of it; and it goes when the disk is back."""
+    init = PackedChunks.__init__
+    monkeypatch.setattr(
+        PackedChunks, "__init__", lambda s, dtype, _, disk=None: init(s, dtype, 1, disk)
+    )
+    workspace = Workspace(journal_dir=tmp_path)
+    heard = Heard(workspace)
+    workspace.open_image(Wide())
+    workspace.add_class("other")
+    for n, y in enumerate((100, 5000, 9000, 13_000), start=1):
+        workspace.set_active_class(1 + n % 2)
+        square = tuple(np.mgrid[y : y + 40, :40].reshape(2, -1))
+        workspace.record_stroke("instances", square, 0, n)
+
+    def state():
+        maps = (workspace.instances, workspace.class_map)
+        arrays = [np.asarray(level) for labels in maps for level in labels.levels[:2]]
+        return [a.tobytes() for a in arrays], dict(workspace.objects), workspace.class_area_px(2)
+
+    def stopped(go):
+        before, journal = state(), next(tmp_path.glob("*.jsonl")).read_bytes()
+        steps = workspace.undo_text, workspace.redo_text
+        workspace._saver.save_now()
+        chunk = workspace.pyramids_path / "labels" / hidden / "0"
+        away = chunk.rename(chunk.with_name("away"))
+        go()
+        assert "somebody removed" in heard.failed.pop()
+        away.rename(chunk)
+        assert state() == before
+        assert (workspace.undo_text, workspace.redo_text) == steps
+        assert next(tmp_path.glob("*.jsonl")).read_bytes() == journal
+
+    drawn = state()
+    workspace.delete_class(2)
+    left = state()
+    workspace.undo()
+    stopped(workspace.redo)
+    workspace.redo()
+    assert state() == left
+    workspace.undo()
+    workspace.record_stroke("instances", (np.array([9050]), np.array([9])), 0, 3)
+    stopped(workspace.undo)
+    workspace.undo()
+    assert state() == drawn
+    workspace.close_image()
+    workspace.open_image(Wide())
+    workspace.restore()
+    assert state() == drawn
+    assert not heard.failed
+    workspace.close_image()
+
+
 def test_a_large_journal_is_compacted_in_lines_of_bounded_length(model, tmp_path, monkeypatch):
     monkeypatch.setattr("napari_pathsam.workspace.workspace.STEP_TILES", 2)
     monkeypatch.setattr("napari_pathsam.workspace.keeper.COMPACT_BYTES", 1)

@@ -50,3 +50,9 @@ class Region:
         y1 = min(self.y + self.height, other.y + other.height)
         x1 = min(self.x + self.width, other.x + other.width)
         return Region(y0, x0, y1 - y0, x1 - x0) if y1 > y0 and x1 > x0 else None
+
+    def halved(self, shape_yx: tuple[int, int]) -> Region | None:
+        """The pixels of an image half as fine, of this shape, that these pixels are part of."""
+        y, x = self.y // 2, self.x // 2
+        bottom, right = -(-(self.y + self.height) // 2), -(-(self.x + self.width) // 2)
+        return Region(y, x, bottom - y, right - x).intersection(Region.of(shape_yx))

@@ -5,7 +5,8 @@ And of that little: what was not looked at for a while is packed, or on the disk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -78,6 +79,12 @@ class SparseArray:
     def flush(self) -> Iterator[None]:
         """Bring to the disk, where there is one, what it does not have; a chunk with every step."""
         while self._chunks.flush_one():
+            yield
+
+    @contextmanager
+    def holding(self, regions: Iterable[Region]) -> Iterator[None]:
+        """In the block these are read and written without the disk, which raises before it."""
+        with self._chunks.holding({index for at in regions for index, *_ in _overlaps(at)}):
             yield
 
     def pieces(self, within: Region | None = None) -> Iterator[Region]:
@@ -174,16 +181,24 @@ class SparseLabels(SparseArray):
                 self._coarsest_saved = False
                 raise
 
+    @contextmanager
+    def holding(self, regions: Iterable[Region]) -> Iterator[None]:
+        """In the block these are read and written without the disk, which raises before it."""
+        at_level = list(regions)
+        with ExitStack() as held:
+            held.enter_context(super().holding(at_level))
+            for level in self.levels[1:-1]:
+                at_level = [coarser for at in at_level if (coarser := at.halved(level.shape))]
+                held.enter_context(level.holding(at_level))
+            yield
+
     def _write(self, at: Region, values: NDArray) -> None:
         super()._write(at, values)
         for finer, coarser in pairwise(self.levels):
-            height, width = coarser.shape
-            y, x = at.y // 2, at.x // 2
-            bottom = min(-(-(at.y + at.height) // 2), height)
-            right = min(-(-(at.x + at.width) // 2), width)
-            if bottom <= y or right <= x:
+            half = at.halved(coarser.shape)
+            if half is None:
                 return
-            at = Region(y, x, bottom - y, right - x)
+            at, y, x = half, half.y, half.x
             for index, _, within in _overlaps(at):
                 if coarser is self.levels[-1] or coarser.holds(index) or finer.holds_four(index):
                     rows, columns = (

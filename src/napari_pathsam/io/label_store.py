@@ -231,7 +231,7 @@ class LabelStore(LabelLevels):
         self._put(region, array)
         at = region
         for level in range(1, len(self._levels)):
-            coarser = _over(at, self.level_shapes[level])
+            coarser = at.halved(self.level_shapes[level])
             if coarser is None:
                 return
             at = coarser
@@ -282,13 +282,6 @@ class LabelStore(LabelLevels):
 
 def _reopened(path: Path, name: str, writable: bool) -> LabelStore:
     return LabelStore.open(path, name, writable=writable, joining=True)
-
-
-def _over(fine: Region, shape_yx: tuple[int, int]) -> Region | None:
-    """The pixels of the next coarser level that these pixels are part of."""
-    y, x = fine.y // 2, fine.x // 2
-    bottom, right = -(-(fine.y + fine.height) // 2), -(-(fine.x + fine.width) // 2)
-    return Region(y, x, bottom - y, right - x).intersection(Region.of(shape_yx))
 
 
 def _short(value: Any) -> str:

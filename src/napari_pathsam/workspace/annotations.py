@@ -10,7 +10,8 @@ Rules, kept by every edit made here:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pathsam.core.errors import BadPromptError
+from napari_pathsam.core.errors import BadFileError, BadPromptError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.sparse_labels import SparseArray, SparseLabels
 from napari_pathsam.io.object_classes import OBJECTS
@@ -279,6 +280,16 @@ class Annotations:
 
     # --- writing --------------------------------------------------------------------------------
 
+    @contextmanager
+    def holding(self, edits: Iterable[LabelEdit]) -> Iterator[None]:
+        """In the block these can be applied whatever the disk does; BadFileError before it."""
+        regions = [edit.region for edit in edits]
+        with ExitStack() as held:
+            for labels in (self.instances, self.class_map):
+                if isinstance(labels, SparseLabels):
+                    held.enter_context(labels.holding(regions))
+            yield
+
     def apply(self, edit: LabelEdit, *, forward: bool = True) -> Region:
         """Write an edit, or take it back; the region it touches."""
         touched = [edit.region] if self._touched is None else [edit.region, self._touched]
@@ -300,10 +311,14 @@ class Annotations:
         return edit.region
 
     def _tight(self, object_id: int, box: Region) -> Region:
-        """The tight box of an object somewhere in a box."""
+        """The tight box of an object somewhere in a box; too large where that cannot be read."""
         found = []
         for at in self._parts(box):
-            own = self.instances[at.slices] == object_id
+            try:
+                own = self.instances[at.slices] == object_id
+            except BadFileError:  # of labels far from the edit, which must not fail half-way
+                found.append(at)
+                continue
             if own.any():
                 found.append(within(at, own))
         return union(found)

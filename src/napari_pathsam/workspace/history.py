@@ -163,19 +163,16 @@ class History:
         self.done: list[Step] = []
         self.undone: list[Step] = []
 
-    def did(self, step: Step) -> None:
-        """A new step; what was taken back before it is gone."""
-        self.done.append(step)
-        self.undone.clear()
-
-    def undid(self, step: Step) -> None:
-        """The last step was taken back."""
-        if self.done:
-            self.done.pop()
-        self.undone.append(step)
-
-    def redid(self, step: Step) -> None:
-        """The step taken back last was done again."""
-        if self.undone:
-            self.undone.pop()
-        self.done.append(step)
+    def went(self, what: str, step: Step) -> None:
+        """A new step (``did``), the last one back (``undid``) or the one taken back (``redid``)."""
+        if what == "undid":
+            del self.done[-1:]
+            self.undone.append(step)
+        elif what == "redid":
+            del self.undone[-1:]
+            self.done.append(step)
+        elif what == "did":
+            self.done.append(step)
+            self.undone.clear()  # what was taken back before it is gone
+        else:
+            raise ValueError(f"nobody goes a step by “{what}”")

@@ -68,7 +68,7 @@ def replayed(
             classes = step.classes[forward] if step.classes else classes
             state = step.prompts[forward] if step.prompts else state
             if what != "base":
-                {"did": history.did, "undid": history.undid, "redid": history.redid}[what](step)
+                history.went(what, step)
     except BadFileError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, zlib.error) as error:

@@ -23,6 +23,7 @@ from napari_pathsam.workspace.label_saver import LabelSaver
 from napari_pathsam.workspace.prompting import Prompter, Request
 from napari_pathsam.workspace.replay import header
 from napari_pathsam.workspace.runner import InlineRunner, Runner
+from napari_pathsam.workspace.telling import told
 
 ANSWERS_KEPT = 64
 """States of the prompts whose answers undo brings back without decoding."""
@@ -140,19 +141,17 @@ class WorkspaceState:
         """What redo would do again, in words."""
         return self._history.undone[-1].text if self._history.undone else None
 
+    @told
     def undo(self) -> None:
         """Take the last step back."""
         if self._history.done:
-            step = self._history.done[-1]
-            self._history.undid(step)
-            self._go("undid", step)
+            self._go("undid", self._history.done[-1])
 
+    @told
     def redo(self) -> None:
         """Do the step again that was taken back last."""
         if self._history.undone:
-            step = self._history.undone[-1]
-            self._history.redid(step)
-            self._go("redid", step)
+            self._go("redid", self._history.undone[-1])
 
     def _set_annotations(self, annotations: Annotations) -> None:
         """Go on with these labels; of a slide they are saved as they change."""
@@ -161,14 +160,18 @@ class WorkspaceState:
 
     def _do(self, step: Step) -> None:
         """Do something new."""
-        self._history.did(step)
         self._go("did", step)
 
     def _go(self, what: str, step: Step) -> None:
-        """Go a step, forwards or back: in memory, on disk, then on screen."""
+        """Go a step, forwards or back: in memory, on disk, then on screen.
+
+        BadFileError, and nothing is changed, where labels that it needs cannot be read.
+        """
         forward = what != "undid"
         edits = step.edits if forward else step.edits[::-1]
-        touched = [self._annotations.apply(edit, forward=forward) for edit in edits]
+        with self._annotations.holding(edits):
+            touched = [self._annotations.apply(edit, forward=forward) for edit in edits]
+        self._history.went(what, step)
         if step.classes:
             self._classes = step.classes[forward]
         if step.prompts:
