@@ -153,12 +153,16 @@ def slide_tiles(job: SlideJob, *, first: Region | None = None) -> Generator[Slid
             progress.time.worked_out(number)
             future = None if run is None else writer.submit(run.write, block)
             written.append((block, future))
-            if len(written) > (WRITTEN_AHEAD if run else 0):
+            while written and (len(written) > WRITTEN_AHEAD or _is_done(written[0][1])):
                 yield progress.finished(*written.popleft())
         while written:
             yield progress.finished(*written.popleft())
     if run is not None:
         run.record.finish()
+
+
+def _is_done(written: Future[None] | None) -> bool:
+    return written is None or written.done()
 
 
 class SlideProgress:
