@@ -92,7 +92,9 @@ def layouts() -> ModuleType:
 @pytest.fixture(scope="session")
 def slide_files() -> ModuleType:
     """Writers of one small slide in every format: ``contracts/slide_files.py``."""
-    return _helpers("contracts/slide_files.py")
+    module = _helpers("contracts/slide_files.py")
+    module.mirax_files = _helpers("contracts/mirax_files.py")  # type: ignore[attr-defined]
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ their descriptions, as little of each as OpenSlide needs; no real file of theirs
 from __future__ import annotations
 
 import io
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -272,65 +271,23 @@ def hamamatsu_ndpi(folder: Path) -> Path:
 
 
 def hamamatsu_vms(folder: Path) -> Path:
-    whole = canvas((704, 512))
-    (folder / "image.jpg").write_bytes(jpeg(whole, restart_marker_blocks=64))
+    """Two JPEGs each way, as of what is larger than one may be, and a map of them all."""
+    whole, names = canvas((704, 512)), ""
+    for row, column in np.ndindex(2, 2):
+        part = whole[row * 352 :, column * 256 :][:352, :256]
+        (folder / f"{column}{row}.jpg").write_bytes(
+            jpeg(np.ascontiguousarray(part), restart_marker_blocks=32)
+        )
+        names += f"ImageFile{f'({column},{row})' if column or row else ''}={column}{row}.jpg\n"
     (folder / "map.jpg").write_bytes(jpeg(whole[::4, ::4].copy(), restart_marker_blocks=16))
     (folder / "macro.jpg").write_bytes(jpeg(whole[::5, ::5].copy()))
     path = folder / "hamamatsu.vms"
     path.write_text(
-        "[Virtual Microscope Specimen]\nNoLayers=1\nNoJpegColumns=1\nNoJpegRows=1\n"
-        "ImageFile=image.jpg\nMapFile=map.jpg\nOptimisationFile=\nMacroImage=macro.jpg\n"
+        "[Virtual Microscope Specimen]\nNoLayers=1\nNoJpegColumns=2\nNoJpegRows=2\n"
+        f"{names}MapFile=map.jpg\nOptimisationFile=\nMacroImage=macro.jpg\n"
         f"SourceLens=20\nPhysicalWidth={512 * 500}\nPhysicalHeight={704 * 500}\n"
     )
     return path
-
-
-def mirax(folder: Path) -> Path:
-    path, columns, rows, n_levels = folder / "mirax.mrxs", 4, 6, 3
-    data_folder = folder / "mirax"
-    data_folder.mkdir()
-    head = b"01.02" + b"0123456789ABCDEF0123456789ABCDEF"
-    data, pages = bytearray(head), []
-    for i in range(n_levels):
-        entries = []
-        across = -(-columns // 2**i)
-        for n, tile in enumerate(tiles(canvas((768, 512))[:: 2**i, :: 2**i])):
-            place = (n // across) * 2**i * columns + (n % across) * 2**i
-            packed = jpeg(tile)
-            entries.append((place, len(data), len(packed), 0))
-            data += packed
-        pages.append(entries)
-    (data_folder / "Data0000.dat").write_bytes(data)
-    (data_folder / "Slidedat.ini").write_text(_mirax_header(head[5:].decode(), columns, rows, 3))
-    root = len(head) + 8  # pointers to the levels' lists, each list in one page
-    lists, records = bytearray(), []
-    for entries in pages:
-        here = root + 4 * n_levels + len(lists)
-        records.append(here)
-        lists += struct.pack("<iiii", 0, here + 8, len(entries), 0)
-        lists += b"".join(struct.pack("<iiii", *entry) for entry in entries)
-    pointers = b"".join(struct.pack("<i", record) for record in records)
-    (data_folder / "Index.dat").write_bytes(head + struct.pack("<ii", root, 0) + pointers + lists)
-    path.write_bytes(jpeg(picture()[::10, ::10].copy()))
-    return path
-
-
-def _mirax_header(slide_id: str, columns: int, rows: int, n_levels: int) -> str:
-    names = "".join(f"HIER_0_VAL_{i}_SECTION=LEVEL_{i}\n" for i in range(n_levels))
-    sections = "".join(
-        f"[LEVEL_{i}]\nOVERLAP_X=0\nOVERLAP_Y=0\nMICROMETER_PER_PIXEL_X={0.5 * 2**i}\n"
-        f"MICROMETER_PER_PIXEL_Y={0.5 * 2**i}\nDIGITIZER_WIDTH={TILE_PX}\n"
-        f"DIGITIZER_HEIGHT={TILE_PX}\nIMAGE_FORMAT=JPEG\nIMAGE_FILL_COLOR_BGR=16777215\n"
-        f"IMAGE_CONCAT_FACTOR={int(i > 0)}\n"
-        for i in range(n_levels)
-    )
-    return (
-        f"[GENERAL]\nSLIDE_VERSION=01.02\nSLIDE_ID={slide_id}\nIMAGENUMBER_X={columns}\n"
-        f"IMAGENUMBER_Y={rows}\nOBJECTIVE_MAGNIFICATION=20\nCameraImageDivisionsPerSide=1\n"
-        "[HIERARCHICAL]\nHIER_COUNT=1\nNONHIER_COUNT=0\nINDEXFILE=Index.dat\n"
-        f"HIER_0_NAME=Slide zoom level\nHIER_0_COUNT={n_levels}\n{names}"
-        f"[DATAFILE]\nFILE_COUNT=1\nFILE_0=Data0000.dat\n{sections}"
-    )
 
 
 def dicom(folder: Path) -> Path:

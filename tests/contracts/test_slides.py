@@ -32,6 +32,8 @@ class Backend:
     shape_yx: tuple[int, int] = SHAPE_YX
     at_yx: tuple[int, int] = (0, 0)
     """Where on the glass the picture lies."""
+    scanned: Region | None = None
+    """What its bounds are, where they are neither the picture nor all of the glass."""
     downsamples: tuple[float, ...] = (1, 2, 4)
     lossy: bool = False
     associated: frozenset[str] = frozenset()
@@ -69,8 +71,8 @@ BACKENDS = {
         lambda files, to: files.philips(to), TILED, needs="openslide", by_openslide=True
     ),
     "leica": Backend(
-        lambda files, to: files.leica(to), (780, 541), (40, 20), (1, 4), needs="openslide",
-        associated=frozenset({"macro"}),
+        lambda files, to: files.leica(to), (780, 541), (40, 20), downsamples=(1, 4),
+        needs="openslide", associated=frozenset({"macro"}),
     ),
     "ventana": Backend(
         lambda files, to: files.ventana(to), TILED, needs="openslide",
@@ -84,7 +86,19 @@ BACKENDS = {
         lambda files, to: files.hamamatsu_vms(to), STRIPES, downsamples=(1, 2, 4, 8, 16, 32),
         associated=frozenset({"macro"}), **JPEG,
     ),
-    "mirax": Backend(lambda files, to: files.mirax(to), TILED, **JPEG),
+    "mirax": Backend(
+        lambda files, to: files.mirax_files.write(to, files.canvas(TILED)), TILED, **JPEG
+    ),
+    "mirax, mostly glass": Backend(
+        lambda files, to: files.mirax_files.write(to, files.canvas((1536, 1024), (512, 384))),
+        (1536, 1024), (512, 384), Region(512, 384, *TILED), **JPEG,
+    ),
+    "mirax, overlapping photos": Backend(
+        lambda files, to: files.mirax_files.write(
+            to, files.canvas((1228, 1228), (400, 400)), overlap_px=28
+        ),
+        (1228, 1228), (400, 400), Region(300, 300, 828, 728), **JPEG,
+    ),
     "dicom": Backend(
         lambda files, to: files.dicom(to), downsamples=(1, 4), has_profile=True, **JPEG
     ),
@@ -158,7 +172,9 @@ def test_levels_and_pixel_size(case: Case) -> None:
 
 def test_bounds_hold_the_picture(case: Case) -> None:
     bounds, at = case.slide.bounds, case.backend.at_yx
-    if at == (0, 0):
+    if case.backend.scanned is not None:
+        assert bounds == case.backend.scanned
+    elif at == (0, 0):
         assert bounds == Region.of(case.slide.shape_yx)
     else:
         assert bounds == Region(*at, *SHAPE_YX)
