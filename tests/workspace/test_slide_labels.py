@@ -238,27 +238,71 @@ def test_nobody_waits_for_labels_when_an_image_is_closed(model, tmp_path, monkey
         square = tuple(np.mgrid[y : y + 9, :9].reshape(2, -1))
         workspace.record_stroke("instances", square, 0, n + 1)
     path, shown = workspace.pyramids_path, workspace.instances
-    wanted, journal = np.asarray(shown), path.with_suffix(".jsonl").read_bytes()
+    journal = next(tmp_path.glob("*.jsonl"))
+    wanted, written = np.asarray(shown), journal.read_bytes()
     with monkeypatch.context() as patched:
         for module in ("workspace", "label_saver"):
             patched.setattr(f"napari_pathsam.workspace.{module}.CLOSING_S", -1.0)
         workspace.close_image()
-    assert path.with_suffix(".jsonl").read_bytes() == journal
+    assert journal.read_bytes() == written
     assert not list(tmp_path.glob("*.new"))
-    file = path.with_suffix(".jsonl").stat().st_ino
+    file = journal.stat().st_ino
     assert not path.exists()
     assert np.array_equal(np.asarray(shown), wanted)  # a layer that is left still shows them
     for whole in (False, True):
         workspace.open_image(Wide())
         workspace.restore()
         assert np.array_equal(np.asarray(workspace.instances), wanted)
-        before, file = file, path.with_suffix(".jsonl").stat().st_ino
+        before, file = file, journal.stat().st_ino
+        path = workspace.pyramids_path
         assert (file == before) == whole  # a snapshot is not written anew
         workspace.close_image()
-        assert path.with_suffix(".jsonl").stat().st_ino == file
+        assert journal.stat().st_ino == file
         assert np.array_equal(
             LabelStore.open(path, "objects").read(Region(0, 0, 17_000, 640)), wanted
         )
+    assert not heard.failed
+
+
+def test_labels_of_an_image_that_was_closed_are_read_while_it_is_drawn_on_anew(
+    tmp_path, monkeypatch
+):
+    """An export that goes on, or an overview that somebody kept, shows what was there."""
+    init = PackedChunks.__init__
+    monkeypatch.setattr(
+        PackedChunks, "__init__", lambda s, dtype, _, disk=None: init(s, dtype, 1, disk)
+    )
+    square = np.mgrid[:9, :9].reshape(2, -1)
+    workspace = Workspace(journal_dir=tmp_path)
+    heard = Heard(workspace)
+
+    def opened():
+        workspace.open_image(Wide())
+        workspace.restore()
+        return workspace.pyramids_path
+
+    first = opened()
+    for n, y in enumerate((0, 4000, 8000), start=1):
+        workspace.record_stroke("instances", (square[0] + y, square[1]), 0, n)
+    wanted = np.asarray(workspace.instances)
+    kept, copied = workspace.instances, workspace.class_map.copy()
+    workspace.close_image()
+    again = opened()
+    workspace.delete_object(1)
+    workspace.record_stroke("instances", (square[0] + 4000, square[1] + 20), 0, 9)
+    workspace._saver.save_now()
+    assert np.array_equal(np.asarray(kept), wanted)
+    assert np.array_equal(np.asarray(copied), wanted > 0)
+    workspace.close_image()
+    asks = "import sys; from pathlib import Path; from napari_pathsam.io._in_use import in_use; "
+    asks += "print(in_use(Path(sys.argv[1])))"
+    words = [sys.executable, "-c", asks, str(first)]
+    assert subprocess.check_output(words, text=True).strip() == "True"
+    del kept, copied
+    gc.collect()
+    opened()
+    assert [path for path in (first, again) if path.exists()] == []
+    workspace.close_image()
     assert not heard.failed
 
 

@@ -5,6 +5,7 @@ Sparse labels keep there what their memory does not hold. It is all of them when
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -19,25 +20,30 @@ from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.packed_chunks import Disk
 from napari_pathsam.core.sparse_labels import CHUNK_PX
+from napari_pathsam.io._in_use import InUse, in_use
+from napari_pathsam.io._ngff_container import writing
 from napari_pathsam.io.label_store import LabelStore
 from napari_pathsam.io.object_classes import OBJECTS, tell_class_of
 
 
 class HandPyramids:
-    """A container of label pyramids at ``path``, made when the first labels come.
+    """A container of label pyramids, made when the first labels come.
 
-    What an earlier session left there goes. ``NAME.incomplete`` beside it is what an earlier
-    session could not finish.
+    Each has a place of its own, beside ``path`` and named after it: what shows or exports labels of
+    an image that was closed still reads them, while they are drawn on anew. Earlier ones that
+    nobody reads go; ``NAME.incomplete`` is what an earlier session could not finish.
     """
 
     def __init__(self, path: Path, shape_yx: tuple[int, int], mpp: float | None = None) -> None:
-        self.path, self.mpp = path, mpp
+        self.path, self.mpp = path.with_suffix(f".{secrets.token_hex(4)}.zarr"), mpp
         self._shape_yx = shape_yx
         self._stores: dict[str, LabelStore] = {}
         self._lock = threading.Lock()
-        self._aside = path.with_suffix(".incomplete")
-        for old in (path, self._aside):
-            shutil.rmtree(old, ignore_errors=True)
+        self._in_use: InUse | None = None
+        for suffix in ("zarr", "incomplete"):
+            for old in path.parent.glob(f"{path.stem}.*{suffix}"):
+                if not in_use(old):
+                    shutil.rmtree(old, ignore_errors=True)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,8 +56,9 @@ class HandPyramids:
         Whoever still shows them reads them there.
         """
         with self._lock, suppress(OSError, BadFileError):  # none was made, or the disk is gone
-            self.path.replace(self._aside)
-            self.path = self._aside
+            aside = self.path.with_suffix(".incomplete")
+            in_use_there = InUse(aside)
+            self.path, self._in_use = self.path.replace(aside), in_use_there
             for name in self._stores:
                 self._stores[name] = LabelStore.open(self.path, name, writable=True, joining=True)
 
@@ -76,7 +83,9 @@ class HandPyramids:
     def _store(self, name: str, dtype: np.dtype) -> LabelStore:
         with self._lock:
             if name not in self._stores:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with writing(self.path):
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    self._in_use = self._in_use or InUse(self.path)
                 self._stores[name] = LabelStore.create(
                     self.path, self._shape_yx, mpp=self.mpp, dtype=dtype, name=name,
                     chunk_px=CHUNK_PX,
@@ -91,15 +100,17 @@ class _Level:
         self._store, self._level = store, level
 
     def load(self, index: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.integer]:
-        store = self._store()
-        chunk = store.read_level(self._level, _at(index, shape))
-        if not chunk.any():  # none that is saved is empty: a missing file reads as zeros
-            raise BadFileError(
-                f"Labels that were drawn are gone from {store.path}: somebody removed or emptied "
-                "it. The journal beside it still has them: close the image, open it again and "
-                "restore."
-            )
-        return chunk
+        while True:
+            store = self._store()
+            chunk = store.read_level(self._level, _at(index, shape))
+            if chunk.any():
+                return chunk
+            if store is self._store():  # else they were set aside meanwhile
+                break
+        raise BadFileError(  # none that is saved is empty: a missing file reads as zeros
+            f"Labels that were drawn are gone from {store.path}: somebody removed or emptied it. "
+            "The journal beside it still has them: close the image, open it again and restore."
+        )
 
     def save(self, index: tuple[int, int], chunk: NDArray[np.integer]) -> None:
         self._store().write_level(self._level, _at(index, chunk.shape), chunk)

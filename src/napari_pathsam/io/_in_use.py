@@ -1,0 +1,35 @@
+"""Folders in use: who reads one keeps a locked file beside it, whichever process it is in."""
+
+from __future__ import annotations
+
+import glob
+import secrets
+import weakref
+from pathlib import Path
+from typing import IO
+
+from napari_pathsam.io._files import locked
+
+
+class InUse:
+    """Keeps a folder in use for as long as this lives; OSError where no file can be beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        sign = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.lock")
+        weakref.finalize(self, _let_go, locked(sign), sign)
+
+
+def in_use(folder: Path) -> bool:
+    """Whether anybody uses a folder; what killed ones left beside it is removed."""
+    for sign in folder.parent.glob(f".{glob.escape(folder.name)}.*.lock"):
+        lock = locked(sign)
+        if lock is None:
+            return True
+        _let_go(lock, sign)
+    return False
+
+
+def _let_go(lock: IO[bytes] | None, sign: Path) -> None:
+    if lock is not None:
+        lock.close()
+    sign.unlink(missing_ok=True)
