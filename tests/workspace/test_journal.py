@@ -12,6 +12,7 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.annotations import Annotations
 from napari_pathsam.workspace.edits import LabelEdit
 from napari_pathsam.workspace.history import PromptState, Step
+from napari_pathsam.workspace.journal import Journal
 
 from .conftest import (  # noqa: TID252
     add,
@@ -237,6 +238,33 @@ def test_a_second_window_on_the_image_has_a_journal_of_its_own(opened, folder):
     fourth.restore()
     assert np.array_equal(third.instances, kept[0])
     assert np.array_equal(fourth.instances, kept[1])
+
+
+def test_a_window_whose_disk_was_full_for_a_moment_still_has_its_journal(
+    opened, folder, monkeypatch
+):
+    """Another one neither takes it up nor offers it as work that was left."""
+    first, heard = opened()
+    add(first, "a")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "append", full)
+        add(first, "b")
+    assert "No space left" in heard.failed[0]
+    second, told = opened()
+    assert "open in another window" in told.status[0]
+    assert second.restorable is None
+    add(second, "c")
+    assert len(files(folder)) == 2
+    first.close_image()
+    third, _ = opened()
+    third.restore()
+    assert len(third.objects) == 1
+    for workspace in (second, third):
+        workspace.close_image()
 
 
 def test_a_large_journal_is_compacted_and_undo_still_reaches_before_it(opened, folder, monkeypatch):

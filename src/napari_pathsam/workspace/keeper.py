@@ -45,6 +45,7 @@ class Keeper:
         self._key = ""
         self._journal: Journal | None = None
         self._offered: Journal | None = None
+        self._spent: list[Journal] = []  # that the disk takes no more for; their files stay locked
 
     @property
     def offer(self) -> SavedWork | None:
@@ -144,10 +145,10 @@ class Keeper:
 
     def close(self) -> None:
         """Let go of the files."""
-        for journal in (self._journal, self._offered):
+        for journal in (self._journal, self._offered, *self._spent):
             if journal is not None:
                 journal.close()
-        self._journal = self._offered = None
+        self._journal, self._offered, self._spent = None, None, []
 
     def _try(self, work: Callable[[], Any]) -> Any:
         """Do it; when the disk does not let us, say so and go on without."""
@@ -163,6 +164,6 @@ class Keeper:
                 "access there and open the image again."
             )
         if self._journal is not None:
-            self._journal.close()
+            self._spent.append(self._journal)
             self._journal = None
         return None
