@@ -143,7 +143,7 @@ def test_too_little_memory_halves_the_batch(
     reports = list(teacher.steps())
     assert reports[-1].done == 4
     assert [n.split(":")[0] for n in reports[-1].notes] == ["There was not enough memory"] * 2
-    assert "1 crops in a step instead of 2" in reports[-1].notes[1]
+    assert "1 crop in a step instead of 2" in reports[-1].notes[1]
 
 
 def test_a_loss_that_is_no_number_stops(

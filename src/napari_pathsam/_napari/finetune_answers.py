@@ -100,10 +100,12 @@ class Answers(QObject):
         self._dock.view.worst.set_value(
             Place(
                 f"{w.class_name}  ·  {100 * w.disagreement:.0f} % read as {w.said}  ·  {w.n_px} px",
-                w.region, keys[w.image] if w.image < len(keys) else "",
+                w.region, keys[w.image],
             )
             for w in worst
         )  # fmt: skip
+        if not worst:
+            self._dock.view.worst.say("The newest version agrees with all that it was trained on.")
 
     # --- going there ---
 

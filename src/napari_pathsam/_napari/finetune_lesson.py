@@ -22,7 +22,7 @@ from napari_pathsam.workspace.teaching_pairs import (
     pairs_in_folder,
 )
 from napari_pathsam.workspace.teaching_script import train_command, train_python
-from napari_pathsam.workspace.teaching_work import Finished, Preview
+from napari_pathsam.workspace.teaching_work import Finished, Looked, Preview
 
 if TYPE_CHECKING:
     from napari_pathsam._napari.finetune import FineTuneDock
@@ -87,6 +87,7 @@ class LessonShown(QObject):
             (run.told, self._on_told),
             (run.previewed, self._show),
             (run.finished, self._on_finished),
+            (run.looked, self._on_new),
             (run.estimated, self._on_estimated),
             (run.numbers_known, view.how.advanced.set_preset),
             (t.counts_changed, self._on_counts),
@@ -119,9 +120,10 @@ class LessonShown(QObject):
         dock, number = self._dock, found.version.number
         self._scores[number] = found.scores
         self._show_scores(number)
-        keys = tuple(p.key for p in dock.teaching.used)
-        dock.answers.set_worst(found.worst, keys)
         dock.view.versions.select(number)
+
+    def _on_new(self, found: Looked) -> None:
+        self._dock.answers.set_worst(found.worst, found.keys)
 
     # --- what it would take ---
 
@@ -162,9 +164,12 @@ class LessonShown(QObject):
         source, image = dock.source, dock.image
         if source is None or image is None or preview.field.source.key != source.key:
             return
-        self._wanted = None
-        if preview.number in dock.teaching.lesson:
+        lesson = dock.teaching.lesson
+        if preview.number in lesson:
             dock.look.keep(preview)
+            if preview.number != lesson.current:  # the person went back to another meanwhile
+                return
+        self._wanted = None
         before = self._before(preview)
         dock.preview.show(preview, before, image, source.plane, dock.teaching.choices.classes)
 

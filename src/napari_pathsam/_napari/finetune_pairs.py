@@ -40,6 +40,8 @@ class PairList(QWidget):
         self._filling = False
         self._list = QListWidget(self)
         self._list.setStyleSheet("QListWidget::item { height: 22px; }")
+        self._list.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)  # it would hide a row
+        self._list.setTextElideMode(Qt.ElideMiddle)
         self._hint = quiet(
             "Images you have painted on stay in use when you open the next one. A folder of images "
             "with label images or GeoJSON can be added."

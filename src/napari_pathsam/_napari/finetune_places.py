@@ -58,6 +58,10 @@ class PlaceList(QWidget):
         self._list.setVisible(bool(self._places))
         self._nothing.setVisible(not self._places)
 
+    def say(self, nothing: str) -> None:
+        """What is there to read while the list is empty."""
+        self._nothing.setText(nothing)
+
     def step(self, by: int) -> None:
         """Go to the next place, or the one before."""
         if self._places:

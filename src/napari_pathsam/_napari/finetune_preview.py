@@ -162,7 +162,7 @@ class LookPanel(QWidget):
         self._slider = QSlider(Qt.Horizontal, self)
         self._slider.setRange(0, STEPS)
         self._slider.setToolTip("Left of it: as before. Right of it: as now")
-        self._left, self._right = QLabel("now", self), QLabel("before", self)
+        self._left, self._right = QLabel("all now", self), QLabel("all before", self)
         swipe = QWidget(self)
         line = QHBoxLayout(swipe)
         line.setContentsMargins(0, 0, 0, 0)
@@ -179,7 +179,7 @@ class LookPanel(QWidget):
         self.shown_box.toggled.connect(self.shown_changed)
         self.before.value_changed.connect(self._on_before)
         self._slider.valueChanged.connect(lambda v: self.split_changed.emit(v / STEPS))
-        self._slider.setEnabled(False)
+        self.set_versions({}, None)
 
     def split(self) -> float:
         return float(self._slider.value() / STEPS)
@@ -193,6 +193,8 @@ class LookPanel(QWidget):
         self.before.set_values({None: "nothing", **versions})
         self.before.set_value(chosen)
         self._slider.setEnabled(self.before.value() is not None)
+        for made in (self.here_button, self.copy_button):
+            made.setEnabled(bool(versions))
 
     def print_key(self, key: str) -> None:
         """Print the key that swipes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_pathsam.core.geometry import Region
+
+
+SHORT_OF_MEMORY = re.compile(
+    r"out of memory|(can't allocate|not enough) memory|bad_?alloc|alloc_failed"
+    # oneDNN, on the CPU; of a "primitive descriptor" it says so where it has no such operation
+    r"|could not (create|execute) a (primitive(?! descriptor)|memory)"
+)
+
+NO_MEMORY = (
+    "There was not enough memory for that. Close other programs and images, zoom in to a smaller "
+    "field, or take a smaller model or another device, and try again; nothing was changed."
+)
 
 
 class PathsamError(Exception):
@@ -69,3 +82,17 @@ class DamagedTileError(BadFileError):
         )
         error.regions = regions
         return error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is what NumPy, torch or a library under it raises when memory is short."""
+    if isinstance(error, PathsamError):
+        return False
+    return isinstance(error, MemoryError) or bool(SHORT_OF_MEMORY.search(str(error).casefold()))
+
+
+def readable(error: BaseException) -> str | None:
+    """The paragraph of an error of ours, or of memory that was short; None: it was not foreseen."""
+    if isinstance(error, PathsamError):
+        return str(error)
+    return NO_MEMORY if out_of_memory(error) else None

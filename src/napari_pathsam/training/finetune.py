@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_pathsam.core.errors import PathsamError, UnavailableError
+from napari_pathsam.core.errors import UnavailableError, out_of_memory
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.pathsam import PathSam, part_of
@@ -31,7 +31,7 @@ from napari_pathsam.training.finetune_run import Frozen
 from napari_pathsam.training.finetune_score import Tally, said_of
 from napari_pathsam.training.finetune_start import Load, check_start, start_model
 from napari_pathsam.training.finetune_state import Best, load_state, save_state
-from napari_pathsam.training.finetune_time import Spent, out_of_memory
+from napari_pathsam.training.finetune_time import Spent
 from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
 from napari_pathsam.training.task_trainer import moving_of
 
@@ -220,13 +220,14 @@ class Teacher:
             torch.cuda.empty_cache()
         if self.batch == 1:
             raise UnavailableError(
-                "There is not enough memory for even one crop. Train the head alone, make crops "
-                "smaller (crop_px), close other programs, or use the CPU."
+                "There is not enough memory for even one crop. Close other programs, train the "
+                "head alone, or take a smaller model or another device; what was trained until "
+                "now is kept."
             ) from error
         self.batch //= 2
         self.notes.append(
-            f"There was not enough memory: training goes on with {self.batch} crops in a step "
-            f"instead of {2 * self.batch}."
+            f"There was not enough memory: training goes on with {self.batch} "
+            f"crop{'s' * (self.batch > 1)} in a step instead of {2 * self.batch}."
         )
 
     def _stepped(self, crops: list[Crop]) -> float:
@@ -384,7 +385,7 @@ class Teacher:
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, PathsamError) or not out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             raise UnavailableError(NO_ROOM) from error
         finally:

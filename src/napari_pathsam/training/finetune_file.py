@@ -8,6 +8,7 @@ Loading it executes nothing.
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,13 +54,31 @@ def write_run(path: str | Path, frozen: Frozen, outcome: Taught | Outcome | None
         arrays |= {f"labels_{i}": one.labels, f"held_{i}": one.held}
         arrays |= {f"pixels_{i}_{t}": pixels for t, pixels in enumerate(tiles)}
     if outcome is not None:
-        scores = None if outcome.scores is None else outcome.scores.to_json()
-        arrays["scores"] = _bytes(json.dumps({"epoch": outcome.epoch, "scores": scores}))
-        arrays |= {f"weights/{name}": t.cpu().numpy() for name, t in outcome.weights.items()}
+        arrays |= _arrays_of(outcome)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def add_outcome(path: Path, taught: Taught) -> None:
+    """Write what a run gave into its file, without packing all pixels again."""
+    with replacing(path) as unfinished:
+        shutil.copyfile(path, unfinished)
+        with zipfile.ZipFile(unfinished, "a", zipfile.ZIP_DEFLATED) as archive:
+            if "scores.npy" not in archive.namelist():
+                for name, array in _arrays_of(taught).items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                        np.lib.format.write_array(file, array, allow_pickle=False)
+                return
+    write_run(path, taught.frozen, taught)
+
+
+def _arrays_of(outcome: Taught | Outcome) -> dict[str, NDArray]:
+    scores = None if outcome.scores is None else outcome.scores.to_json()
+    return {"scores": _bytes(json.dumps({"epoch": outcome.epoch, "scores": scores}))} | {
+        f"weights/{name}": t.cpu().numpy() for name, t in outcome.weights.items()
+    }
 
 
 def read_run(path: str | Path) -> tuple[Frozen, Outcome | None]:

@@ -1,12 +1,10 @@
-"""What training costs: seconds on each kind of work, and memory that is short."""
+"""What training costs: seconds on each kind of work."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
-
-import torch
 
 
 class Spent:
@@ -30,13 +28,3 @@ class Spent:
             return None
         each = {k: s / max(1, self._times[k]) for k, s in self._seconds.items()}
         return steps * each["step"] + scorings * each["score"]
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether this is what torch raises when memory is short."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    said = str(error).casefold()
-    return any(
-        text in said for text in ("out of memory", "can't allocate memory", "not enough memory")
-    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari_pathsam.core.errors import PathsamError
+from napari_pathsam.core.errors import readable
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import Prompts, tight_box
 from napari_pathsam.workspace.candidate import Answer, offer
@@ -331,8 +331,8 @@ class Prompter:
 
 def paragraph(error: BaseException) -> str:
     """An error as a person may read it; what was not foreseen is logged in full."""
-    if isinstance(error, PathsamError):
-        return str(error)
+    if (known := readable(error)) is not None:
+        return known
     logger.error("not foreseen", exc_info=error)
     text = " ".join(str(error).split()) or "no more is known"
     return (

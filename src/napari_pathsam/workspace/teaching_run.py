@@ -18,10 +18,12 @@ from napari_pathsam.workspace.teaching_work import (
     TEXTS,
     FieldOfView,
     Finished,
+    Looked,
     Moment,
     Training,
     estimated,
     finished,
+    looked,
     prepared,
     preset_numbers,
     resumed,
@@ -78,6 +80,8 @@ class TeachRun:
     previewed = Signal(object)
     finished = Signal(object)
     """A :class:`Finished`: the version is in the lesson already."""
+    looked = Signal(object)
+    """A :class:`Looked`, a little later: a training may be under way again."""
     estimated = Signal(object)
     """``Estimate`` by preset; empty where nothing could be measured."""
     numbers_known = Signal(object)
@@ -95,7 +99,8 @@ class TeachRun:
     ) -> None:
         self._teaching, self._runner, self._cache = teaching, runner, cache
         self._field_now, self._load = field_now, load
-        self._line, self._estimating, self._numbers = Line(runner), Line(runner), Line(runner)
+        self._line, self._estimating = Line(runner), Line(runner)
+        self._numbers, self._looking = Line(runner), Line(runner)
         self._run: _Run | None = None
 
     @property
@@ -172,7 +177,7 @@ class TeachRun:
 
     def close(self) -> None:
         """Stop at once; a training that was under way can be resumed from its last epoch."""
-        for line in (self._line, self._estimating, self._numbers):
+        for line in (self._line, self._estimating, self._numbers, self._looking):
             line.stop()
         self._run = None
 
@@ -221,7 +226,7 @@ class TeachRun:
         run.stopping = True
         self.progress_changed.emit(TeachProgress("Keeping the best version"))
         self._line.start(
-            "finish", _finish, run, self._teaching.folder, self._field_now(), self._cache,
+            "finish", _finish, run, self._teaching.folder,
             then=partial(self._finished, run), failed=partial(self._went_wrong, run),
         )  # fmt: skip
 
@@ -231,16 +236,27 @@ class TeachRun:
         self._teaching.add_version(found.version)
         self._teaching.folder.remove(run.training.running.state)
         self.progress_changed.emit(None)
-        if found.preview is not None:
-            self.previewed.emit(found.preview)
         if found.notes:
             self.status.emit(" ".join(found.notes))
         self.finished.emit(found)
+        self._looking.start(
+            "look", _look, found, self._field_now(), self._cache,
+            then=self._looked, failed=lambda error: self.failed.emit(paragraph(error)),
+        )  # fmt: skip
+
+    def _looked(self, found: Looked) -> None:
+        if found.preview is not None:
+            self.previewed.emit(found.preview)
+        self.looked.emit(found)
 
     def _went_wrong(self, run: _Run, error: BaseException) -> None:
         self.failed.emit(paragraph(error))
         training = run.training
-        if training is not None and training.epoch > 0 and not run.stopping:
+        if run.stopping:  # it could not be written: what was trained can be taken up again
+            self._run = None
+            self._teaching.change_lesson()
+            self.progress_changed.emit(None)
+        elif training is not None and training.epoch > 0:
             self._finish(run)
         else:
             self._drop("")
@@ -286,6 +302,10 @@ def _moment(training: Training, field_now: FieldOfView | None, cache: Any) -> Mo
     return train_on(training, field_now, cache(), MOMENT_S)
 
 
-def _finish(run: _Run, folder: Any, field_now: FieldOfView | None, cache: Any) -> Finished:
+def _finish(run: _Run, folder: Any) -> Finished:
     assert run.training is not None
-    return finished(run.training, run.name, run.preset, folder, field_now, cache(), run.complete)
+    return finished(run.training, run.name, run.preset, folder, run.complete)
+
+
+def _look(found: Finished, field_now: FieldOfView | None, cache: Any) -> Looked:
+    return looked(found, field_now, cache())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pathsam.core.errors import out_of_memory
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.fields import ImageSource
 from napari_pathsam.workspace.segment_work import SourceTiles
@@ -35,6 +36,10 @@ MOMENT_S = 0.1
 """So long is trained before the GUI thread hears of it, and a cancel is answered."""
 PREVIEW_EVERY_S = 1.5
 TEXTS = {"encoding": "Encoding what you painted", "scoring": "Scoring"}
+NO_PREVIEW = (
+    "There was not enough memory to show the field while training: it is shown in the end. Zoom "
+    "in for a smaller one."
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Training:
     steps: Iterator[TeachReport] | None = None
     weights: Any = None  # improved, and not previewed yet
     previewed_at: float = 0.0
+    previews: bool = True  # False: there is no memory for them
     epoch: int = 0
 
 
@@ -81,13 +87,24 @@ class Moment:
 
 @dataclass(frozen=True)
 class Finished:
-    """A version that was made."""
+    """A version that was made, and is on disk; ``taught`` is the model itself."""
 
     version: Version
     scores: Scores | None
-    preview: Preview | None
     notes: tuple[str, ...]
+    taught: Taught
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a new version makes of the field, and which strokes it disagrees with, worst first.
+
+    ``keys`` are of the images it was trained on.
+    """
+
+    preview: Preview | None
     worst: tuple[WorstRegion, ...]
+    keys: tuple[str, ...]
 
 
 def prepared(
@@ -146,19 +163,32 @@ def train_on(
         reports.append(report)
         training.epoch = report.epoch
         if report.improved and report.weights is not None:
-            training.weights = report.weights
+            training.weights = report.weights if training.previews else None
             break
         if report.scores is not None:
             break
     preview = None
     rested = time.perf_counter() - training.previewed_at >= PREVIEW_EVERY_S
     if training.weights is not None and field_now is not None and rested and not over:
-        model = training.teacher.model_with(training.weights)
-        training.weights = None
-        class_map = class_map_of(model, field_now, cache)
-        preview = Preview(field_now, class_map, training.running.number, training.epoch)
+        preview = _previewed_between(training, field_now, cache)
         training.previewed_at = time.perf_counter()
     return Moment(tuple(reports), preview, over)
+
+
+def _previewed_between(
+    training: Training, field_now: FieldOfView, cache: EmbeddingCache
+) -> Preview | None:
+    """The field as it is now; where there is no room for that, training goes on without."""
+    weights, training.weights = training.weights, None
+    try:
+        class_map = class_map_of(training.teacher.model_with(weights), field_now, cache)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        training.teacher.notes.append(NO_PREVIEW)
+        training.previews = False
+        return None
+    return Preview(field_now, class_map, training.running.number, training.epoch)
 
 
 def finished(
@@ -166,12 +196,10 @@ def finished(
     name: str,
     preset: str,
     folder: LessonFolder,
-    field_now: FieldOfView | None,
-    cache: EmbeddingCache,
     complete: bool,
 ) -> Finished:
-    """End a training: the best version, on disk and looked at."""
-    from napari_pathsam.training.finetune_file import write_run
+    """End a training: the best version, on disk."""
+    from napari_pathsam.training.finetune_file import add_outcome
 
     if training.steps is not None and hasattr(training.steps, "close"):
         training.steps.close()
@@ -193,12 +221,18 @@ def finished(
         finished=complete,
     )
     save_version(folder.file(file), taught, version)
-    write_run(folder.file(training.running.run), training.frozen, taught)
-    preview = None
+    add_outcome(folder.file(training.running.run), taught)
+    return Finished(version, taught.scores, tuple(taught.notes), taught)
+
+
+def looked(found: Finished, field_now: FieldOfView | None, cache: EmbeddingCache) -> Looked:
+    """Look at what was made: nobody waits for that to train again."""
+    taught, preview = found.taught, None
     if field_now is not None:
         class_map = class_map_of(taught.model, field_now, cache)
-        preview = Preview(field_now, class_map, number, taught.epoch)
-    return Finished(version, taught.scores, preview, tuple(taught.notes), worst_of(taught, cache))
+        preview = Preview(field_now, class_map, found.version.number, taught.epoch)
+    keys = tuple(image.key for image in taught.frozen.run.images)
+    return Looked(preview, worst_of(taught, cache), keys)
 
 
 def estimated(

@@ -50,9 +50,9 @@ class Lesson(NamedTuple):
         self.hands.until(lambda: bool(condition()), LONG_MS)
 
     def done(self) -> None:
-        """Wait for the training to be over, and everything written."""
+        """Wait for the training to be over, looked at, and everything written."""
         self.until(lambda: not self.dock.run.running)
-        self.until(lambda: self.dock.files.idle)
+        self.until(lambda: self.dock.runner.idle and self.dock.files.idle)
 
     def train(self) -> None:
         """Train to the end."""

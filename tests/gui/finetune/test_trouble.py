@@ -32,7 +32,7 @@ def test_short_memory_and_a_loss_that_is_no_number(finetune_of, made_up, monkeyp
         patch.setattr(finetune.Teacher, "_stepped", short)
         lesson.train()
     assert not view.error_bar.text()
-    assert any("goes on with 1 crops in a step instead of 2" in text for text in said)
+    assert any("goes on with 1 crop in a step instead of 2" in text for text in said)
     assert "not enough memory" in view.status.text()  # and it is still to be read in the end
     assert dock.teaching.lesson[1].finished
     hands.screenshot("52-finetune-short-of-memory")
