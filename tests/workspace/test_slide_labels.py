@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -100,26 +101,79 @@ def test_slides_are_labelled_everywhere(model, tmp_path):
     again.close_image()
 
 
-def test_a_disk_that_takes_nothing_is_told_once_and_nothing_is_lost(model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [BadFileError, RuntimeError])
+@pytest.mark.parametrize("hot_bytes", [1, 10**9])
+def test_a_disk_that_takes_nothing_is_told_once_and_nothing_is_lost(
+    model, tmp_path, monkeypatch, kind, hot_bytes
+):
+    init = PackedChunks.__init__
+    monkeypatch.setattr(
+        PackedChunks, "__init__", lambda s, dtype, _, disk=None: init(s, dtype, hot_bytes, disk)
+    )
     workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
     heard = Heard(workspace)
     workspace.open_image(Wide())
 
     def full(*_):
-        raise BadFileError("There is no space left.")
+        raise kind("There is no space left.")
 
     with monkeypatch.context() as patched:
         patched.setattr(LabelStore, "write_level", full)
         for n in range(3):
             workspace.record_stroke("classes", (np.arange(9), np.full(9, n)), 0, 1)
+            workspace.record_stroke("classes", (np.arange(9), np.full(9, 600 + n)), 0, 1)
             workspace._saver.save_now()
         workspace.record_stroke("classes", (np.arange(9), np.full(9, 3)), 0, 1)
         assert len(heard.failed) == 1
-        assert "no space left. Your labels are safe" in heard.failed[0]
-    assert workspace.class_area_px(1) == 4 * 9
+        assert "no space left." in heard.failed[0]
+        assert "Your labels are safe" in heard.failed[0]
+    assert workspace.class_area_px(1) == 7 * 9
     workspace._saver.save_now()
     assert (LabelStore.open(workspace.pyramids_path).read(Region(0, 0, 9, 4)) == 1).all()
     workspace.close_image()
+
+
+def test_pyramids_say_what_is_drawn_while_it_is_drawn(tmp_path, monkeypatch):
+    workspace = Workspace(journal_dir=tmp_path)
+    heard = Heard(workspace)
+    workspace.open_image(Wide())
+    workspace.add_class("other")
+    collecting = set()
+    write = LabelStore.write_level
+
+    def writing(self, *args):
+        collecting.add(gc.isenabled())
+        write(self, *args)
+
+    monkeypatch.setattr(LabelStore, "write_level", writing)
+    for n in (1, 2, 3):
+        workspace.set_active_class(1 + n % 2)
+        workspace.record_stroke("instances", (np.arange(9) + 20 * n, np.arange(9)), 0, n)
+        workspace.set_mpp(n / 4)
+        saving = threading.Thread(target=workspace._saver.save_now)
+        saving.start()
+        saving.join()
+        assert class_of_objects(workspace.pyramids_path) == {
+            i: o.class_id for i, o in workspace.objects.items()
+        }
+        for name in ("objects", "classes"):
+            assert LabelStore.open(workspace.pyramids_path, name).mpp == n / 4
+    assert collecting == {False}  # in a thread it would free what is Qt's
+    assert gc.isenabled()
+
+    def half(file, array):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "save", half)
+        workspace.delete_object(1)
+        workspace._saver.save_now()
+    assert len(class_of_objects(workspace.pyramids_path)) == 3
+    workspace.delete_object(2)
+    assert "No space left" in heard.failed.pop()
+    workspace.close_image()
+    assert not heard.failed
 
 
 def test_labels_that_somebody_removed_from_the_disk_come_back(model, tmp_path, monkeypatch):

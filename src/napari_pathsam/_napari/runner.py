@@ -7,7 +7,6 @@ cores, so that the viewer stays alive on two of them.
 
 from __future__ import annotations
 
-import gc
 import os
 import queue
 import threading
@@ -21,6 +20,7 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_pathsam._napari.torch_import import keep_triton_out, load_torch
+from napari_pathsam.workspace.runner import no_collecting
 
 NICENESS = 5
 LONGEST_PAUSE_S = 5.0
@@ -136,17 +136,13 @@ class QtRunner(QObject):
         """Run a job. Python's collector is held back: run here, it would free Qt objects."""
         if job.cancelled or job.work is None:
             return None, None
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            return job.work(), None
-        except Cancelled:
-            return None, None
-        except Exception as error:  # noqa: BLE001 - handed to the GUI thread, which shows it
-            return None, error
-        finally:
-            if collecting:
-                gc.enable()
+        with no_collecting():
+            try:
+                return job.work(), None
+            except Cancelled:
+                return None, None
+            except Exception as error:  # noqa: BLE001 - handed to the GUI thread, which shows it
+                return None, error
 
 
 def _lower_priority() -> None:

@@ -14,8 +14,6 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from napari_pathsam.core.errors import PathsamError
-
 Index = tuple[int, int]
 FASTEST = 1
 """Labels pack to about a hundredth whatever the effort."""
@@ -245,8 +243,8 @@ class PackedChunks:
                 return
             try:
                 self._save(free)
-            except PathsamError:
-                return  # it stays here; flush_one says why
+            except Exception:  # noqa: BLE001 - it stays here; flush_one says why
+                return
 
     def _heat(self, index: Index, chunk: NDArray) -> None:
         self._hot[index] = chunk

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.label_map import halved
 from napari_pathsam.core.packed_chunks import Disk, PackedChunks
@@ -177,7 +176,7 @@ class SparseLabels(SparseArray):
             self._coarsest_saved = True  # what is written meanwhile is saved the next time
             try:
                 self._coarsest.save((0, 0), self.levels[-1].copy())
-            except PathsamError:
+            except Exception:
                 self._coarsest_saved = False
                 raise
 

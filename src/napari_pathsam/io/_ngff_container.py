@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,9 +141,17 @@ def make_labels(
             dtype=dtype,
             dimension_names=["y", "x"],
         )
-    scales: Any = multiscale(name, space_axes(mpp), shapes, mpp)
-    group.attrs["ome"] = {"version": VERSION, "multiscales": [scales]}
+    group.attrs["ome"] = {"version": VERSION}
+    measure_labels(group, name, shapes, mpp)
     return group
+
+
+def measure_labels(
+    group: Any, name: str, shapes: Sequence[tuple[int, int]], mpp: float | None
+) -> None:
+    """Write how large the pixels of a pyramid are into its group."""
+    scales = multiscale(name, space_axes(mpp), shapes, mpp)
+    group.attrs["ome"] = {**group.attrs["ome"], "multiscales": [scales]}
 
 
 def describe_labels(

@@ -34,8 +34,8 @@ class HandPyramids:
     nobody reads go; ``NAME.incomplete`` is what an earlier session could not finish.
     """
 
-    def __init__(self, path: Path, shape_yx: tuple[int, int], mpp: float | None = None) -> None:
-        self.path, self.mpp = path.with_suffix(f".{secrets.token_hex(4)}.zarr"), mpp
+    def __init__(self, path: Path, shape_yx: tuple[int, int]) -> None:
+        self.path = path.with_suffix(f".{secrets.token_hex(4)}.zarr")
         self._shape_yx = shape_yx
         self._stores: dict[str, LabelStore] = {}
         self._lock = threading.Lock()
@@ -44,11 +44,6 @@ class HandPyramids:
             for old in path.parent.glob(f"{path.stem}.*{suffix}"):
                 if not in_use(old):
                     shutil.rmtree(old, ignore_errors=True)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the label maps that are there."""
-        return tuple(self._stores)
 
     def set_aside(self) -> None:
         """They hold less than was drawn: give them a name that nobody takes for labels.
@@ -66,8 +61,8 @@ class HandPyramids:
         """Where the levels of one of the label maps are kept."""
         return lambda level: _Level(lambda: self._store(name, np.dtype(dtype)), level)
 
-    def describe(self, classes: ClassTable, class_of: Mapping[int, int]) -> None:
-        """Names and colours of the classes, and the class of each object.
+    def describe(self, classes: ClassTable, class_of: Mapping[int, int], mpp: float | None) -> None:
+        """Names and colours of the classes, the class of each object, and microns per pixel.
 
         Raises
         ------
@@ -75,6 +70,8 @@ class HandPyramids:
             The disk does not let us.
         """
         for name, store in list(self._stores.items()):
+            if store.mpp != mpp:
+                store.measure(mpp)
             if name == OBJECTS:
                 tell_class_of(store, classes, class_of)
             else:
@@ -87,9 +84,8 @@ class HandPyramids:
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                     self._in_use = self._in_use or InUse(self.path)
                 self._stores[name] = LabelStore.create(
-                    self.path, self._shape_yx, mpp=self.mpp, dtype=dtype, name=name,
-                    chunk_px=CHUNK_PX,
-                )  # fmt: skip
+                    self.path, self._shape_yx, dtype=dtype, name=name, chunk_px=CHUNK_PX
+                )
             return self._stores[name]
 
 

@@ -30,6 +30,7 @@ from napari_pathsam.io._ngff_container import (
     fresh_container,
     into_container,
     make_labels,
+    measure_labels,
     tidy_container,
     writing,
 )
@@ -223,6 +224,12 @@ class LabelStore(LabelLevels):
         with writing(self.path):
             describe_labels(self._group, classes, class_of, objects=objects, about=self.about)
         self.classes = classes
+
+    def measure(self, mpp: float | None) -> None:
+        """Another pixel size."""
+        with writing(self.path):
+            measure_labels(self._group, self.name, self.level_shapes, mpp)
+        self.mpp = mpp
 
     # --- writing --------------------------------------------------------------------------------
 

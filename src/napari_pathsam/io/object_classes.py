@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pathsam.core.classes import ClassTable
-from napari_pathsam.io._files import reading
-from napari_pathsam.io._ngff_container import writing
+from napari_pathsam.io._files import reading, replacing
 from napari_pathsam.io.label_store import LabelStore
 
 OBJECTS = "objects"
@@ -37,9 +36,8 @@ def write_class_of(
     objects: LabelStore, ids: NDArray[np.integer], classes: NDArray[np.integer]
 ) -> None:
     """Keep the class ids ``(n,)`` of objects ``(n,)``; 0: none."""
-    path = _path(objects.path)
-    with writing(path):
-        np.save(path, np.stack([ids, classes]).astype(np.int64))
+    with replacing(_path(objects.path)) as path, path.open("wb") as file:
+        np.save(file, np.stack([ids, classes]).astype(np.int64))
 
 
 def class_of_objects(container: str | os.PathLike[str]) -> dict[int, int] | None:

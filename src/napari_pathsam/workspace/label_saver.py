@@ -14,6 +14,7 @@ from collections.abc import Callable
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.workspace.annotations import Annotations
+from napari_pathsam.workspace.runner import no_collecting
 
 REST_S = 2.0
 CLOSING_S = 1.0
@@ -27,30 +28,25 @@ class LabelSaver:
     ----------
     annotations
         Whose labels these are.
-    classes
-        Asked for the class table.
     warn
         Called from :meth:`soon` or :meth:`close`, once, with a paragraph on what went wrong.
     """
 
-    def __init__(
-        self,
-        annotations: Annotations,
-        classes: Callable[[], ClassTable],
-        warn: Callable[[str], None],
-    ) -> None:
-        self._annotations = annotations
-        self._classes, self._warn = classes, warn
+    def __init__(self, annotations: Annotations, warn: Callable[[str], None]) -> None:
+        self._annotations, self._warn = annotations, warn
         self._timer: threading.Timer | None = None
         self._saving = threading.Lock()
         self._closing = False
-        self._told: tuple[ClassTable, tuple[str, ...]] | None = None
+        # The classes and microns per pixel when something was changed last, and those told last.
+        self._about: tuple[ClassTable, float | None] | None = None
+        self._told: tuple[ClassTable, float | None] | None = None
         self._trouble, self._warned = "", False
 
-    def soon(self) -> None:
-        """Something was changed."""
+    def soon(self, classes: ClassTable, mpp: float | None) -> None:
+        """Something was changed; the classes and microns per pixel are these now."""
         if self._annotations.pyramids is None:
             return
+        self._about = (classes, mpp)
         self._say()
         if self._timer is None:
             self._timer = threading.Timer(REST_S, _later, (weakref.ref(self),))
@@ -75,26 +71,28 @@ class LabelSaver:
     def save_now(self) -> None:
         """Save what has changed; from any thread."""
         self._timer = None  # what changes from now on is saved the next time
-        with self._saving:
+        with self._saving, no_collecting():
             self._save()
 
     def _save(self, *, within_s: float | None = None) -> bool:
         """Whether all is saved then; ``within_s``: for the last time, and only for so long."""
-        pyramids, classes = self._annotations.pyramids, self._classes()
-        if pyramids is None:
+        pyramids, about = self._annotations.pyramids, self._about
+        if pyramids is None or about is None:
             return True
         ends = math.inf if within_s is None else time.monotonic() + within_s
         try:
             for _ in self._annotations.save():
                 if time.monotonic() > ends or (self._closing and within_s is None):
                     return False
-            if within_s is not None or (classes, pyramids.names) != self._told:
+            if about is not self._told:
+                classes, mpp = about
                 objects = list(self._annotations.objects.values())
-                pyramids.describe(classes, {o.id: o.class_id for o in objects})
-                self._told = (classes, pyramids.names)
+                pyramids.describe(classes, {o.id: o.class_id for o in objects}, mpp)
+                self._told = about
             self._warned = False
-        except PathsamError as error:
-            self._trouble = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is: told, and tried again
+            known = isinstance(error, PathsamError)
+            self._trouble = str(error) if known else f"{pyramids.path} is not saved: {error!r}."
             return False
         return True
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 
@@ -49,3 +52,30 @@ class InlineRunner:
         else:
             then(result)
         return _Done()
+
+
+class _Collector:
+    """Python's collector, which runs in whichever thread comes by."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders, self._was_on = 0, False
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Not in this block, in any thread: in a worker it would free what is the GUI's."""
+        with self._lock:
+            if not self._holders:
+                self._was_on = gc.isenabled()
+                gc.disable()
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holders -= 1
+                if not self._holders and self._was_on:
+                    gc.enable()
+
+
+no_collecting = _Collector().held_back

@@ -156,7 +156,10 @@ class WorkspaceState:
     def _set_annotations(self, annotations: Annotations) -> None:
         """Go on with these labels; of a slide they are saved as they change."""
         self._annotations = annotations
-        self._saver = LabelSaver(annotations, lambda: self._classes, self.failed.emit)
+        self._saver = LabelSaver(annotations, self.failed.emit)
+
+    def _save_soon(self) -> None:
+        self._saver.soon(self._classes, self.mpp)
 
     def _do(self, step: Step) -> None:
         """Do something new."""
@@ -180,7 +183,7 @@ class WorkspaceState:
             self._keeper.keep(
                 what, step, len(self._annotations.objects), header(self._annotations, self._classes)
             )
-            self._saver.soon()
+            self._save_soon()
         for region in touched:
             self.labels_changed.emit(region)
         if step.classes:

@@ -99,6 +99,7 @@ class Workspace(PromptActions, BoxActions):
             return
         if mpp != self._mpp:
             self._mpp = mpp
+            self._save_soon()
             self._prompter.stop()
             self._prompter.update()
             self.objects_changed.emit()
@@ -147,7 +148,7 @@ class Workspace(PromptActions, BoxActions):
         self._history, self._classes = history, classes
         self._state, self._shown = state, None
         self._keeper.take_up()
-        self._saver.soon()
+        self._save_soon()
         self._compact(always=any(origin_of(head)))
         self.labels_moved.emit()
         self._tell_classes()
@@ -185,4 +186,4 @@ class Workspace(PromptActions, BoxActions):
             return None
         from napari_pathsam.io.hand_pyramids import HandPyramids
 
-        return HandPyramids(path, self.source.shape_yx, self.mpp)
+        return HandPyramids(path, self.source.shape_yx)
