@@ -174,3 +174,18 @@ def test_regions_and_sizes_that_cannot_be(
     with pytest.warns(RegionWarning, match="only rows 0 to 300, columns 0 to 420"):
         tiles = [*segment_slide(tiny_pathsam, slide, tissue=False, region=huge, chunk_px=128)]
     assert sum(t.region.height * t.region.width for t in tiles) == pixels[..., 0].size
+
+
+def test_two_at_once_are_refused_and_the_first_is_undisturbed(
+    tiny_pathsam: PathSam, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    slide, path = ArraySlide(pixels, mpp=0.5, name="a"), tmp_path / "a.zarr"
+    first = segment_slide(tiny_pathsam, slide, store=path, **ABOUT)
+    done = 1 + (next(first) is None)
+    second = segment_slide(tiny_pathsam, slide, store=path, resume=True, **ABOUT)
+    with pytest.raises(BadFileError, match="is segmenting into"):
+        next(second)
+    first.close()
+    again = segment_slide(tiny_pathsam, slide, store=path, resume=True, **ABOUT)
+    assert next(again).done > done
+    again.close()

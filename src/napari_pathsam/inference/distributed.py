@@ -106,8 +106,15 @@ def distributed_tiles(
             f"{job.slide.name} cannot be shared between processes: the slide must be a file, and "
             "the result a .zarr, that all of them see."
         )
+    with job.run.working():
+        yield from _tiles_of_tasks(job, _work(job, Path(path)), client, first)
+
+
+def _tiles_of_tasks(
+    job: SlideJob, work: BlockWork, client: Any, first: Region | None
+) -> Generator[SlideTile, None, None]:
+    assert job.run is not None
     dask: Any = import_module("distributed")
-    work = _work(job, Path(path))
     tasks = slide_tasks(job.plan, job.todo(first), workers_of(client))
     progress = SlideProgress(job, tasks, workers=workers_of(client))
     model = client.scatter(pickle.dumps(_portable(job.model)), broadcast=True, hash=False)
@@ -223,9 +230,6 @@ def _opened(work: BlockWork, packed: bytes) -> tuple[Windows, dict[str, LabelSto
         model = pickle.loads(packed)  # what the process that asked has just sent
         if torch.cuda.is_available():
             model.to("cuda")
-        stores = {
-            name: LabelStore.open(work.store, name, writable=True, joining=True)
-            for name in work.names
-        }
+        stores = {name: LabelStore.open(work.store, name, writable=True) for name in work.names}
         _open[work.token] = Windows(model, slide, work.plan.grid, batch=work.batch), stores
     return _open[work.token]

@@ -11,7 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -143,6 +143,7 @@ def slide_tiles(job: SlideJob, *, first: Region | None = None) -> Generator[Slid
     plan, run, todo = job.plan, job.run, job.todo(first)
     progress = SlideProgress(job, [todo])
     with (
+        nullcontext() if run is None else run.working(),
         closing(Windows(job.model, job.slide, plan.grid, batch=job.batch)) as windows,
         ThreadPoolExecutor(1, "pathsam-write") as writer,
     ):

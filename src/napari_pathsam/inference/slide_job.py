@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from napari_pathsam.inference.slide_plan import CHUNK_PX, SlidePlan, plan_slide,
 from napari_pathsam.inference.slide_record import Record
 from napari_pathsam.inference.windows import best_batch
 from napari_pathsam.inference.working_grid import TileSource
+from napari_pathsam.io._files import locked
 from napari_pathsam.io.label_store import LabelStore
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 RECORD = "pathsam-run.jsonl"
 """Beside the levels of the label pyramid ``classes``."""
+LOCK = ".pathsam-run.lock"
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,27 @@ class SlideRun:
                 classes=model.classes if name == "classes" else None,
             )  # fmt: skip
         return cls(stores, Record(path / "labels" / "classes" / RECORD, {"batch": job.batch}))
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """What a killed run left half-written is removed, and nobody else works here meanwhile.
+
+        Raises
+        ------
+        BadFileError
+            Somebody else does.
+        """
+        path = self.stores["classes"].path
+        lock = locked(path / LOCK)
+        if lock is None:
+            raise BadFileError(
+                f"Another window or command is segmenting into {path} now. Wait until it is "
+                "finished, or stop it there and start here again: what is done stays done."
+            )
+        with lock:
+            for store in self.stores.values():
+                store.tidy()
+            yield
 
     def write(self, block: Block, *, base: bool = True) -> None:
         """Write a block at all levels, then record it; ``base``: level 0 is not written yet.

@@ -90,7 +90,7 @@ def _write_labels(
     dtype = np.dtype(np.uint8 if labels.max(initial=0) < 256 else np.int32)
     group = make_labels(container, name, shape_yx, mpp, dtype, CHUNK_PX)
     describe_labels(group, classes, class_of, objects=name != "classes", about={})
-    store = LabelStore.open(container, name, writable=True, joining=True)
+    store = LabelStore.open(container, name, writable=True)
     store.write_base(Region.of(store.shape_yx), labels)
     store.update_overviews()
 

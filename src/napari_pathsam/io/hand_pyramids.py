@@ -55,7 +55,7 @@ class HandPyramids:
             in_use_there = InUse(aside)
             self.path, self._in_use = self.path.replace(aside), in_use_there
             for name in self._stores:
-                self._stores[name] = LabelStore.open(self.path, name, writable=True, joining=True)
+                self._stores[name] = LabelStore.open(self.path, name, writable=True)
 
     def disks(self, name: str, dtype: DTypeLike) -> Callable[[int], Disk]:
         """Where the levels of one of the label maps are kept."""

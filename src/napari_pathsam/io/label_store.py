@@ -129,7 +129,7 @@ class LabelStore(LabelLevels):
             group = make_labels(fresh, name, shape_yx, mpp, np.dtype(dtype), chunk_px)
             describe_labels(group, classes, None, objects=objects, about=about or {})
             into_container(fresh, path)
-        return cls.open(path, name, writable=True, joining=True)
+        return cls.open(path, name, writable=True)
 
     @classmethod
     @contextmanager
@@ -166,18 +166,15 @@ class LabelStore(LabelLevels):
         *,
         writable: bool = False,
         about: Mapping[str, Any] | None = None,
-        joining: bool = False,
     ) -> LabelStore:
         """Open labels that are there, of any program that writes NGFF 0.5.
 
         Parameters
         ----------
         writable
-            To write; then what a killed writer left half-written is removed first.
+            To write; what a killed writer left half-written stays until :meth:`tidy`.
         about
             What must be true of them: labels of another slide or another run are refused.
-        joining
-            Another process is writing, too: leave its files alone.
 
         Raises
         ------
@@ -199,8 +196,6 @@ class LabelStore(LabelLevels):
             store = cls(path, name, group, writable=writable)
         if about is not None:
             store.require(about)
-        if writable and not joining:
-            store._tidy()
         return store
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -280,15 +275,15 @@ class LabelStore(LabelLevels):
                 raise ValueError(f"ids {array.min()} … {array.max()} do not fit {room.dtype}")
         self.write_level(0, region, array)
 
-    def _tidy(self) -> None:
-        """Remove what a killed writer left half-written."""
+    def tidy(self) -> None:
+        """Remove what a killed writer left half-written; only where nobody else writes."""
         for partial in (self.path / "labels" / self.name).rglob("*.partial"):
             partial.unlink(missing_ok=True)
         tidy_container(self.path)
 
 
 def _reopened(path: Path, name: str, writable: bool) -> LabelStore:
-    return LabelStore.open(path, name, writable=writable, joining=True)
+    return LabelStore.open(path, name, writable=writable)
 
 
 def _short(value: Any) -> str:
