@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,9 +139,7 @@ def test_it_says_how_far_it_is_and_can_be_stopped(
     assert len(told) == n  # there at once
 
 
-def test_old_outlines_are_removed(
-    outlines: Path, labels: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_outlines_are_removed(outlines: Path, labels: np.ndarray) -> None:
     first = folder_of(outline_pyramids(outlines, labels.shape, {}))
     other = first.with_name("other-1-1.zarr")
     left = first.with_name(".slide.zarr.abc.part")
@@ -148,15 +148,42 @@ def test_old_outlines_are_removed(
         for path in (first, other, left):
             path.mkdir(exist_ok=True)
             os.utime(path, (time.time() - days * module.DAY_S,) * 2)
+        module._opened.clear()  # as if the program had been started anew
         second = folder_of(outline_pyramids(outlines, labels.shape, {}))
         assert second != first
-        assert set(first.parent.iterdir()) == {first, other, left, second} - gone
-    first.mkdir()
+        there = {path for path in first.parent.iterdir() if path.suffix != ".lock"}
+        assert there == {first, other, left, second} - gone
+
+
+SHOWS = """
+import sys
+from pathlib import Path
+from napari_pathsam.io._in_use import InUse
+shown = InUse(Path(sys.argv[1]))
+print(flush=True)
+input()
+"""
+
+
+def test_outlines_that_another_program_shows_are_not_removed(
+    outlines: Path, labels: np.ndarray
+) -> None:
+    first = folder_of(outline_pyramids(outlines, labels.shape, {}))
+    outlines.write_text(json.dumps(json.loads(outlines.read_text()), indent=1))
     os.utime(first, (0, 0))
-    viewer = SimpleNamespace(layers=[SimpleNamespace(metadata={"store": str(first)})])
-    monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
     outline_pyramids(outlines, labels.shape, {})
-    assert first.exists()  # a layer shows it
+    assert first.exists()  # this one shows it
+    module._opened.clear()
+    with subprocess.Popen(
+        [sys.executable, "-c", SHOWS, first], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        outline_pyramids(outlines, labels.shape, {})
+        assert first.exists()
+        child.kill()
+    outline_pyramids(outlines, labels.shape, {})
+    assert not list(first.parent.glob(f"*{first.name}*"))
 
 
 def test_a_folder_that_cannot_be_made_is_a_readable_error(

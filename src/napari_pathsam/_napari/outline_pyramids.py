@@ -15,6 +15,7 @@ from platformdirs import user_data_dir
 from napari_pathsam._napari.label_colors import class_colormap
 from napari_pathsam._napari.store_levels import levels_of
 from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.io._in_use import InUse, in_use
 from napari_pathsam.io._ngff_container import writing
 from napari_pathsam.io.label_store import LabelStore
 from napari_pathsam.io.object_classes import OBJECTS, class_of_objects
@@ -25,6 +26,7 @@ KEPT_DAYS = 30
 """What was not opened for so long is removed; what a file held before it changed, after one day."""
 
 _underway: set[Path] = set()
+_opened: dict[Path, InUse] = {}
 
 
 def outline_pyramids(path: Path, shape_yx: tuple[int, int], frame: dict[str, Any]) -> list[Any]:
@@ -53,6 +55,7 @@ def outline_pyramids(path: Path, shape_yx: tuple[int, int], frame: dict[str, Any
             _underway.discard(out)
     with suppress(OSError):
         os.utime(out)  # opened now
+        _opened[out] = _opened.get(out) or InUse(out)
     _tidy(out)
     name, layers = path.name.split(".")[0], []
     for kind, opacity in ((CLASSES, 0.4), (OBJECTS, 0.7)):
@@ -111,18 +114,18 @@ def _digest(told: Any) -> str:
 
 
 def _tidy(out: Path) -> None:
-    """Remove pyramids that nobody opens any more, and what killed readers left."""
-    import napari
+    """Remove pyramids that nobody opens any more, and what killed readers left.
 
-    viewer = napari.current_viewer()
-    layers = () if viewer is None else viewer.layers
-    shown = {str(layer.metadata.get("store")) for layer in layers} | {str(out)}
+    Not what a program that still runs has opened: a layer may show it.
+    """
     same_file = out.name.rpartition("-")[0] + "-"
     for old in out.parent.iterdir():
+        if old.suffix == ".lock":
+            continue  # goes with its folder
         short = old.name.startswith((same_file, "."))
         with suppress(OSError):  # another program has it open
             age_s = time.time() - old.stat().st_mtime
-            if str(old) not in shown and age_s > DAY_S * (1 if short else KEPT_DAYS):
+            if age_s > DAY_S * (1 if short else KEPT_DAYS) and not in_use(old):
                 gone = old.with_name(f".{old.name.strip('.')}.gone")  # at once, or not at all
                 old.rename(gone)
                 shutil.rmtree(gone, ignore_errors=True)
