@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from napari_pathsam.inference import windows
+from napari_pathsam.inference.objects import instances
 from napari_pathsam.inference.slide import slide_tiles
 from napari_pathsam.inference.slide_estimate import estimate_slide, model_runs
 from napari_pathsam.inference.slide_job import SlideJob, prepare_slide
+from napari_pathsam.inference.slide_objects import write_objects
 from napari_pathsam.inference.slide_tasks import runs_by_block, slide_tasks
 from napari_pathsam.inference.slide_time import TimeLeft
 from napari_pathsam.io.slides import ArraySlide
@@ -89,6 +91,30 @@ def test_time(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch, 
         assert left == pytest.approx(clock - at)
     assert (runs * batch == expected.windows) == (batch == 1)  # else some are filled up
     assert expected.seconds == pytest.approx(clock)
+
+
+def test_time_of_objects(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only telling them apart moves."""
+    clock = 0.0
+
+    def slowly(classes: np.ndarray, *, smallest_px: int = 0) -> np.ndarray:
+        nonlocal clock
+        clock += (classes > 0).sum()
+        return instances(classes, smallest_px=smallest_px)
+
+    for module in ("slide_estimate", "slide_objects"):
+        monkeypatch.setattr(f"napari_pathsam.inference.{module}.instances", slowly)
+    monkeypatch.setattr("napari_pathsam.inference.slide_estimate.perf_counter", lambda: clock)
+    monkeypatch.setattr("napari_pathsam.inference.slide_plan.STRIDES", 1)
+    wanted = job(tiny_pathsam, mpp=0.5)
+    assert estimate_slide(wanted).seconds == clock == 0
+    expected = estimate_slide(wanted, objects=True).seconds
+    [*slide_tiles(wanted)]
+    clock = 0.0
+    assert wanted.run is not None
+    [*write_objects(wanted.run.stores["classes"], job=wanted)]
+    assert clock > 0
+    assert abs(expected / clock - 1) < NEAR
 
 
 def test_time_left_on_a_cluster(

@@ -16,6 +16,7 @@ from napari_pathsam.core.label_map import halved
 from napari_pathsam.core.tiling import Tile
 from napari_pathsam.inference.blending import Blend
 from napari_pathsam.inference.found_objects import knows_objects
+from napari_pathsam.inference.objects import instances
 from napari_pathsam.inference.slide_block import maps_of
 from napari_pathsam.inference.slide_job import SlideJob
 from napari_pathsam.inference.slide_plan import SlidePlan
@@ -25,7 +26,8 @@ from napari_pathsam.inference.windows import WindowLogits, Windows
 LEAST, MOST = 5, 13
 """Batches of windows; the first is not counted: caches are cold."""
 SPENT_S = 5.0
-"""So long windows are measured, and the least number of them however long it takes."""
+"""So long windows are measured, and the least number of them however long it takes; and no longer
+objects are told apart."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def estimate_slide(job: SlideJob, *, objects: bool = False, workers: int = 0) ->
     ----------
     objects
         Whether a label pyramid of objects is made afterwards, too: of its size, and of the time in
-        which a model that finds them one by one looks once more.
+        which they are told apart, or a model that finds them one by one looks once more.
     workers
         So many processes share the blocks, and run the windows at the borders of their tasks twice;
         the seconds are those of all of them together. 0: this process does all.
@@ -59,23 +61,23 @@ def estimate_slide(job: SlideJob, *, objects: bool = False, workers: int = 0) ->
     pieces, making = _made(job, found)
     px = sum(piece["classes"].size for piece in pieces)
     began = perf_counter()
-    nbytes = sum(_packed_bytes(job, _side_by_side(pieces, name)) for name in job.names)
+    nbytes: float = sum(_packed_bytes(job, _side_by_side(pieces, name)) for name in job.names)
     packing = perf_counter() - began
+    again, splitting = 0, 0.0
     if objects:
-        from skimage.measure import label
-
-        ids = [
-            {"objects": label(piece["classes"], connectivity=2, background=0).astype(np.int32)}
-            for piece in pieces
-        ]
-        nbytes += _packed_bytes(job, _side_by_side(ids, "objects"))
-    again = len(tiles) if objects and knows_objects(job.model) else 0
+        ids, splitting = _told_apart(pieces)
+        some = sum(piece["objects"].size for piece in ids)
+        began = perf_counter()
+        nbytes += _packed_bytes(job, _side_by_side(ids, "objects")) / some * px
+        splitting += (perf_counter() - began) / some
+        if knows_objects(job.model):
+            again, splitting = len(tiles), 0.0
     covered = sum(block.height * block.width for block in blocks)
     own = min(covered, sum(_own(plan, t).height * _own(plan, t).width for t in tiles))
     return Estimate(
         seconds=each * (model_runs(job, workers=workers) + again)
         + making / px * covered
-        + packing / px * own,
+        + (packing / px + splitting) * own,
         nbytes=round(nbytes / px * own),
         windows=len(tiles),
         mm2=own * plan.mpp**2 / 1e6,
@@ -129,6 +131,22 @@ def _made(
         blend.rest_is_background()
         pieces.append(maps_of(plan, blend, own, own, ids=job.ids, names=job.names))
     return pieces, perf_counter() - began
+
+
+def _told_apart(
+    pieces: Sequence[Mapping[str, NDArray[np.uint8]]],
+) -> tuple[list[dict[str, NDArray[np.int32]]], float]:
+    """The objects of some of the pieces, and the seconds for each pixel."""
+    ids: list[dict[str, NDArray[np.int32]]] = []
+    times: list[tuple[float, int]] = []
+    for piece in pieces:
+        began, classes = perf_counter(), piece["classes"]
+        ids.append({"objects": instances(classes)})
+        times.append((perf_counter() - began, classes.size))
+        if sum(seconds for seconds, _ in times) > SPENT_S:
+            break
+    warm = times[1:] or times
+    return ids, sum(seconds for seconds, _ in warm) / sum(size for _, size in warm)
 
 
 def _side_by_side(
