@@ -138,11 +138,6 @@ class SparseArray:
 class SparseLabels(SparseArray):
     """Labels with coarser levels, each half as fine, that follow at once what is written.
 
-    Attributes
-    ----------
-    levels
-        Finest first; the last one is a plain array.
-
     Parameters
     ----------
     disks
@@ -163,9 +158,14 @@ class SparseLabels(SparseArray):
             SparseArray(shape, dtype, HOT_COARSER_BYTES, disks and disks(level))
             for level, shape in enumerate(shapes[1:-1], start=1)
         ]
-        self.levels: tuple[Any, ...] = (self, *coarser, np.zeros(shapes[-1], dtype))
+        self._coarser: tuple[Any, ...] = (*coarser, np.zeros(shapes[-1], dtype))
         self._coarsest = disks and disks(len(shapes) - 1)
         self._coarsest_saved = True
+
+    @property
+    def levels(self) -> tuple[Any, ...]:
+        """Finest first; the last one is a plain array."""
+        return (self, *self._coarser)
 
     def flush(self) -> Iterator[None]:
         """Bring all levels to the disk, where there is one, a chunk with every step."""
