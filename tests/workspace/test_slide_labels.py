@@ -241,6 +241,9 @@ def test_a_step_that_the_disk_stops_half_way_is_none(tmp_path, monkeypatch, hidd
     left = state()
     workspace.undo()
     stopped(workspace.redo)
+    heard.labels.clear()
+    stopped(lambda: workspace.record_stroke("instances", (np.array([9070]), np.array([9])), 0, 3))
+    assert heard.labels == [Region(9070, 9, 1, 1)]  # who shows it already takes it back
     workspace.redo()
     assert state() == left
     workspace.undo()

@@ -7,20 +7,27 @@ import secrets
 import weakref
 from pathlib import Path
 from typing import IO
+from weakref import WeakSet
 
 from napari_pathsam.io._files import locked
+
+_here: WeakSet[InUse] = WeakSet()
 
 
 class InUse:
     """Keeps a folder in use for as long as this lives; OSError where no file can be beside it."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        _here.add(self)  # a drive may know no locks
         sign = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.lock")
         weakref.finalize(self, _let_go, locked(sign), sign)
 
 
 def in_use(folder: Path) -> bool:
     """Whether anybody uses a folder; what killed ones left beside it is removed."""
+    if any(here.folder == folder for here in _here):
+        return True
     for sign in folder.parent.glob(f".{glob.escape(folder.name)}.*.lock"):
         lock = locked(sign)
         if lock is None:

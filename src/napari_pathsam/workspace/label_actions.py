@@ -123,14 +123,13 @@ class LabelActions(WorkspaceState):
         ``labels_changed`` is emitted for all that was stroked, also where a rule put it back.
         """
         self._image()
-        step = None
         try:
             step = label_steps.stroke(
                 self._annotations, self._classes, self._active, kind, indices, old, new
             )
-        finally:
             if step is not None:
                 self._do(step)
+        finally:
             if (stroked := label_steps.stroked(self._annotations, indices)) is not None:
                 self.labels_changed.emit(stroked)
 

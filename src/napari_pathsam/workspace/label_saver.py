@@ -72,7 +72,8 @@ class LabelSaver:
         """Save what has changed; from any thread."""
         self._timer = None  # what changes from now on is saved the next time
         with self._saving, no_collecting():
-            self._save()
+            if not self._closing:
+                self._save()
 
     def _save(self, *, within_s: float | None = None) -> bool:
         """Whether all is saved then; ``within_s``: for the last time, and only for so long."""
