@@ -84,6 +84,19 @@ def test_neither_view_nor_batch_nor_memory_nor_region_changes_a_pixel(
     assert KEPT_BYTES > 0
 
 
+def test_of_a_block_no_more_windows_are_run_than_a_region_needs(
+    tiny_pathsam: PathSam, slide: ArraySlide
+) -> None:
+    whole = plan_slide(tiny_pathsam, slide, tissue=False)
+    at = Region(100, 90, 40, 30)
+    part = plan_slide(tiny_pathsam, slide, tissue=False, region=at)
+    assert whole.blocks == part.blocks  # one that is larger than the slide
+    assert part.n_windows < whole.n_windows / 4
+    (block,) = part.blocks
+    reached = [part.grid.level0_of(tile.region) for tile in whole.windows(block)]
+    assert part.n_windows >= sum(one.intersection(at) is not None for one in reached)
+
+
 def test_windows_kept_for_neighbours_are_not_run_twice(
     tiny_pathsam: PathSam, slide: ArraySlide
 ) -> None:

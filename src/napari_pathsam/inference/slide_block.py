@@ -74,28 +74,25 @@ def run_block(
         The windows that will be wanted next, to read them ahead.
     """
     block = plan.blocks[number]
-    area = plan.area(block)
+    part, area = plan.part(block), plan.area(block)
     blend = Blend(plan.channels, plan.cells(block))
     damage: list[Damage] = []
     for window in windows.logits(plan.windows(block), then):
         blend.add(window.tile, window.logits.float())
         damage += window.damage
     blend.rest_is_background()
-    maps = maps_of(plan, blend, block, area, ids=ids, names=names)
+    maps = maps_of(plan, blend, part, area, ids=ids, names=names)
     class_map = maps["classes"]
     rows, columns = (
         [end - start for end in plan.edges(axis, start, start + n)]
-        for axis, (start, n) in enumerate(zip((block.y, block.x), block.shape_yx, strict=True))
+        for axis, (start, n) in enumerate(zip((part.y, part.x), part.shape_yx, strict=True))
     )
-    wanted = block.intersection(plan.region)
-    assert wanted is not None
-    if wanted != block:
-        kept = Region(wanted.y - block.y, wanted.x - block.x, *wanted.shape_yx).slices
+    seams = count_seams(np.where(class_map == UNSURE, 0, class_map), rows, columns)
+    if part != block:
+        at = Region(part.y - block.y, part.x - block.x, *part.shape_yx).slices
         for name, values in maps.items():
-            maps[name] = np.zeros_like(values)
-            maps[name][kept] = values[kept]
-    known = np.where(class_map == UNSURE, 0, class_map)
-    seams = count_seams(known, rows, columns)
+            maps[name] = np.zeros(block.shape_yx, values.dtype)
+            maps[name][at] = values
     return Block(number, block, maps, tuple(dict.fromkeys(damage)), seams)
 
 

@@ -72,7 +72,7 @@ def estimate_slide(job: SlideJob, *, objects: bool = False, workers: int = 0) ->
         splitting += (perf_counter() - began) / some
         if knows_objects(job.model):
             again, splitting = len(tiles), 0.0
-    covered = sum(block.height * block.width for block in blocks)
+    covered = sum(part.height * part.width for part in map(plan.part, blocks))
     own = min(covered, sum(_own(plan, t).height * _own(plan, t).width for t in tiles))
     return Estimate(
         seconds=each * (model_runs(job, workers=workers) + again)

@@ -122,7 +122,7 @@ def _windows_round(job: SlideJob, block: Region) -> list[Tile]:
     reach = int(np.ceil(grid.tile_cells * max(grid.cell_level0_yx)))
     area = grown(block, reach).intersection(Region.of(grid.shape_yx))
     assert area is not None
-    return job.plan.windows(area)
+    return job.plan.touching(area)
 
 
 def _look(job: SlideJob, tile: Tile) -> tuple[FoundObject, ...]:

@@ -112,27 +112,39 @@ class SlidePlan:
             ),
         )
 
+    def part(self, block: Region) -> Region:
+        """What is wanted of a block: where a region ends, not all of it."""
+        inside = block.intersection(self.region)
+        assert inside is not None
+        return inside
+
     def area(self, block: Region) -> Region:
-        """A block with the halo in which specks and holes are followed."""
+        """What is wanted of a block, with the halo in which specks and holes are followed."""
         reach = max(self.settings.smallest_px, self.settings.fill_holes_px)
         halo = min(2 * reach + 2, LONGEST_HALO_PX) if reach > 1 else 0
-        area = grown(block, halo).intersection(Region.of(self.grid.shape_yx))
+        area = grown(self.part(block), halo).intersection(Region.of(self.grid.shape_yx))
         assert area is not None
         return area
 
     def cells(self, block: Region) -> Region:
-        """The cells that a block's pixels, and those of its halo, lie between."""
-        cells = grown(self.grid.cells_of(self.area(block)), 2)
-        inside = cells.intersection(Region.of(self.grid.cells_yx))
-        assert inside is not None
-        return inside
+        """The cells that a block's wanted pixels, and those of their halo, lie between."""
+        return self._cells_round(self.area(block))
 
     def windows(self, block: Region) -> list[Tile]:
-        """The windows that touch a block and hold tissue, in grid order."""
-        tiles = self.grid.windows(self.settings.overlap, self.cells(block))
+        """The windows that touch what is wanted of a block and hold tissue, in grid order."""
+        return self.touching(self.area(block))
+
+    def touching(self, area: Region) -> list[Tile]:
+        """The windows that touch any level-0 pixels and hold tissue, in grid order."""
+        tiles = self.grid.windows(self.settings.overlap, self._cells_round(area))
         if self.tissue is None:
             return tiles
         return [t for t in tiles if self.tissue.touches(self.grid.pixels_of(t.region)[0])]
+
+    def _cells_round(self, area: Region) -> Region:
+        inside = grown(self.grid.cells_of(area), 2).intersection(Region.of(self.grid.cells_yx))
+        assert inside is not None
+        return inside
 
     def edges(self, axis: int, low: int, high: int) -> list[int]:
         """Where windows begin or end between two level-0 rows (axis 0) or columns."""
