@@ -55,3 +55,17 @@ def test_a_bent_cut_shrinks_as_its_matrix_does():
     image = rng.integers(0, 256, (400, 400, 3)).astype(np.uint8)
     smooth = cut_image(image, grid(1, 1e-6), 64)
     assert torch.allclose(smooth, cut_image(image, WHOLE, 64), atol=0.1)
+
+
+@pytest.mark.parametrize("elastic", [0.0, 4.0])
+def test_mixed_precision_moves_nothing(elastic):
+    image = np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8)
+    labels = np.arange(400 * 400, dtype=np.int32).reshape(1, 400, 400)
+    theta = random_affine(np.random.default_rng(2), (400, 400), 256, 0.8, AugmentConfig())
+    pixels, found = cut(image, labels, grid(4, elastic, theta, 256), 256)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = grid(4, elastic, theta, 256)
+        assert mixed.dtype == torch.float32
+        pixels_then, found_then = cut(image, labels, mixed, 256)
+    assert torch.equal(pixels, pixels_then)
+    assert np.array_equal(found, found_then)

@@ -162,14 +162,22 @@ def bent(
         torch.from_numpy(corners * config.elastic * 2 / patch_px),
         size=(patch_px, patch_px), mode="bicubic", align_corners=True,
     )  # fmt: skip
-    return _grid(theta, patch_px) + shift.permute(0, 2, 3, 1) @ theta[:, :, :2].transpose(1, 2)
+    with _exactly():
+        moved = shift.permute(0, 2, 3, 1) @ theta[:, :, :2].transpose(1, 2)
+    return _grid(theta, patch_px) + moved
 
 
 def _grid(theta: torch.Tensor, patch_px: int) -> torch.Tensor:
     """Where each pixel of a patch comes from, ``(1, P, P, 2)``; a grid is that already."""
     if theta.ndim == 4:
         return theta
-    return functional.affine_grid(theta, [1, 3, patch_px, patch_px], align_corners=False)
+    with _exactly():
+        return functional.affine_grid(theta, [1, 3, patch_px, patch_px], align_corners=False)
+
+
+def _exactly() -> torch.autocast:
+    """Mixed precision off: bfloat16 would put places in an image wrong by up to a few pixels."""
+    return torch.autocast("cpu", enabled=False)
 
 
 def _shrink(theta: torch.Tensor, source_px: int, patch_px: int) -> float:
