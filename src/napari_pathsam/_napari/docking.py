@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QCoreApplication, QEvent, QTimer
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 
@@ -13,6 +13,7 @@ class Dock(QWidget):
 
     _docked = False
     _closed = False
+    _window_closing = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,6 +48,15 @@ class Dock(QWidget):
             self._docked = self.parent() is not None
         return bool(super().event(event))
 
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """The window that is closed deletes its docks without a word: it hides itself before."""
+        if watched is self.window():
+            if event.type() == QEvent.Close:
+                self._window_closing = True
+            elif event.type() == QEvent.Hide and self._window_closing and not event.spontaneous():
+                self.shut_down()
+        return bool(super().eventFilter(watched, event))
+
     def closeEvent(self, event: Any) -> None:
         """Closed as a window of its own."""
         self.shut_down()
@@ -55,6 +65,7 @@ class Dock(QWidget):
     def _share_the_place(self) -> None:
         """Behind a tab with our other docks: one above the other, none would have room."""
         mine, main = frame_of(self), self.window()
+        main.installEventFilter(self)
         if self._closed or mine is None or mine.isFloating() or not isinstance(main, QMainWindow):
             return
         for other in main.findChildren(Dock):
