@@ -46,3 +46,11 @@ def test_intersection_is_what_both_masks_cover():
             covered[both.slices] = True
         assert np.array_equal(covered, masks[0] & masks[1])
         assert both == regions[1].intersection(regions[0])
+
+
+def test_round_the_middle_of_a_region():
+    shape = (100, 300)
+    assert Region(40, 140, 20, 20).round_middle(60, shape) == Region(20, 120, 60, 60)
+    assert Region(0, 290, 10, 10).round_middle(60, shape) == Region(0, 240, 60, 60)
+    assert Region.of(shape).round_middle(200, shape) == Region(0, 50, 100, 200)
+    assert Region(7, 8, 9, 10).round_middle(999, shape) == Region.of(shape)

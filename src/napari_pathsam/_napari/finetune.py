@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 WRITING_S = 2.0
 """At most so long the end of the dock waits for what is being written."""
 MODELS_KEPT = 6
-WHOLE_PX = 1600
-"""Previews show images up to this side as a whole; of larger ones, what is in view."""
+WHOLE_PX, PREVIEW_PX = 1600, 4096
+"""Previews show images up to this side as a whole; of larger ones, so much of what is in view."""
 FIRST_CLASSES = ("Class 1", "Background")
 
 
@@ -198,14 +198,21 @@ class FineTuneDock(ImageDock):
             self.paint.take_brush(self.source.key, chosen)
 
     def field_in_view(self, *, exactly: bool = False) -> FieldOfView | None:
-        """What previews show: a small image, or of a large one (``exactly``: always) the view."""
+        """What previews show: a small image, or of a large one (``exactly``: always) the view.
+
+        Of a view of much of a slide its middle: nobody waits for all of it between two epochs.
+        """
         if self.source is None:
             return None
         shape_yx = self.source.shape_yx
         if max(shape_yx) <= WHOLE_PX and not exactly:
             return FieldOfView(self.source, Region.of(shape_yx), self.mpp)
         seen = view_of(self.viewer, self.source.plane, shape_yx)
-        return None if seen is None else FieldOfView(self.source, seen[0], self.mpp)
+        if seen is None:
+            return None
+        middle = seen[0].round_middle(PREVIEW_PX, shape_yx)
+        field_now = seen[0] if exactly else seen[0].intersection(middle)
+        return FieldOfView(self.source, field_now or middle, self.mpp)
 
     def current_number(self) -> int | None:
         """The version in use."""

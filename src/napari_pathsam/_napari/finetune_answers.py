@@ -14,6 +14,7 @@ from napari_pathsam._napari.finetune_preview import PREVIEW
 from napari_pathsam._napari.layer_source import OWN
 from napari_pathsam._napari.plane import own_layer_place
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.io.images import LARGEST_SIDE_PX
 
 if TYPE_CHECKING:
     from napari_pathsam._napari.finetune import FineTuneDock
@@ -36,6 +37,7 @@ class Answers(QObject):
         self._dock = dock
         self._layers: dict[str, Any] = {}
         self._explained: Explained | None = None
+        self._left_out = False  # more was asked for than is looked through at a time
         self._seen: list[Seen] = []
         view, look = dock.view, dock.look
         view.where.wanted.connect(self.find)
@@ -50,7 +52,10 @@ class Answers(QObject):
     # --- where next ---
 
     def find(self) -> None:
-        """Look for uncertain regions in the field in view."""
+        """Look for uncertain regions in the field in view, or in all of the image.
+
+        Of a slide in as much as can be looked through at once, round what is in view.
+        """
         dock = self._dock
         number, field_now = dock.current_number(), dock.field_in_view(exactly=True)
         if number is None or field_now is None or dock.source is None:
@@ -58,11 +63,14 @@ class Answers(QObject):
                 "There is no version yet to be unsure of anything: paint a little and train first."
             )
             return
-        first = field_now.region
-        pair = dock.paint.pair_over(dock.source.key, first)
-        if dock.view.where.extent.value() == "whole":
-            field_now = replace(field_now, region=Region.of(dock.source.shape_yx))
-        dock.look.seek(number, field_now, pair, first)
+        view, shape_yx = field_now.region, dock.source.shape_yx
+        whole = dock.view.where.extent.value() == "whole"
+        wanted = Region.of(shape_yx) if whole else view
+        region = view.round_middle(LARGEST_SIDE_PX, shape_yx).intersection(wanted) or view
+        self._left_out = region != wanted
+        pair = dock.paint.pair_over(dock.source.key, region)
+        first = view.intersection(region) or region
+        dock.look.seek(number, replace(field_now, region=region), pair, first)
 
     def _on_seen(self, seen: Seen) -> None:
         dock = self._dock
@@ -84,10 +92,18 @@ class Answers(QObject):
             visible = dock.view.where.map_box.isChecked()
             self._show_values(UNCERTAINTY, values, region, "magma", visible=visible)
             self._mark([s.region for s in seen.suggestions])
+            said = []
             if not seen.suggestions:
-                dock.say(
+                said.append(
                     "Nothing unpainted stands out here. Look elsewhere, or in the whole image."
                 )
+            if self._left_out:
+                said.append(
+                    f"Up to {LARGEST_SIDE_PX:,} pixels each way were looked through, round the "
+                    "middle of what was in view. Go elsewhere and look again for more."
+                )
+            if said:
+                dock.say(" ".join(said))
 
     def _on_shown(self, shown: bool) -> None:
         if (layer := self._layers.get(UNCERTAINTY)) is not None:

@@ -92,7 +92,8 @@ class WhereNext(QWidget):
         )
         self.extent = Choice(
             {"view": "in the field in view", "whole": "in the whole image"},
-            "Where to look; of the whole image the part in view is looked at first",
+            "Where to look; of the whole image the part in view is looked at first, and of a slide "
+            "up to 16,384 pixels each way round it",
         )
         self.previous_button = button("◀", "The place before", lambda: self.places.step(-1))
         self.next_button = button("▶", "The next place", lambda: self.places.step(1))

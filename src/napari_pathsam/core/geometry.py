@@ -44,6 +44,15 @@ class Region:
             and self.x - 0.5 <= x < self.x + self.width - 0.5
         )
 
+    def round_middle(self, longest: int, shape_yx: tuple[int, int]) -> Region:
+        """Up to so many pixels each way round the region's middle, inside an image."""
+        spans = []
+        for start, length, n in zip((self.y, self.x), self.shape_yx, shape_yx, strict=True):
+            size = min(longest, n)
+            spans.append((max(0, min(start + length // 2 - size // 2, n - size)), size))
+        (y, height), (x, width) = spans
+        return Region(y, x, height, width)
+
     def intersection(self, other: Region) -> Region | None:
         """What both regions cover, or None."""
         y0, x0 = max(self.y, other.y), max(self.x, other.x)

@@ -120,13 +120,12 @@ class TeachLook:
 
     def _on_seen(self, pieces: Iterator[Seen], seen: Seen | None) -> None:
         if seen is None:
-            self.busy_changed.emit("")
             return
-        self.seen.emit(seen)
-        if seen.done < seen.total:
-            self.busy_changed.emit(
-                f"Looking for what is uncertain, {seen.done} of {seen.total} tiles"
-            )
+        left = seen.done < seen.total
+        self.busy_changed.emit(
+            f"Looking for what is uncertain, {seen.done} of {seen.total} tiles" if left else ""
+        )
+        self.seen.emit(seen)  # whoever hears the last one may say something of it
         self._seek_on(pieces)
 
     # --- explain ---
