@@ -24,21 +24,25 @@ if TYPE_CHECKING:
 WINDOW_CELLS = 24
 """Side of a suggested region in cells of the network, four of its pixels each."""
 PAINTED = 0.05
-"""A window of which this part is painted is known, and not suggested again; less counts less."""
-ALIKE = 0.15
-"""How fast likeness falls with the angle between mean features: at a cosine of 0.85 it is 1/e."""
+"""A window of which this part is painted is known; less counts less."""
+TOUCHED = 0.02
+"""A window of which this part is painted is not suggested again."""
+TRUSTED = 8
+"""When so many windows are painted, the model's doubt weighs half."""
+WIDTH = 0.5
+"""Likeness is 1/e at so many median squared distances between windows."""
 KINDS = 512
 """Windows that stand for all of a large region when likeness is compared."""
 CANDIDATES = 1024
-"""The most uncertain windows, of which suggestions are chosen."""
+"""At most so many windows, evenly spread over a large region, are compared with those."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
     """A level-0 region worth painting, and the two classes the model wavers between.
 
-    ``score``: the part of all uncertainty that lies in windows like this one, and not like those
-    painted or suggested before it.
+    ``score``: the part of everything, weighed by how unsure it is, that lies in windows like this
+    one, and not like those painted or suggested before it.
     """
 
     region: Region
@@ -83,6 +87,11 @@ class _Window:
     features: NDArray[np.float32]
     probabilities: NDArray[np.float32]
 
+    @property
+    def n_cells(self) -> int:
+        """Of a window that a tile's side cuts, fewer."""
+        return self.cells.height * self.cells.width
+
 
 def where_next(
     model: PathSam,
@@ -98,10 +107,15 @@ def where_next(
 ) -> Iterator[Seen]:
     """Look through a region tile by tile for what painting would teach most.
 
-    A window counts for the uncertainty of all windows that look like it and are like nothing
-    painted or suggested yet: a kind that is common and unsure comes before a rarity, and no kind
-    comes twice. That is greedy facility location (Wei et al., Submodularity in Data Subset
-    Selection and Active Learning, 2015) with the entropy for a weight.
+    A window counts for all windows that look like it and are like nothing painted or suggested
+    yet, by their weight: what is common and unsure comes before a rarity, and no kind comes twice.
+    That is greedy facility location (Wei et al., Submodularity in Data Subset Selection and Active
+    Learning, ICML 2015): the next window *j* has the largest ``Σᵢ wᵢ max(0, kᵢⱼ − maxₚ kᵢₚ)`` over
+    the windows *p* painted or chosen. Likeness ``k = exp(−d² / (WIDTH m))`` is of the distance *d*
+    of mean features, *m* the median of ``d²``. Coverage first, doubt later: the weight ``wᵢ =
+    (1 − λ) / n + λ uᵢ / Σu`` is of the entropy *u* as far as λ = painted / (painted + TRUSTED)
+    trusts the model; a model of few strokes is unsure in the wrong places (Hacohen et al., Active
+    Learning on a Budget, ICML 2022).
 
     Parameters
     ----------
@@ -142,7 +156,9 @@ def where_next(
         features = functional.interpolate(seen.float(), size, mode="nearest")
         features = features[0, :, :height, :width].cpu()
         for window in _windows(tile.region, probabilities, entropy, features, painted, plan.cover):
-            windows[window.cells.y, window.cells.x] = window
+            place = (window.cells.y // WINDOW_CELLS, window.cells.x // WINDOW_CELLS)
+            if place not in windows or window.n_cells >= windows[place].n_cells:
+                windows[place] = window
         yield Seen(
             done=done,
             total=len(plan.tiles),
@@ -210,23 +226,26 @@ def _ranked(
     """The best windows, one after the other, each unlike those before it."""
     if not windows:
         return ()
+    part = np.array([w.painted for w in windows])
     unsure = np.array([w.uncertainty for w in windows])
-    known = np.minimum(1.0, np.array([w.painted for w in windows]) / PAINTED)
-    features = np.stack([w.features for w in windows])
-    features = features - features.mean(axis=0)
-    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    n_painted = np.count_nonzero(part >= TOUCHED)
+    trust = n_painted / (n_painted + TRUSTED)
+    weight = (1 - trust) / len(windows) + trust * unsure / max(1e-12, unsure.sum())
+    features = np.stack([w.features for w in windows]).astype(np.float64)
     kinds = slice(None, None, -(-len(windows) // KINDS))
-    weight = unsure[kinds] / max(1e-12, unsure[kinds].sum())
-    painted = np.flatnonzero(known)[-CANDIDATES:]
-    covered = (_likeness(features[painted], features[kinds]) * known[painted, None]).max(
-        axis=0, initial=0.0
-    )
-    chosen_from = np.argsort(-np.where(known < 1, unsure, -1.0), kind="stable")[:CANDIDATES]
-    chosen_from = chosen_from[known[chosen_from] < 1]
-    alike = _likeness(features[chosen_from], features[kinds])
+    stands_for = weight[kinds] / weight[kinds].sum()
+    of_kinds = _squared_distance(features[kinds], features[kinds])
+    width = WIDTH * max(float(np.median(of_kinds)), 1e-12)
+    painted = np.flatnonzero(part)[-CANDIDATES:]
+    known = np.minimum(1.0, part[painted, None] / PAINTED)
+    likeness = np.exp(-_squared_distance(features[painted], features[kinds]) / width)
+    covered = (likeness * known).max(axis=0, initial=0.0)
+    free = np.flatnonzero(part < TOUCHED)
+    chosen_from = free[:: max(1, -(-len(free) // CANDIDATES))]
+    alike = np.exp(-_squared_distance(features[chosen_from], features[kinds]) / width)
     found: list[Suggestion] = []
     while len(found) < min(n, len(chosen_from)):
-        gain = np.maximum(alike - covered, 0) @ weight
+        gain = np.maximum(alike - covered, 0) @ stands_for
         best = int(gain.argmax())
         if gain[best] <= 0:
             break
@@ -240,7 +259,10 @@ def _ranked(
     return tuple(found)
 
 
-def _likeness(ones: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
-    """``(m, n)`` from 0 to 1, by the angle between centred mean features."""
-    likeness: NDArray[np.float64] = np.exp((ones @ others.T - 1) / ALIKE).astype(np.float64)
-    return np.minimum(likeness, 1)
+def _squared_distance(
+    ones: NDArray[np.float64], others: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """``(m, n)``, of every row of one to every row of the other."""
+    between = (ones**2).sum(1)[:, None] + (others**2).sum(1) - 2 * ones @ others.T
+    found: NDArray[np.float64] = np.maximum(between, 0)
+    return found
