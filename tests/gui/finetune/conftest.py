@@ -54,6 +54,35 @@ class Lesson(NamedTuple):
         self.until(lambda: not self.dock.run.running)
         self.until(lambda: self.dock.runner.idle and self.dock.files.idle)
 
+    def press(self, widget: Any, at: Any = None) -> None:
+        """Scroll to a widget of the dock and click it with the mouse, in its middle or there."""
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        self.dock.view.show_widget(widget)
+        self.hands.settle(2)
+        QTest.mouseClick(widget, Qt.LeftButton, pos=at or widget.rect().center())
+        self.hands.settle(2)
+
+    def row(self, table: Any, row: int) -> None:
+        """Click a row of a table."""
+        self.press(table.viewport(), table.visualItemRect(table.item(row, 0)).center())
+
+    def write(self, table: Any, row: int, column: int, text: str) -> None:
+        """Double-click a cell, type, and press Enter."""
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+        from qtpy.QtWidgets import QLineEdit
+
+        at = table.visualItemRect(table.item(row, column)).center()
+        self.press(table.viewport(), at)
+        QTest.mouseDClick(table.viewport(), Qt.LeftButton, pos=at)
+        editor = table.findChild(QLineEdit)
+        editor.selectAll()
+        QTest.keyClicks(editor, text)
+        QTest.keyClick(editor, Qt.Key_Return)
+        self.hands.settle(5)
+
     def train(self) -> None:
         """Train to the end."""
         self.dock.train()
@@ -74,6 +103,16 @@ def load() -> Callable[[str, str], Any]:
         return kept[key]
 
     return loaded
+
+
+@pytest.fixture
+def encoded(load):
+    """The shapes that went through nano's trunk; three magnifications an embedding."""
+    shapes = []
+    trunk = load("pathsam-nano", "cpu").image_encoder.trunk
+    handle = trunk.register_forward_pre_hook(lambda _, pixels: shapes.append(pixels[0].shape[-2:]))
+    yield shapes
+    handle.remove()
 
 
 @pytest.fixture

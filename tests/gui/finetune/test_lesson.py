@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from napari_pathsam._napari.finetune_classes import IMAGES, PX
+from napari_pathsam._napari.finetune_classes import IMAGES, PX, REGIONS
+from napari_pathsam._napari.finetune_classes import NAME as NAME_OF_CLASS
 from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
-from napari_pathsam._napari.finetune_versions import NOTE
+from napari_pathsam._napari.finetune_versions import NAME, NOTE
 from napari_pathsam.io.images import write_labels
 
 pytestmark = pytest.mark.gui
@@ -36,8 +39,81 @@ def test_what_is_missing_is_said(finetune_of, made_up):
     dock.view.classes.add_class("class 1")
     dock.view.classes.rename(2, "Class 1")
     assert "share the name" in dock.view.classes.error()
-    dock.view.how.start.value()
     assert not dock.teaching.lesson.versions
+
+
+def test_what_cannot_be_learned_is_said_in_a_sentence(finetune_of, made_up):
+    viewer, dock, hands = lesson = finetune_of(made_up())
+    lesson.quick()
+    layer = dock.new_labels()
+
+    def refused(*expected: str) -> None:
+        dock.view.train.train_button.click()
+        lesson.done()
+        said = dock.view.error_bar.text()
+        assert all(words in said for words in expected), said
+        assert len(said.split()) < 45
+
+    few = (np.full(3, 90), np.arange(40, 43))
+    layer.data_setitem(tuple(np.mgrid[30:60, 30:60].reshape(2, -1)), 1)
+    layer.data_setitem(few, 2)
+    refused("“Background” has 3 painted pixels", "at least 16")
+    hands.screenshot("55-finetune-three-pixels")
+    lesson.write(dock.view.classes._table, 1, NAME_OF_CLASS, "CLASS 1")
+    said = dock.view.classes.error()
+    if not said:  # it differs in case: the table lets it be, and training says it
+        refused("Two classes are called “CLASS 1”")
+    dock.view.classes.rename(2, "ground")
+    away = viewer.add_labels(np.ones((40, 40), np.uint8), name="away", translate=(900, 900),
+                             units=("um", "um"))  # fmt: skip
+    dock.use_labels(away)
+    refused("“away” does not lie on the image", "press New")
+    # With what is not painted as background, one class is enough.
+    dock.use_labels(layer)
+    layer.data_setitem(few, 0)
+    layer.data_setitem(tuple(np.mgrid[100:130, 100:130].reshape(2, -1)), 1)
+    dock.view.classes.zero.setCurrentIndex(1)
+    lesson.train()
+    assert not dock.view.error_bar.text()
+    assert dock.teaching.lesson[1].mean_dice is not None
+
+
+QUPATH = {
+    "type": "FeatureCollection",
+    "features": [
+        {
+            "type": "Feature", "id": f"{n}",
+            "geometry": {"type": "Polygon", "coordinates": [
+                [[x, y], [x + 24, y], [x + 24, y + 20], [x, y + 20], [x, y]]]},
+            "properties": {"objectType": "annotation",
+                           "classification": {"name": name, "color": color}},
+        }
+        for n, (x, y, name, color) in enumerate((
+            (20, 20, "Tumor", [200, 0, 0]), (90, 30, "Tumor", [200, 0, 0]),
+            (20, 100, "Stroma", [150, 200, 150]), (90, 110, "Stroma", [150, 200, 150]),
+        ))
+    ],
+}  # fmt: skip
+"""As QuPath exports annotations: x before y, a class with its colour."""
+
+
+def test_annotations_of_qupath_teach(finetune_of, made_up, tmp_path):
+    path = tmp_path / "exported.geojson"
+    path.write_text(json.dumps(QUPATH))
+    viewer, dock, hands = lesson = finetune_of(made_up())
+    for layer in viewer.open(path, plugin="napari-pathsam"):
+        layer.scale, layer.units = (0.5, 0.5), ("um", "um")
+    chooser = dock.view.labels
+    for layer in [x for x in viewer.layers if x.name.startswith("exported")]:
+        chooser.setCurrentIndex(1 + chooser.candidates().index(layer))
+        hands.until(lambda: dock.view.classes.text(0, PX) == "960")
+        assert dock.teaching.choices.classes.names == ("Tumor", "Stroma")
+        assert dock.view.classes.text(1, REGIONS) == "2"
+    lesson.quick(1)
+    lesson.train()
+    assert not dock.view.error_bar.text()
+    assert dock.teaching.lesson[1].n_px == 960  # one region of each
+    hands.screenshot("56-finetune-qupath")
 
 
 def test_saved_work_comes_back(finetune_of, made_up):
@@ -48,8 +124,13 @@ def test_saved_work_comes_back(finetune_of, made_up):
     lesson.done()
     shown = viewer.layers[PREVIEW].data.copy()
     mine = layer.data.copy()
-    dock.view.versions.described.emit(1, None, "first try")
+    versions = dock.view.versions
+    lesson.write(versions._table, 0, NOTE, "first try")
     hands.until(lambda: dock.teaching.lesson[1].note == "first try")
+    lesson.write(versions._table, 0, NAME, "two kinds")
+    hands.until(lambda: dock.teaching.lesson[1].name == "two kinds")
+    assert (versions.text(0, NAME), versions.text(0, NOTE)) == ("two kinds", "first try")
+    assert "two kinds" in dock.view.how.start.itemText(1)  # to start from, by its name
     hands.until(lambda: dock.files.idle)
     dock.shut_down()
 
@@ -149,6 +230,15 @@ def test_files_of_a_folder_and_a_layer_that_is_only_scored_on(finetune_of, made_
         ("one.png", "one_labels.png"), ("two.png", "two.geojson"),
     ]  # fmt: skip
     hands.until(lambda: dock.view.classes.text(0, IMAGES) == "3")
+    # Another open image: those that were painted on stay in use.
+    other = viewer.add_image(made_up(140), rgb=True, **{**MICRONS, "name": "other"})
+    first = dock.image
+    for image in (other, first):
+        dock.view.images.setCurrentIndex(1 + dock.view.images.candidates().index(image))
+        if image is other:
+            lesson.strokes()
+    assert dock.view.labels.value() == layer
+    hands.until(lambda: dock.view.classes.text(0, IMAGES) == "4")
     dock.view.sections["pairs"].open()
     aside = viewer.add_labels(np.roll(layer.data, 60, axis=0), name="only scored on",
                               scale=(0.5, 0.5), units=("um", "um"))  # fmt: skip
@@ -159,10 +249,10 @@ def test_files_of_a_folder_and_a_layer_that_is_only_scored_on(finetune_of, made_
     lesson.train()
     assert not dock.view.error_bar.text()
     run, _ = read_run(dock.teaching.run_path(1))
-    assert [i.name for i in run.run.images] == ["H&E", "one.png", "two.png"]
+    assert [i.name for i in run.run.images] == ["H&E", "other", "one.png", "two.png"]
     assert run.run.settings.hold_out.by == "layer"
     np.testing.assert_array_equal(run.labels[0].held, np.asarray(aside.data) > 0)
-    assert not run.labels[1].held.any()
+    assert not any(one.held.any() for one in run.labels[1:])
     assert dock.teaching.lesson[1].n_px == (np.asarray(aside.data) > 0).sum()
 
     dock.view.how.hold_out.setCurrentText("one image in five")

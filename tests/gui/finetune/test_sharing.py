@@ -16,16 +16,6 @@ SIDE = 832
 """Prompting makes smaller images larger; of whole steps of 32 no tile is filled up either."""
 
 
-@pytest.fixture
-def encoded(load):
-    """The shapes that went through nano's trunk; three magnifications an embedding."""
-    shapes = []
-    trunk = load("pathsam-nano", "cpu").image_encoder.trunk
-    handle = trunk.register_forward_pre_hook(lambda _, pixels: shapes.append(pixels[0].shape[-2:]))
-    yield shapes
-    handle.remove()
-
-
 def test_what_a_click_encoded_serves_all_of_teaching(dock_of, finetune_of, load, field, encoded):
     image = np.tile(field.image, (2, 2, 1))[:SIDE, :SIDE]
     viewer, annotate, hands = dock_of(np.ascontiguousarray(image), loader=load, rgb=True, **MICRONS)

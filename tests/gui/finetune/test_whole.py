@@ -46,6 +46,9 @@ def paint(hands, dock, class_id, lines, scale):
 @pytest.mark.timeout(2000)
 def test_paint_train_look_revert_save_load_segment(finetune_of, tmp_path):
     """What a person does, on the packaged gland sample, with the mouse."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
     viewer, dock, hands = lesson = finetune_of(estimates=True)
     rng = np.random.default_rng(0)
     truth = next(x for x in viewer.layers if x.name.endswith("labels"))
@@ -123,10 +126,16 @@ def test_paint_train_look_revert_save_load_segment(finetune_of, tmp_path):
     np.testing.assert_array_equal(swiped[:, :half], one[:, :half])
     dock.view.show_widget(dock.view.versions)
     hands.screenshot("44-finetune-swipe")
-    dock.view.look.set_split(0)
+    slider = dock.view.look._slider
+    slider.setFocus()
+    for key, shown in ((Qt.Key_End, one), (Qt.Key_Home, second)):
+        QTest.keyClick(slider, key)
+        np.testing.assert_array_equal(viewer.layers[PREVIEW].data, shown)
 
-    dock.view.versions.select(1)
-    dock.view.versions.revert_button.click()
+    versions = dock.view.versions
+    lesson.row(versions._table, 1)
+    assert "Version 1: held-out" in dock.view.results.headline.text()
+    lesson.press(versions.revert_button)
     lesson.until(lambda: (viewer.layers[PREVIEW].data == one).all())
     assert dock.teaching.lesson.current == 1
 
