@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from scipy import ndimage
 
 from napari_pathsam.cli import main
@@ -79,6 +82,17 @@ def test_a_pyramid_holds_what_an_image_would(
     code, _, err = segment(image, "--out", out, "--resume", "--threshold", 0.7)
     assert code == 1
     assert "something else" in err
+
+
+def test_the_time_that_is_left_is_the_runs_own(
+    segment: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=200)
+    monkeypatch.setattr("napari_pathsam.cli.console.ERR", console)
+    monkeypatch.setattr("napari_pathsam.inference.slide_time.TimeLeft.seconds", 4000.0)
+    assert segment(image, "--out", tmp_path / "o.zarr")[0] == 0
+    assert "left: 67 min" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue())
 
 
 def test_many_slides_have_a_manifest_and_failures_are_tried_again(

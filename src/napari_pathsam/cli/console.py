@@ -16,6 +16,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -90,18 +91,22 @@ def _fail(text: str) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Progress]:
-    """A bar with time left, on stderr; its only task has the id 0."""
-    columns = (
+def progress(what: str, total: int | None, *, left: str | None = None) -> Iterator[Progress]:
+    """A bar with time left, on stderr; its only task has the id 0.
+
+    ``left``: whoever works says how long it takes still, by updating this field of the task; steps
+    may take a second or a minute. Else it is told by the steps.
+    """
+    columns: tuple[ProgressColumn, ...] = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left:"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn() if left is None else TextColumn("{task.fields[left]}"),
     )
     with Progress(*columns, console=ERR, transient=True) as bar:
-        bar.add_task(what, total=total)
+        bar.add_task(what, total=total, left=left)
         yield bar
 
 

@@ -97,9 +97,9 @@ def segment_to_store(
         tiles = stack.enter_context(
             closing(slide_tiles(job) if client is None else distributed_tiles(job, client))
         )
-        bar = stack.enter_context(progress(slide.name, todo))
-        for _ in tiles:
-            bar.advance(bar.task_ids[0])
+        bar = stack.enter_context(progress(slide.name, todo, left="-"))
+        for tile in tiles:
+            bar.update(bar.task_ids[0], advance=1, left=_duration(tile.seconds_left))
     if wish.instances:
         _write_objects(job, path, wish.settings.smallest_px)
     return _told(job, path, wish, todo)
