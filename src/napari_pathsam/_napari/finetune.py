@@ -179,7 +179,7 @@ class FineTuneDock(ImageDock):
             plain = known.names == FIRST_CLASSES and not self.teaching.lesson.images
             found = classes_of_layer(layer, ClassTable() if plain else known)
             if len(found):
-                self.teaching.set_classes(found)
+                (self.teaching.replace_classes if plain else self.teaching.set_classes)(found)
         self._pair()
         if layer is not None:
             self.paint.set_classes(self.teaching.choices.classes)

@@ -30,7 +30,7 @@ ALL_OF_IT = dict.fromkeys(TRAINED, "all of the network")
 HOLD_OUT = {
     "region": "one region in five of each class",
     "image": "one image in five",
-    "layer": "what another labels layer marks",
+    "layer": "what a labels layer marks",
     "none": "nothing: no score",
 }
 

@@ -46,8 +46,9 @@ class Curves(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.loss_plot = plot("Loss, by step", self)
-        self.dice_plot = plot("Held-out Dice, by epoch", self)
+        self.loss_plot, self.dice_plot = plot("Loss", self), plot("Held-out mean Dice", self)
+        self.loss_plot.setToolTip("By step")
+        self.dice_plot.setToolTip("By epoch; 0 is what training starts from")
         self._loss_line = self.loss_plot.plot(pen=pyqtgraph.mkPen(LINE, width=2))
         self._dice_line = self.dice_plot.plot(
             pen=pyqtgraph.mkPen(GOOD_LINE, width=2), symbol="o", symbolSize=5,

@@ -93,6 +93,11 @@ class Teaching:
             background = next((c.id for c in new if c.name.lower() == "background"), None)
         self.choose(classes=classes, background_id=background)
 
+    def replace_classes(self, classes: ClassTable) -> None:
+        """A table that has nothing to do with the one before: background is what is called so."""
+        named = (c.id for c in classes if c.name.lower() == "background")
+        self.choose(classes=classes, background_id=next(named, None))
+
     # --- images ---
 
     @property
@@ -280,7 +285,7 @@ class Teaching:
         )
         self.add_version(version)
         if not self.lesson.images:
-            self.set_classes(classes)
+            self.replace_classes(classes)
         self.status.emit(f"“{name}” is version {number}: {', '.join(classes.names)}.")
 
     # --- the end ---

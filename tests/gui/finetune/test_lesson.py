@@ -109,6 +109,7 @@ def test_annotations_of_qupath_teach(finetune_of, made_up, tmp_path):
         hands.until(lambda: dock.view.classes.text(0, PX) == "960")
         assert dock.teaching.choices.classes.names == ("Tumor", "Stroma")
         assert dock.view.classes.text(1, REGIONS) == "2"
+        assert dock.view.classes.background.value() is None  # Stroma has the id Background had
     lesson.quick(1)
     lesson.train()
     assert not dock.view.error_bar.text()
@@ -242,7 +243,7 @@ def test_files_of_a_folder_and_a_layer_that_is_only_scored_on(finetune_of, made_
     dock.view.sections["pairs"].open()
     aside = viewer.add_labels(np.roll(layer.data, 60, axis=0), name="only scored on",
                               scale=(0.5, 0.5), units=("um", "um"))  # fmt: skip
-    dock.view.how.hold_out.setCurrentText("what another labels layer marks")
+    dock.view.how.hold_out.setCurrentText("what a labels layer marks")
     assert dock.view.how.held_layer.isVisible()
     dock.view.how.held_layer.setCurrentIndex(1 + dock.view.how.held_layer.candidates().index(aside))
     hands.screenshot("49-finetune-folder")
