@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from napari_pathsam._napari.finetune_places import Place
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.training.finetune_file import read_run
 
 pytestmark = pytest.mark.gui
 
@@ -106,21 +107,27 @@ def test_copied_code_makes_the_same_model(finetune_of, made_up, tmp_path, monkey
     assert json.loads((tmp_path / "scores.json").read_text()) == dock.teaching.lesson[1].scores
 
 
-def test_where_next_over_a_slide(finetune_of, made_up, field):
-    image = np.tile(field.image, (3, 4, 1))  # 1536 × 2048 pixels of 0.1 µm
+def test_strokes_on_a_slide_cost_the_tiles_they_touch(finetune_of, field, encoded):
+    image = np.tile(field.image, (2, 4, 1))  # 1024 × 2048 pixels of 0.2 µm
+    image[:, 1024:] = image[::-1, 1024:].copy()  # what was seen once is not encoded twice
     levels = [image, image[::2, ::2], image[::4, ::4]]
     viewer, dock, hands = lesson = finetune_of(
-        levels, multiscale=True, scale=(0.1, 0.1), units=("um", "um"), name="slide"
+        levels, multiscale=True, scale=(0.2, 0.2), units=("um", "um"), name="slide"
     )
-    viewer.scene.camera.center, viewer.scene.camera.zoom = (0, 40, 40), 20
+    viewer.scene.camera.center, viewer.scene.camera.zoom = (0, 80, 80), 10
     hands.settle(5)
     layer = dock.new_labels()
     for rows, class_id in (((200, 260), 1), ((20, 60), 2)):
         ys, xs = np.mgrid[slice(*rows), 200:260].reshape(2, -1)
         layer.data_setitem((ys, xs), class_id)
     lesson.quick(1)
+    in_training: list[int] = []
+    dock.run.told.connect(
+        lambda told: in_training.extend(len(encoded) for r in told if r.phase == "training")
+    )
     lesson.train()
     assert not dock.view.error_bar.text()
+    run, _ = read_run(dock.teaching.run_path(1))
     seen = []
     dock.look.seen.connect(seen.append)
     dock.view.where.extent.setCurrentText("in the whole image")
@@ -129,5 +136,8 @@ def test_where_next_over_a_slide(finetune_of, made_up, field):
     lesson.until(lambda: "PathSAM uncertainty" in viewer.layers)
     places = dock.view.where.places.value()
     assert max(p.region.x for p in places) > 1024  # beyond what is in view
+    magnifications, total = 3, seen[-1].total
+    assert in_training[0] == magnifications * run.n_tiles == magnifications
+    assert len(encoded) == magnifications * total > in_training[0]
     assert all("stands for" in p.text for p in places)
     hands.screenshot("51-finetune-slide")
