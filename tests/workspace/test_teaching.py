@@ -19,7 +19,7 @@ from napari_pathsam.models.catalogue import load_model
 from napari_pathsam.models.task_file import save_task
 from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.models.task_recipes import find_task_recipe
-from napari_pathsam.workspace import ArraySource, InlineRunner
+from napari_pathsam.workspace import ArraySource, InlineRunner, teaching_work
 from napari_pathsam.workspace.segment_work import SourceTiles
 from napari_pathsam.workspace.teaching import Teaching
 from napari_pathsam.workspace.teaching_choices import Advanced, Choices
@@ -288,6 +288,31 @@ def test_cancel_keeps_the_best_so_far(teach):
     assert version.epoch <= 2
     assert teaching.lesson.running is None
     assert not heard["failed"]
+
+
+def test_what_cannot_be_written_or_looked_at_is_not_lost(teach, monkeypatch):
+    teaching, run, _, heard = teach
+    with monkeypatch.context() as patch:
+        full = BadFileError("version-1.safetensors could not be written: No space left on device")
+        patch.setattr(teaching_work, "save_version", _raising(full))
+        run.train()
+    assert heard["failed"] == [str(full)]
+    assert not run.running
+    assert not teaching.lesson.versions
+    assert teaching.lesson.running.number == 1  # once there is room it goes on from its last epoch
+    run.resume()
+    assert teaching.lesson[1].finished
+    monkeypatch.setattr(teaching_work, "class_map_of", _raising(MemoryError()))
+    run.train()
+    assert teaching.lesson[2].finished  # no room for previews: it is trained and kept without
+    assert "not enough memory for that" in heard["failed"][1]
+
+
+def _raising(error):
+    def raising(*_, **__):
+        raise error
+
+    return raising
 
 
 def test_what_cannot_be_learned_is_said_in_a_sentence(teach, pair):
