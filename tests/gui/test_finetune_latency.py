@@ -83,6 +83,7 @@ def test_from_a_stroke_to_the_overlay(make_napari_viewer, hands_of, tmp_path, im
     began, cpu, gui = time.perf_counter(), time.process_time(), time.thread_time()
     dock.train()
     hands.until(lambda: not dock.run.running, 1_200_000)
+    hands.until(lambda: dock.runner.idle, 1_200_000)  # the kept version is shown after it is kept
     timer.stop()
     gaps, own = (np.diff([t[k] for t in ticks]) * 1000 for k in (0, 1))
     figures = {
