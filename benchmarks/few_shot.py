@@ -216,6 +216,11 @@ def run(options: argparse.Namespace) -> list[dict]:
     return rows
 
 
+def spread(values: list[float]) -> float:
+    """The standard deviation of a sample; 0 of one."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
 def table(rows: list[dict]) -> str:
     """Means and standard deviations over the seeds."""
     lines = ["| method | images | painted | Dice | seeds |", "| --- | --- | --- | --- | --- |"]
@@ -223,7 +228,7 @@ def table(rows: list[dict]) -> str:
     for key in keys:
         dice = [r["dice"] for r in rows if (r["method"], r["n_images"], r["share"]) == key]
         lines.append(
-            f"| {key[0]} | {key[1]} | {key[2]:.1%} | {np.mean(dice):.3f} ± {np.std(dice, ddof=len(dice) > 1):.3f} "
+            f"| {key[0]} | {key[1]} | {key[2]:.1%} | {np.mean(dice):.3f} ± {spread(dice):.3f} "
             f"| {len(dice)} |"
         )
     return "\n".join(lines)
@@ -251,10 +256,10 @@ def plot(rows: list[dict], path: Path, share: float) -> None:
             at = sorted({r[key] for r in mine})
             found = [[r["dice"] for r in mine if r[key] == x] for x in at]
             if at:
-                mean, spread = [np.mean(d) for d in found], [np.std(d, ddof=len(d) > 1) for d in found]
+                mean, sd = [np.mean(d) for d in found], [spread(d) for d in found]
                 style = "--" if method.startswith("forest") else "-"
                 beside = [x * 1.03 ** (number - 3) for x in at]
-                axis.errorbar(beside, mean, spread, fmt=f"o{style}", ms=3, capsize=2, label=method)
+                axis.errorbar(beside, mean, sd, fmt=f"o{style}", ms=3, capsize=2, label=method)
         axis.set_xscale("log")
         ticks = sorted({r[key] for r in rows} - {0})
         axis.set_xticks(ticks, [f"{x:g}" for x in ticks])

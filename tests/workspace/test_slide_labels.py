@@ -27,6 +27,14 @@ from napari_pathsam.workspace.journal import Journal
 from .conftest import Heard, check_rules  # noqa: TID252
 
 
+def keep_nothing_in_memory(monkeypatch):
+    """Every chunk but the last goes to the disk."""
+    init = PackedChunks.__init__
+    monkeypatch.setattr(
+        PackedChunks, "__init__", lambda s, dtype, _, disk=None: init(s, dtype, 1, disk)
+    )
+
+
 class Wide(ArraySource):
     """A slide's worth of the same colour."""
 
@@ -178,10 +186,7 @@ def test_pyramids_say_what_is_drawn_while_it_is_drawn(tmp_path, monkeypatch):
 
 def test_labels_that_somebody_removed_from_the_disk_come_back(model, tmp_path, monkeypatch):
     """What is gone reads as nothing, and nothing must not be written into the journal."""
-    init = PackedChunks.__init__
-    monkeypatch.setattr(
-        PackedChunks, "__init__", lambda s, dtype, _, disk=None: init(s, dtype, 1, disk)
-    )
+    keep_nothing_in_memory(monkeypatch)
     monkeypatch.setattr("napari_pathsam.workspace.keeper.COMPACT_BYTES", 1)
     workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
     heard = Heard(workspace)
@@ -205,10 +210,7 @@ def test_labels_that_somebody_removed_from_the_disk_come_back(model, tmp_path, m
 @pytest.mark.parametrize("hidden", ["classes/0/c/17", "objects/0/c/17", "objects/1/c/8"])
 def test_a_step_that_the_disk_stops_half_way_is_none(tmp_path, monkeypatch, hidden):
     """Neither memory, history nor journal has a part of it; and it goes when the disk is back."""
-    init = PackedChunks.__init__
-    monkeypatch.setattr(
-        PackedChunks, "__init__", lambda s, dtype, _, disk=None: init(s, dtype, 1, disk)
-    )
+    keep_nothing_in_memory(monkeypatch)
     workspace = Workspace(journal_dir=tmp_path)
     heard = Heard(workspace)
     workspace.open_image(Wide())
@@ -283,10 +285,7 @@ def test_a_large_journal_is_compacted_in_lines_of_bounded_length(model, tmp_path
 def test_nobody_waits_for_labels_when_an_image_is_closed(model, tmp_path, monkeypatch, cold):
     """What is not saved in time is not lost, and half of it is not taken for all."""
     if cold:  # of what is on screen nothing is in memory
-        init = PackedChunks.__init__
-        monkeypatch.setattr(
-            PackedChunks, "__init__", lambda s, dtype, _, disk=None: init(s, dtype, 1, disk)
-        )
+        keep_nothing_in_memory(monkeypatch)
     monkeypatch.setattr("napari_pathsam.workspace.keeper.COMPACT_BYTES", 1)
     workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
     heard = Heard(workspace)
@@ -325,10 +324,7 @@ def test_labels_of_an_image_that_was_closed_are_read_while_it_is_drawn_on_anew(
     tmp_path, monkeypatch
 ):
     """An export that goes on, or an overview that somebody kept, shows what was there."""
-    init = PackedChunks.__init__
-    monkeypatch.setattr(
-        PackedChunks, "__init__", lambda s, dtype, _, disk=None: init(s, dtype, 1, disk)
-    )
+    keep_nothing_in_memory(monkeypatch)
     square = np.mgrid[:9, :9].reshape(2, -1)
     workspace = Workspace(journal_dir=tmp_path)
     heard = Heard(workspace)
