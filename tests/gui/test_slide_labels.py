@@ -218,6 +218,7 @@ def test_a_stroke_on_a_slide_is_as_quick_as_on_a_small_image(slide_dock, dock_of
             table[f"{mode} {kind}"] = [float(np.median(t[1:])) for t in took]
     if SCREENSHOTS:
         text = json.dumps({"GUI thread ms, slide and small image": table}, indent=1)
+        Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
         (Path(SCREENSHOTS) / "slide-strokes.json").write_text(text)
     slide, plain = np.transpose(list(table.values()))
     assert (slide < 1.6 * plain + 10).all(), table
