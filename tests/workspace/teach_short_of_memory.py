@@ -1,9 +1,9 @@
 """Teaching, as the dock does it, in a process whose memory runs out in the middle of training.
 
-    python teach_short_of_memory.py FOLDER
+    python teach_short_of_memory.py FOLDER ROOM
 
 FOLDER holds ``image.png`` and ``image_labels.png``. The first training shows how much its steps
-need; the second may have three quarters of that. Writes what was said and made as JSON to standard
+need; the second may have ROOM of that, a share. Writes what was said and made as JSON to standard
 output.
 """
 
@@ -14,8 +14,6 @@ import resource
 import sys
 from pathlib import Path
 
-ROOM = 3 / 4
-
 
 def address_space(what: str) -> int:
     """Bytes of it that are taken now (``VmSize``), or were at most (``VmPeak``)."""
@@ -23,7 +21,7 @@ def address_space(what: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, room: float) -> None:
     import torch
 
     torch.set_num_threads(1)
@@ -57,7 +55,7 @@ def main(folder: Path) -> None:
         if any(r.phase == "epoch" and not r.epoch for r in reports):
             before.append(address_space("VmSize"))
             if len(before) == 2:
-                most = before[1] + int(ROOM * (peak - before[1]))
+                most = before[1] + int(room * (peak - before[1]))
                 resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
     run.told.connect(on_told)
@@ -74,4 +72,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), float(sys.argv[2]))
