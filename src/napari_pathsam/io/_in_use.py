@@ -1,4 +1,4 @@
-"""Folders in use: who reads one keeps a locked file beside it, whichever process it is in."""
+"""Folders in use: who needs one keeps a locked file beside it, whichever process it is in."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ _here: WeakSet[InUse] = WeakSet()
 
 
 class InUse:
-    """Keeps a folder in use for as long as this lives; OSError where no file can be beside it."""
+    """Keeps a folder in use until it is let go, or this dies.
+
+    Raises OSError where no file can be beside it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        _here.add(self)  # a drive may know no locks
         sign = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.lock")
-        weakref.finalize(self, _let_go, locked(sign), sign)
+        self.let_go = weakref.finalize(self, _let_go, locked(sign), sign)
+        _here.add(self)  # a drive may know no locks
 
 
 def in_use(folder: Path) -> bool:
     """Whether anybody uses a folder; what killed ones left beside it is removed."""
-    if any(here.folder == folder for here in _here):
+    if any(here.folder == folder and here.let_go.alive for here in _here):
         return True
     for sign in folder.parent.glob(f".{glob.escape(folder.name)}.*.lock"):
         lock = locked(sign)

@@ -14,7 +14,8 @@ import numpy as np
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError
-from napari_pathsam.io._files import locked, reading
+from napari_pathsam.io._files import reading
+from napari_pathsam.io._in_use import InUse, in_use
 from napari_pathsam.io._ngff_metadata import (
     VERSION,
     halving_shapes,
@@ -63,12 +64,11 @@ def check_container(path: Path, shape_yx: tuple[int, int], *, image: bool = Fals
 def fresh_container(path: Path) -> Iterator[Path]:
     """A folder in which to make what :func:`into_container` then puts at ``path``.
 
-    It is locked meanwhile, so that :func:`tidy_container` knows it from what a killed one left.
+    It is in use meanwhile, so that :func:`tidy_container` knows it from what a killed one left.
     """
     inside = path if path.exists() else path.parent
     fresh = inside / f".{path.name}.{secrets.token_hex(4)}.part"
-    sign = fresh.with_suffix(".lock")
-    lock = locked(sign)
+    ours = InUse(fresh)
     try:
         import zarr
 
@@ -76,21 +76,14 @@ def fresh_container(path: Path) -> Iterator[Path]:
         yield fresh
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        if lock is not None:
-            lock.close()
-        sign.unlink(missing_ok=True)
+        ours.let_go()
 
 
 def tidy_container(path: Path) -> None:
     """Remove what a killed :func:`fresh_container` left in a container."""
     for fresh in path.glob(".*.part"):
-        sign = fresh.with_suffix(".lock")
-        lock = locked(sign)
-        if lock is None:
-            continue
-        shutil.rmtree(fresh, ignore_errors=True)
-        lock.close()
-        sign.unlink(missing_ok=True)
+        if not in_use(fresh):
+            shutil.rmtree(fresh, ignore_errors=True)
 
 
 def into_container(fresh: Path, path: Path) -> None:
