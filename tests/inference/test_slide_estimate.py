@@ -83,6 +83,10 @@ def test_time(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch, 
     assert expected.windows == wanted.plan.n_windows > 9
     foreseen = model_runs(wanted)
     assert foreseen < model_runs(wanted, workers=99)  # each block alone
+    with monkeypatch.context() as finds_objects:  # one window after the other, in one process
+        finds_objects.setattr("napari_pathsam.inference.slide_estimate.knows_objects", bool)
+        once_more = estimate_slide(wanted, objects=True, workers=2).objects_s
+        assert once_more == pytest.approx(0.1 * expected.windows)
     clock, runs = 0.0, 0
     said = [(clock, tile.seconds_left) for tile in slide_tiles(wanted)]
     assert runs == foreseen
@@ -107,8 +111,8 @@ def test_time_of_objects(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.Mo
     monkeypatch.setattr("napari_pathsam.inference.slide_estimate.perf_counter", lambda: clock)
     monkeypatch.setattr("napari_pathsam.inference.slide_plan.STRIDES", 1)
     wanted = job(tiny_pathsam, mpp=0.5)
-    assert estimate_slide(wanted).seconds == clock == 0
-    expected = estimate_slide(wanted, objects=True).seconds
+    assert estimate_slide(wanted).objects_s == clock == 0
+    expected = estimate_slide(wanted, objects=True).objects_s
     [*slide_tiles(wanted)]
     clock = 0.0
     assert wanted.run is not None

@@ -181,7 +181,7 @@ def test_two_at_once_are_refused_and_the_first_is_undisturbed(
 ) -> None:
     slide, path = ArraySlide(pixels, mpp=0.5, name="a"), tmp_path / "a.zarr"
     first = segment_slide(tiny_pathsam, slide, store=path, **ABOUT)
-    done = 1 + (next(first) is None)
+    done = next(first).done
     second = segment_slide(tiny_pathsam, slide, store=path, resume=True, **ABOUT)
     with pytest.raises(BadFileError, match="is segmenting into"):
         next(second)

@@ -120,7 +120,7 @@ def _say_estimate(job: SlideJob, workers: int, *, objects: bool) -> None:
     from napari_pathsam.inference.slide_estimate import estimate_slide
 
     found = estimate_slide(job, objects=objects, workers=workers)
-    seconds = found.seconds / max(1, workers)
+    seconds = found.seconds / max(1, workers) + found.objects_s
     if seconds < SHORT_S:
         return
     ERR.print(

@@ -32,9 +32,20 @@ objects are told apart."""
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take: seconds, bytes on the disk, windows, and the mm² they cover."""
+    """What a run will take.
+
+    Attributes
+    ----------
+    seconds
+        Of all processes together.
+    objects_s
+        Seconds more, of one process, in which objects are made afterwards.
+    nbytes, windows, mm2
+        Bytes on the disk, windows, and the mm² they cover.
+    """
 
     seconds: float
+    objects_s: float
     nbytes: int
     windows: int
     mm2: float
@@ -49,35 +60,36 @@ def estimate_slide(job: SlideJob, *, objects: bool = False, workers: int = 0) ->
         Whether a label pyramid of objects is made afterwards, too: of its size, and of the time in
         which they are told apart, or a model that finds them one by one looks once more.
     workers
-        So many processes share the blocks, and run the windows at the borders of their tasks twice;
-        the seconds are those of all of them together. 0: this process does all.
+        So many processes share the blocks, and run the windows at the borders of their tasks twice.
+        0: this process does all.
     """
     plan = job.plan
     blocks = [plan.blocks[number] for number in job.todo(None)]
     tiles = list({t.region: t for block in blocks for t in plan.windows(block)}.values())
     if not tiles:
-        return Estimate(0.0, 0, 0, 0.0)
+        return Estimate(0.0, 0.0, 0, 0, 0.0)
     found, each = _measured(job, tiles)
     pieces, making = _made(job, found)
     px = sum(piece["classes"].size for piece in pieces)
     began = perf_counter()
     nbytes: float = sum(_packed_bytes(job, _side_by_side(pieces, name)) for name in job.names)
     packing = perf_counter() - began
-    again, splitting = 0, 0.0
+    covered = sum(part.height * part.width for part in map(plan.part, blocks))
+    own = min(covered, sum(_own(plan, t).height * _own(plan, t).width for t in tiles))
+    objects_s = 0.0
     if objects:
         ids, splitting = _told_apart(pieces)
         some = sum(piece["objects"].size for piece in ids)
         began = perf_counter()
         nbytes += _packed_bytes(job, _side_by_side(ids, "objects")) / some * px
-        splitting += (perf_counter() - began) / some
-        if knows_objects(job.model):
-            again, splitting = len(tiles), 0.0
-    covered = sum(part.height * part.width for part in map(plan.part, blocks))
-    own = min(covered, sum(_own(plan, t).height * _own(plan, t).width for t in tiles))
+        objects_s = (splitting + (perf_counter() - began) / some) * own
+        if knows_objects(job.model):  # each window once more
+            objects_s = each / job.batch * len(tiles)
     return Estimate(
-        seconds=each * (model_runs(job, workers=workers) + again)
+        seconds=each * model_runs(job, workers=workers)
         + making / px * covered
-        + (packing / px + splitting) * own,
+        + packing / px * own,
+        objects_s=objects_s,
         nbytes=round(nbytes / px * own),
         windows=len(tiles),
         mm2=own * plan.mpp**2 / 1e6,

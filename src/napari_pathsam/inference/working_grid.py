@@ -130,10 +130,9 @@ def checked_region(
             f"The region {region} lies outside {slide.name}, which has "
             f"{whole.height} × {whole.width} pixels."
         )
-    cut = region is not None and wanted != region
-    return wanted, CutWarning(
-        slide.name, whole.shape_yx, region, wanted
-    ) if region and cut else None
+    if region is None or wanted == region:
+        return wanted, None
+    return wanted, CutWarning(slide.name, whole.shape_yx, region, wanted)
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ def _grid(theta: torch.Tensor, patch_px: int) -> torch.Tensor:
 
 
 def _exactly() -> torch.autocast:
-    """Mixed precision off: bfloat16 would put places in an image wrong by up to a few pixels."""
+    """Mixed precision off: bfloat16 would put places in an image wrong by a pixel and more."""
     return torch.autocast("cpu", enabled=False)
 
 

@@ -286,8 +286,7 @@ class Teacher:
         knows = self.frozen.run.start_knows_all and self.config.gentlest < 1
         if not (knows or self._score_every):
             return
-        held, *more = yield from self._scored(self.begun, began, spent, painted=knows)
-        painted = more[0] if more else None
+        held, painted = yield from self._scored(self.begun, began, spent, painted=knows)
         if painted is not None and math.isfinite(painted.mean_dice):
             self.learned = self.config.learned(painted.mean_dice + painted.noise)
             if self.learned < 1:
@@ -311,7 +310,7 @@ class Teacher:
             return None, True
         if self.epoch % self._score_every and not last:
             return None, False
-        (scores,) = yield from self._scored(weights, began, spent)
+        scores, _ = yield from self._scored(weights, began, spent)
         assert scores is not None  # there are held-out pixels
         best = self.best
         highest = max(best.highest, scores.mean_dice)
@@ -324,14 +323,14 @@ class Teacher:
 
     def _scored(
         self, weights: Weights, began: float, spent: Spent, *, painted: bool = False
-    ) -> Generator[TeachReport, None, list[Scores | None]]:
+    ) -> Generator[TeachReport, None, tuple[Scores | None, Scores | None]]:
         """Score some weights, tile by tile: cancelling need not wait for all of them.
 
-        On what is held out, and if it is asked for on all that is painted, too.
+        On what is held out; and on all that is painted, if that is asked for.
         """
         model = self.model_with(weights)
-        kinds = (False, True) if painted else (False,)
-        tallies = [Tally(model, self.frozen, painted=every) for every in kinds]
+        held = Tally(model, self.frozen)
+        whole = Tally(model, self.frozen, painted=True) if painted else None
         wanted = None if painted else True
         tiles = said_of(model, self.frozen, held=wanted, cache=self.cache, tiles=self.tiles)
         while True:
@@ -339,10 +338,11 @@ class Teacher:
                 said = next(tiles, None)
             if said is None:
                 break
-            for tally in tallies:
-                tally.add(said)
+            held.add(said)
+            if whole is not None:
+                whole.add(said)
             yield self._report("scoring", began, None)
-        return [tally.scores() for tally in tallies]
+        return held.scores(), None if whole is None else whole.scores()
 
     # --- telling ---------------------------------------------------------------------------------
 
