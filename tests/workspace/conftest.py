@@ -31,6 +31,18 @@ def discs_image() -> np.ndarray:
     return image
 
 
+class Wide(ArraySource):
+    """A slide's worth of the same colour."""
+
+    shape_yx = (17_000, 640)
+
+    def __init__(self) -> None:
+        super().__init__(np.zeros((1, 1, 3), np.uint8))
+
+    def read(self, region, shape_yx):
+        return np.full((*shape_yx, 3), 9, np.uint8)
+
+
 @dataclass(frozen=True)
 class Config:
     field_px: int = 128
