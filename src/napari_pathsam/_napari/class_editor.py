@@ -156,7 +156,8 @@ def edit_error(error: Exception) -> str:
     """The rule an edit broke, without pydantic's frame round it."""
     if hasattr(error, "errors") and callable(error.errors):
         messages = [str(e["msg"]).removeprefix("Value error, ") for e in error.errors()]
-        return "; ".join(messages).capitalize() + "."
+        said = "; ".join(messages)
+        return f"{said[:1].upper()}{said[1:]}."  # names stay as they were typed
     if isinstance(error, StopIteration):
         return "There can be at most 254 classes."
     return str(error)
