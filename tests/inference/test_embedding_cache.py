@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zarr
+from zarr.storage import ZipStore
 
 from napari_pathsam.inference.embedding_cache import EmbeddingCache, embedding_of, model_identity
 from napari_pathsam.models.embedding import ImageEmbedding
@@ -149,7 +151,28 @@ def test_a_file_that_is_not_right_is_passed_over(tmp_path: Path, harm: str) -> N
     encode = Counting()
     assert same(EmbeddingCache(0, tmp_path).get_or_encode("a", encode), right)
     assert encode.calls == 1
-    assert path.read_bytes() == content
+    assert same(EmbeddingCache(0, tmp_path).get_or_encode("a", encode), right)
+    assert encode.calls == 1
+
+
+@pytest.mark.filterwarnings("ignore:Object at:UserWarning")  # names that zarr does not know
+def test_no_byte_of_a_file_can_turn_without_being_noticed(tmp_path: Path) -> None:
+    right = EmbeddingCache(0, tmp_path).get_or_encode("a", made)
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+    # The zip's own directory at its end has no checksum: more of it than of what comes before.
+    start = content.index(b"PK\1\2")
+    for at in [*range(0, start, start // 12), *range(start, len(content), 37)]:
+        path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+        assert same(EmbeddingCache(0, tmp_path).get_or_encode("a", made), right), at
+
+
+def test_a_file_is_a_zarr_that_others_can_open(tmp_path: Path) -> None:
+    right = EmbeddingCache(0, tmp_path).get_or_encode("a", made)
+    (path,) = tmp_path.iterdir()
+    group = zarr.open_group(ZipStore(path, mode="r"), mode="r")
+    assert np.array_equal(group["0.image_embed"][...], right.image_embed.numpy())  # type: ignore[index]
+    assert group["1.trunk.0"].dtype == np.float16  # type: ignore[union-attr]
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from napari_pathsam.core.errors import BadFileError
-from napari_pathsam.inference.embedding_entry import Entry, Precision, entry_bytes, read_entry
+from napari_pathsam.inference.embedding_entry import Entry, Precision, read_entry, write_entry
 from napari_pathsam.io._files import replacing
 from napari_pathsam.models.embedding import ImageEmbedding
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 PARTS = frozenset({"image_embed", "high_res", "trunk", "pathology", "coarser"})
 MEMORY_BYTES = 2**30
 DISK_BYTES = 10 * 2**30
-SUFFIX = ".embedding"
+SUFFIX = ".embedding.zarr.zip"
 STALE_S = 3600.0
 """Unfinished files older than this were left by a process that was killed."""
 
@@ -261,7 +261,7 @@ class EmbeddingCache:
         try:
             self._disk.mkdir(parents=True, exist_ok=True)
             with replacing(self._path(name)) as path:
-                path.write_bytes(entry_bytes(name, entry))
+                write_entry(path, name, entry)
         except (OSError, BadFileError) as error:
             logger.warning("An embedding was not kept on disk: %s", error)
             return
