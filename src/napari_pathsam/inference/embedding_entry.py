@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import zarr
 from numpy.typing import NDArray
 from torch import Tensor
+from zarr.storage import ZipStore
 
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.io._files import reading
@@ -95,9 +97,6 @@ def write_entry(path: Path, name: str, entry: Entry) -> None:
     Its arrays have one chunk each and are not compressed: half-precision features hardly shrink,
     and would take three times as long to read.
     """
-    import zarr
-    from zarr.storage import ZipStore
-
     levels = [entry.embedding, *entry.embedding.coarser]
     tensors: dict[str, Tensor] = {}
     about = []
@@ -121,9 +120,6 @@ def write_entry(path: Path, name: str, entry: Entry) -> None:
 
 def read_entry(path: Path, name: str) -> Entry | None:
     """The entry in a file; None when there is none, or it is torn, foreign or another one's."""
-    import zarr
-    from zarr.storage import ZipStore
-
     try:
         os.utime(path)  # used last now
     except OSError:
