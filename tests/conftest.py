@@ -93,7 +93,9 @@ def layouts() -> ModuleType:
 def slide_files() -> ModuleType:
     """Writers of one small slide in every format: ``contracts/slide_files.py``."""
     module = _helpers("contracts/slide_files.py")
-    module.mirax_files = _helpers("contracts/mirax_files.py")  # type: ignore[attr-defined]
+    mirax = _helpers("contracts/mirax_files.py")
+    module.mirax_files = mirax  # type: ignore[attr-defined]
+    module.mirax = lambda folder: mirax.write(folder, module.canvas((768, 512)))  # type: ignore[attr-defined]
     return module
 
 

@@ -86,9 +86,7 @@ BACKENDS = {
         lambda files, to: files.hamamatsu_vms(to), STRIPES, downsamples=(1, 2, 4, 8, 16, 32),
         associated=frozenset({"macro"}), **JPEG,
     ),
-    "mirax": Backend(
-        lambda files, to: files.mirax_files.write(to, files.canvas(TILED)), TILED, **JPEG
-    ),
+    "mirax": Backend(lambda files, to: files.mirax(to), TILED, **JPEG),
     "mirax, mostly glass": Backend(
         lambda files, to: files.mirax_files.write(to, files.canvas((1536, 1024), (512, 384))),
         (1536, 1024), (512, 384), Region(512, 384, *TILED), **JPEG,

@@ -170,9 +170,10 @@ def test_no_byte_of_a_file_can_turn_without_being_noticed(tmp_path: Path) -> Non
 def test_a_file_is_a_zarr_that_others_can_open(tmp_path: Path) -> None:
     right = EmbeddingCache(0, tmp_path).get_or_encode("a", made)
     (path,) = tmp_path.iterdir()
-    group = zarr.open_group(ZipStore(path, mode="r"), mode="r")
-    assert np.array_equal(group["0.image_embed"][...], right.image_embed.numpy())  # type: ignore[index]
-    assert group["1.trunk.0"].dtype == np.float16  # type: ignore[union-attr]
+    with ZipStore(path, mode="r") as store:
+        group = zarr.open_group(store, mode="r")
+        assert np.array_equal(group["0.image_embed"][...], right.image_embed.numpy())  # type: ignore[index]
+        assert group["1.trunk.0"].dtype == np.float16  # type: ignore[union-attr]
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:

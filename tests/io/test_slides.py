@@ -137,18 +137,12 @@ def test_a_tiff_without_its_last_bytes_is_whole_or_refused(
             slide.read_associated("macro")
 
 
-def made(slide_files: ModuleType, kind: str, folder: Path) -> Path:
-    if kind == "mirax":
-        return slide_files.mirax_files.write(folder, slide_files.canvas((768, 512)))
-    return getattr(slide_files, kind)(folder)
-
-
 @pytest.mark.parametrize("kind", ["hamamatsu_ndpi", "leica", "ventana", "mirax", "philips"])
 def test_a_truncated_scanner_file_is_an_error_not_a_picture(
     kind: str, slide_files: ModuleType, tmp_path: Path
 ) -> None:
     pytest.importorskip("openslide", reason="OpenSlide is not installed")
-    path = made(slide_files, kind, tmp_path)
+    path = getattr(slide_files, kind)(tmp_path)
     cut = tmp_path / "mirax" / "Data0000.dat" if kind == "mirax" else path
     os.truncate(cut, cut.stat().st_size // 3)
     with pytest.raises(BadFileError), open_slide(path) as slide:
@@ -173,7 +167,7 @@ def test_a_slide_that_is_overwritten_is_not_read_as_damaged(
 ) -> None:
     if kind == "mirax":
         pytest.importorskip("openslide", reason="OpenSlide is not installed")
-    path = made(slide_files, kind, tmp_path)
+    path = getattr(slide_files, kind)(tmp_path)
     with open_slide(path) as slide:
         slide.read(Region(0, 0, 10, 10))
         shutil.rmtree(tmp_path / "mirax", ignore_errors=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -108,6 +109,16 @@ def test_a_start_that_is_right_is_changed_gently(
     for name, begun in teacher.begun.items():
         mixed = begun + teacher.learned * (teacher.average[name] - begun)
         torch.testing.assert_close(weights[name], mixed)
+
+
+def test_a_start_that_is_wrong_is_not_kept_and_that_is_said(
+    settings: Settings, painted: list[FineTuneImage], known: Path
+) -> None:
+    exchanged = [replace(one, labels=np.array([0, 2, 3, 1])[one.labels]) for one in painted]
+    teacher = Teacher(freeze(settings(start=str(known), epochs=1, steps=1), exchanged))
+    notes = list(teacher.steps())[-1].notes
+    assert teacher.learned == 1
+    assert "all that was learned is taken" in notes[0]
 
 
 def test_only_a_start_that_knows_the_classes_is_kept(

@@ -106,6 +106,7 @@ def test_what_goes_wrong_is_one_paragraph(tmp_path):
     workspace.accept_boxes(BOXES)
     assert "the disk is gone" in heard.failed[-1]
     assert not workspace.answering_boxes
+    workspace.close_image()
 
 
 def test_fields_hold_each_box_whole_and_once(rng):

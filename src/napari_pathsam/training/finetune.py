@@ -20,7 +20,7 @@ from napari_pathsam.models.pathsam import PathSam, part_of
 from napari_pathsam.training.finetune_crops import Crop, Crops
 from napari_pathsam.training.finetune_data import tile_pixels_of
 from napari_pathsam.training.finetune_networks import own_copy
-from napari_pathsam.training.finetune_notes import GENTLY, NO_ROOM, START_KEPT, no_number
+from napari_pathsam.training.finetune_notes import ANEW, GENTLY, NO_ROOM, START_KEPT, no_number
 from napari_pathsam.training.finetune_report import (
     Scores,
     TeachReport,
@@ -289,8 +289,8 @@ class Teacher:
         held, painted = yield from self._scored(self.begun, began, spent, painted=knows)
         if painted is not None and math.isfinite(painted.mean_dice):
             self.learned = self.config.learned(painted.mean_dice + painted.noise)
-            if self.learned < 1:
-                self.notes.append(GENTLY.format(dice=painted.mean_dice, learned=100 * self.learned))
+            note = GENTLY if self.learned < 1 else ANEW
+            self.notes.append(note.format(dice=painted.mean_dice, learned=100 * self.learned))
         if held is not None:
             known = held.mean_dice if self.frozen.run.start_knows_all else -math.inf
             self.best = Best(0, held, self.begun, known, known)

@@ -9,6 +9,11 @@ GENTLY = (
     "that it keeps what it knows, the new model is {learned:.0f} % what was learned, and the rest "
     "what it was."
 )
+ANEW = (
+    "What training starts from scores only {dice:.2f} on what you painted, so all that "
+    "was learned is taken. Where it was right, on other images, that may be lost: look at some of "
+    "those, and paint there, too."
+)
 START_KEPT = (
     "Training made nothing better on what was held out, so this version is what it started from. "
     "Paint where it is wrong, in more places, and train again."

@@ -61,6 +61,7 @@ def test_what_cannot_be_learned_is_said_in_a_sentence(finetune_of, made_up):
     hands.screenshot("55-finetune-three-pixels")
     lesson.write(dock.view.classes._table, 1, NAME_OF_CLASS, "Class 1")
     assert "Two classes share the name Class 1." in dock.view.classes.error()
+    hands.screenshot("55-finetune-same-name")
     lesson.write(dock.view.classes._table, 1, NAME_OF_CLASS, "CLASS 1")
     assert not dock.view.classes.error()
     refused("Two classes are called “CLASS 1”")  # where they differ in case, training says it
