@@ -28,14 +28,29 @@ class TimeLeft:
 
     def __init__(self, job: SlideJob, tasks: Sequence[Sequence[int]], *, workers: int = 0) -> None:
         self._left = runs_by_block(job.plan, tasks, job.batch)
-        self._tasks, self._workers = [list(task) for task in tasks], workers
-        self._first = (perf_counter(), float(sum(self._left.values())))
+        self._task_of = {number: k for k, task in enumerate(tasks) for number in task}
+        self._of_task = [sum(self._left[number] for number in task) for task in tasks]
+        self._total = sum(self._of_task)
+        self._waiting = iter(range(len(tasks)))
+        self._workers, self._under_way = workers, set[int]()
+        self._runs_under_way = 0
+        self._start_tasks()
+        self._first = (perf_counter(), float(self._total))
         self._ends = deque([self._first], maxlen=None if workers else TIMED + 1)
 
     def worked_out(self, number: int) -> None:
         """The windows of a block were run."""
+        runs, task = self._left[number], self._task_of[number]
         self._left[number] = 0
-        self._ends.append((perf_counter(), self._runs_left()))
+        self._total -= runs
+        self._of_task[task] -= runs
+        if task in self._under_way:
+            self._runs_under_way -= runs
+            if not self._of_task[task]:
+                self._under_way.remove(task)
+                self._start_tasks()
+        # Of the tasks that are under way elsewhere half is done, as far as anybody knows.
+        self._ends.append((perf_counter(), self._total - self._runs_under_way / 2))
 
     @property
     def seconds(self) -> float:
@@ -46,8 +61,12 @@ class TimeLeft:
                 return (now - since) / (left_then - left) * left
         return 0.0
 
-    def _runs_left(self) -> float:
-        """Of the tasks that are under way elsewhere half is done, as far as anybody knows."""
-        each = [sum(self._left[number] for number in task) for task in self._tasks]
-        under_way = [runs for runs in each if runs][: self._workers]
-        return sum(each) - sum(under_way) / 2
+    def _start_tasks(self) -> None:
+        """Those under way are the first ones that have anything left."""
+        while len(self._under_way) < self._workers:
+            task = next(self._waiting, None)
+            if task is None:
+                return
+            if self._of_task[task]:
+                self._under_way.add(task)
+                self._runs_under_way += self._of_task[task]
