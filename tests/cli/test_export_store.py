@@ -59,7 +59,9 @@ def test_areas_tiff_and_tables(pathsam, run, tmp_path):
     assert rows[1]["object"] == "11"
 
 
-def test_densities_are_of_the_tissue(pathsam, tmp_path, rng):
+@pytest.fixture
+def slide(tmp_path, rng):
+    """Tissue on its left half, 1 µm per pixel."""
     shape = (1024, 1536)
     image = np.full((*shape, 3), 243, np.uint8)
     image[:, :768] = np.array((190, 110, 170)) + rng.integers(-20, 20, (1024, 768, 1))
@@ -67,17 +69,61 @@ def test_densities_are_of_the_tissue(pathsam, tmp_path, rng):
         tmp_path / "s.tif", image, photometric="rgb", tile=(256, 256),
         resolution=(1e4, 1e4), resolutionunit="CENTIMETER",
     )  # fmt: skip
-    store = LabelStore.create(tmp_path / "r.zarr", shape, mpp=1, classes=ClassTable.of("gland"))
-    store.write(Region(0, 0, 512, 384), np.ones((512, 384), np.uint8))
-    out = tmp_path / "c.csv"
-    status, _, _ = pathsam(
-        "export", tmp_path / "r.zarr", "--out", out, "--slide", tmp_path / "s.tif"
-    )
+    return tmp_path / "s.tif"
+
+
+@pytest.fixture
+def densities(pathsam, slide, tmp_path):
+    """``of(**about) -> (status, row, error)``: a gland in its left upper eighth."""
+
+    def of(shape=(1024, 1536), **made):
+        store = LabelStore.create(
+            tmp_path / "r.zarr", shape, **{"mpp": 1, "classes": ClassTable.of("gland"), **made}
+        )
+        store.write(Region(0, 0, 512, 384), np.ones((512, 384), np.uint8))
+        out = tmp_path / "c.csv"
+        status, _, error = pathsam("export", store.path, "--out", out, "--slide", slide)
+        if status:
+            assert not out.exists()
+            return status, None, error
+        with out.open() as file:
+            return status, next(csv.DictReader(file)), error
+
+    return of
+
+
+def test_densities_are_of_the_tissue(densities):
+    status, row, _ = densities()
     assert status == 0
-    with out.open() as file:
-        row = next(csv.DictReader(file))
     assert float(row["share"]) == pytest.approx(1 / 8)
     assert float(row["share_of_tissue"]) == pytest.approx(1 / 4, rel=0.05)
+
+
+def test_of_a_region_only_the_tissue_that_was_segmented_counts(densities):
+    status, row, _ = densities(about={"region": [0, 0, 512, 1536]})
+    assert status == 0
+    assert float(row["share"]) == pytest.approx(1 / 4)
+    assert float(row["share_of_tissue"]) == pytest.approx(1 / 2, rel=0.05)
+
+
+def test_tissue_has_the_pixel_size_of_the_labels(densities):
+    """Who ran with another --mpp than the file's gets areas of one kind."""
+    status, row, _ = densities(mpp=0.5)
+    assert status == 0
+    assert float(row["mm2"]) == pytest.approx(512 * 384 / 4e6, rel=1e-3)
+    assert float(row["share_of_tissue"]) == pytest.approx(1 / 4, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        ({"shape": (1000, 1536)}, "they are of another slide"),
+        ({"about": {"region": [0, 1000, 1024, 500]}}, "No tissue was found"),
+    ],
+)
+def test_densities_that_would_be_of_something_else_are_refused(densities, made, why):
+    status, _, error = densities(**made)
+    assert (status, why in error) == (1, True), error
 
 
 def test_outlines_onto_a_slide(pathsam, run, tmp_path):
@@ -117,6 +163,9 @@ def test_called_wrongly(pathsam, run, tmp_path):
     ("what", "typed", "why"),
     [
         ("run", ("--shape", "8,8", "--out", "o.geojson"), "of labels of a slide it is not read"),
+        ("run", ("--slide", "s.tif", "--out", "o.geojson"), "for o.geojson it is not read"),
+        ("run", ("--simplify", "1", "--out", "o.csv"), "for o.csv it is not read"),
+        ("run", ("--detections", "--out", "o.ome.tif"), "for o.ome.tif it is not read"),
         ("image", ("--slide", "s.tif", "--out", "o.png"), "of label images it is not read"),
         ("image", ("--to", "png", "--out", "o.geojson"), "the ending of --out says"),
         ("image", ("--out", "o.csv"), "label images become .json"),

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_pathsam.cli.console import OUT, MppOption, progress, refuse_typed
-from napari_pathsam.cli.export_store import export_store, import_outlines, is_store
+from napari_pathsam.cli.export_store import (
+    export_store,
+    import_outlines,
+    is_store,
+    not_read,
+)
 from napari_pathsam.core.errors import BadFileError
 
 if TYPE_CHECKING:
@@ -88,6 +93,7 @@ def export(
     what = "labels of a slide" if of_slide else "outlines" if into_slide else "label images"
     refuse_typed(context, NOT_READ[what], f"of {what} it is not read")
     if of_slide:
+        refuse_typed(context, not_read(out, table), f"for {out.name} it is not read")
         export_store(
             labels[0], out, labels=name, table=table, slide=slide, simplify=simplify,
             detections=detections,

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from napari_pathsam.cli.console import OUT, progress
-from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.core.errors import BadFileError, BadImageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from napari_pathsam.core.geometry import Region
     from napari_pathsam.io.label_store import LabelStore
 
 OBJECTS, CLASSES = "objects", "classes"
 GEOJSON = (".geojson", ".geojson.gz", ".json", ".json.gz")
 TIFF = (".tif", ".tiff")
 TABLES = (".csv", ".parquet")
+
+
+def not_read(out: Path, table: str) -> set[str]:
+    """Options of labels of a slide that are not read for what is written, by their names."""
+    name = out.name.lower()
+    options = {"name", "table", "slide", "simplify", "detections"}
+    for endings, read in (
+        (GEOJSON, {"name", "simplify", "detections"}),
+        (TIFF, {"name"}),
+        (TABLES, {"table", "slide"} if table == CLASSES else {"table"}),
+    ):
+        if name.endswith(endings):
+            return options - read
+    return set()
 
 
 def is_store(path: Path) -> bool:
@@ -97,6 +113,7 @@ def _write_table(
         Counted,
         class_columns,
         count_store,
+        counted_in,
         object_columns,
         write_table,
     )
@@ -118,34 +135,52 @@ def _write_table(
             else:
                 _show(bar, int(100 * found))
     assert counted is not None
-    classes, mpp = store.classes or ClassTable(), store.mpp
-    tissue = None if slide is None else _tissue_mm2(slide, mpp)
-    columns = (
-        object_columns(counted, classes, mpp=mpp)
-        if table == OBJECTS
-        else class_columns(
-            counted, classes, mpp=mpp, objects=objects is not None, tissue_mm2=tissue
-        )
-    )
+    classes, mpp, region = store.classes or ClassTable(), store.mpp, _segmented(store)
+    tissue = None if slide is None else _tissue_mm2(slide, store, region)
+    if table == OBJECTS:
+        columns = object_columns(counted, classes, mpp=mpp)
+    else:
+        columns = class_columns(
+            counted_in(counted, region), classes, mpp=mpp, objects=objects is not None,
+            tissue_mm2=tissue,
+        )  # fmt: skip
     write_table(out, columns)
     OUT.print(f"{len(next(iter(columns.values())))} rows are in {out}.")
 
 
-def _tissue_mm2(path: Path, mpp: float | None) -> float | None:
+def _segmented(store: LabelStore) -> Region:
+    """The part of the slide that a run was over; all of it where nobody says."""
+    from napari_pathsam.core.geometry import Region
+
+    region = store.about.get("region")
+    return Region(*region) if region else Region.of(store.shape_yx)
+
+
+def _tissue_mm2(path: Path, store: LabelStore, region: Region) -> float:
+    """Tissue in a region of the slide that labels are of, in mm²."""
     from napari_pathsam.inference.tissue import find_tissue
     from napari_pathsam.io.slides import open_slide
 
-    slide = open_slide(path)
-    try:
-        mpp = slide.mpp or mpp
+    with closing(open_slide(path)) as slide:
+        if slide.shape_yx != store.shape_yx:
+            raise BadFileError(
+                f"{store.path} holds labels of {store.shape_yx[0]} × {store.shape_yx[1]} pixels, "
+                f"and {slide.name} has {slide.shape_yx[0]} × {slide.shape_yx[1]}: they are of "
+                "another slide. Name the one that was segmented (--slide), or leave it out."
+            )
+        mpp = store.mpp or slide.mpp
         if mpp is None:
             raise BadFileError(
                 f"{path.name} does not say how large its pixels are, so mm² of tissue are not "
                 "known. Leave --slide out."
             )
-        return find_tissue(slide, mpp).mm2(mpp)
-    finally:
-        slide.close()
+        try:
+            return find_tissue(slide, mpp, region).mm2(mpp, region)
+        except BadImageError as error:
+            raise BadFileError(
+                f"No tissue was found on {slide.name} where it was segmented, so there are no "
+                "densities. Leave --slide out."
+            ) from error
 
 
 def _opened(container: Path, name: str) -> LabelStore | None:

@@ -38,10 +38,16 @@ class Tissue:
             spans.append(slice(max(0, low), -int(-(start + length) * n // whole) + 1))
         return bool(self.mask[tuple(spans)].any())
 
-    def mm2(self, mpp: float) -> float:
-        """Its area, at this size of a level-0 pixel."""
-        pixels = self.mask.mean() * self.shape_yx[0] * self.shape_yx[1]
-        return float(pixels) * mpp**2 / 1e6
+    def mm2(self, mpp: float, region: Region | None = None) -> float:
+        """Its area in a region (None: all) of level-0 pixels, at this size of them."""
+        region = region or Region.of(self.shape_yx)
+        rows, columns = (
+            np.diff(np.clip(np.linspace(0, whole, n + 1), start, start + length))
+            for start, length, n, whole in zip(
+                (region.y, region.x), region.shape_yx, self.mask.shape, self.shape_yx, strict=True
+            )
+        )
+        return float(rows @ self.mask @ columns) * mpp**2 / 1e6
 
 
 def find_tissue(slide: TileSource, mpp: float, region: Region | None = None) -> Tissue:

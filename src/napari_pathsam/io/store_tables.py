@@ -6,7 +6,7 @@ import csv
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,16 @@ def store_areas(
     name: str = "",
 ) -> AreaTable:
     """What was counted as the areas of the region outside of which nothing was segmented."""
-    px = counted.px.copy()
-    px[0] += region.height * region.width - px.sum()
+    px = counted_in(counted, region).px
     sizes = {info.id: counted.area_px[counted.class_id == info.id].tolist() for info in classes}
     return counted_areas(px, classes, mpp=mpp, sizes=sizes if objects else None, name=name)
+
+
+def counted_in(counted: Counted, region: Region) -> Counted:
+    """What was counted, without the background outside the region that was segmented."""
+    px = counted.px.copy()
+    px[0] += region.height * region.width - px.sum()
+    return replace(counted, px=px)
 
 
 def class_columns(
@@ -108,7 +114,8 @@ def class_columns(
     Parameters
     ----------
     tissue_mm2
-        Area of all tissue, which densities and shares of tissue are of; None: not known.
+        Area of all tissue that was segmented, which densities and shares of tissue are of; None:
+        not known.
     """
     per_px = math.nan if mpp is None else mpp * mpp
     tissue = tissue_mm2 or math.nan
