@@ -47,3 +47,8 @@ def test_an_mlp_has_nothing_to_explain(tiny_pathsam: PathSam, tiny_model, embedd
     model = PathSam(config, tiny_model, tiny_pathsam.classes).eval()
     with pytest.raises(BadWeightsError, match="no KAN to explain"):
         explain(model, embedding, 1)
+
+
+def test_a_class_the_model_does_not_know_is_no_riddle(tiny_pathsam: PathSam, embedding) -> None:
+    with pytest.raises(BadWeightsError, match="has no such class"):
+        explain(tiny_pathsam, embedding, 77)

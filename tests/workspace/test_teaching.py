@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError
@@ -191,6 +192,44 @@ def test_versions_can_be_named_reverted_saved_loaded_and_deleted(teach, tmp_path
     teaching.load(tmp_path / "no model.safetensors")
     assert len(heard["failed"]) == 1
     assert len(teaching.lesson.versions) == 2
+
+
+def test_a_model_that_counts_its_classes_otherwise_is_shown_in_the_lessons_classes(teach, tmp_path):
+    teaching, run, look, heard = teach
+    run.train()
+    seen = heard["previewed"][-1]
+    assert set(np.unique(seen.class_map)) == {0, 1}
+    teaching.save_as(1, tmp_path / "dark is 1.safetensors", lambda _: None)
+    others = ClassTable.of("pale", "blue")
+    teaching.choose(classes=others, background_id=1)
+    teaching.load(tmp_path / "dark is 1.safetensors")
+    assert teaching.choices.classes.names == ("pale", "blue", "dark")
+    assert teaching.choices.background_id == 1
+    assert teaching.lesson[2].ids == {1: 3}
+    assert look.preview(2, seen.field) is None
+    np.testing.assert_array_equal(heard["previewed"][-1].class_map, 3 * seen.class_map)
+    explained = []
+    look.explained.connect(explained.append)
+    look.explain(2, 3, seen.field)
+    assert explained[-1].explanation.class_name == "dark"
+    assert not heard["failed"]
+    for version, class_id in ((2, 2), (1, 2)):
+        look.explain(version, class_id, seen.field)
+        assert "trained without it" in heard["failed"].pop()
+
+
+def test_a_class_that_is_in_a_file_stays(teach, tmp_path):
+    teaching, *_ = teach
+    said = []
+    teaching.status.connect(said.append)
+    Image.fromarray(field()).save(tmp_path / "a.png")
+    write_labels(tmp_path / "a_labels.png", 3 * (strokes() == 1).astype(np.uint8))
+    three = CLASSES.with_class("third", "#123456")
+    teaching.set_classes(three)
+    teaching.add_files(pairs_in_folder(tmp_path, 1.0))
+    teaching.set_classes(CLASSES)
+    assert teaching.choices.classes == three
+    assert "“third” is painted, so it is in the table again" in said[-1]
 
 
 def test_a_mask_rcnn_is_not_taken_in(tmp_path):

@@ -90,7 +90,7 @@ def explain(
     Raises
     ------
     BadWeightsError
-        The model's head is no KAN.
+        The model's head is no KAN, or does not know the class.
     """
     if not isinstance(model, PathSam):
         raise BadWeightsError(
@@ -98,6 +98,11 @@ def explain(
             "prompts on a promptable model have one."
         )
     ids = [0, *(info.id for info in model.classes)]
+    if class_id not in ids:
+        raise BadWeightsError(
+            "This version has no such class: it was trained without it. Choose another class, or "
+            "paint it and train again."
+        )
     channel = ids.index(class_id)
     name = "background" if channel == 0 else model.classes[class_id].name
     kan = model.head.to_weights[channel]

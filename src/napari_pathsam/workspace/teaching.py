@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -13,17 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from napari_pathsam.core.classes import ClassTable
-from napari_pathsam.core.errors import BadWeightsError
+from napari_pathsam.core.classes import ClassInfo, ClassTable
 from napari_pathsam.workspace.prompting import Line, paragraph
 from napari_pathsam.workspace.runner import Runner
 from napari_pathsam.workspace.teaching_choices import Choices
 from napari_pathsam.workspace.teaching_lesson import Lesson, Version
+from napari_pathsam.workspace.teaching_models import copied, joined, taken_in
 from napari_pathsam.workspace.teaching_pairs import FilePair, Pair, with_ids
 from napari_pathsam.workspace.teaching_store import LessonFolder, LessonStore, Strokes
 
 if TYPE_CHECKING:
     from napari_pathsam.core.strokes import Areas, ClassStrokes
+
+STILL_PAINTED = (
+    "{} is painted, so it is in the table again. What is in a file, on a slide or in a layer of "
+    "another dock is not erased here: leave that image out, or erase it there."
+)
 
 
 class Teaching:
@@ -62,6 +66,7 @@ class Teaching:
         self._files_used: dict[str, FilePair] = {}
         self._left_out: frozenset[str] = frozenset()
         self._warned = False
+        self._removed: dict[int, ClassInfo] = {}
         self._on_disk: dict[str, int] = {}  # checksums of the strokes; of the worker
 
     # --- choices and classes ---
@@ -87,6 +92,7 @@ class Teaching:
     def set_classes(self, classes: ClassTable) -> None:
         """Other classes; the background stays as long as its class is there."""
         known, ids = {c.id for c in self._choices.classes}, {c.id for c in classes}
+        self._removed |= {c.id: c for c in self._choices.classes if c.id not in ids}
         background = self._choices.background_id
         if background not in ids:
             new = (c for c in classes if c.id not in known or background is not None)
@@ -148,7 +154,11 @@ class Teaching:
     def _on_counted(self, found: _Counted) -> None:
         counts, strokes, strange = found
         if strange:  # painted with a label of one's own: that is one more class
-            self.set_classes(with_ids(self._choices.classes, strange))
+            back = [self._removed.pop(i) for i in strange if i in self._removed]
+            called, colors = {c.id: c.name for c in back}, {c.id: c.color for c in back}
+            self.set_classes(with_ids(self._choices.classes, strange, called, colors))
+            if back:
+                self.status.emit(STILL_PAINTED.format(" and ".join(f"“{c.name}”" for c in back)))
             return
         self.counts_changed.emit(counts)
         names = {p.key: p.name for p in self._own.values()}
@@ -268,24 +278,28 @@ class Teaching:
 
     def save_as(self, number: int, path: Path, then: Callable[[Path], None]) -> None:
         """Write a version as a model file of the person's own."""
-        self._files.submit(_copied, self.model_path(number), path, then=then, failed=self._say)
+        self._files.submit(copied, self.model_path(number), path, then=then, failed=self._say)
 
     def load(self, path: Path) -> None:
         """Take a model file in as a version."""
         number = self.lesson.next_number
         file = f"version-{number}.safetensors"
         self._files.submit(
-            _taken_in, path, self._folder, file,
+            taken_in, path, self._folder, file,
             then=partial(self._on_loaded, number, path.stem, file), failed=self._say,
         )  # fmt: skip
 
     def _on_loaded(self, number: int, name: str, file: str, classes: ClassTable) -> None:
+        ids: dict[int, int] = {}
+        if self.lesson.images:
+            table, ids = joined(self._choices.classes, classes)
+            self.set_classes(table)
+        else:
+            self.replace_classes(classes)
         version = Version(
-            number=number, name=name, note="loaded", created=datetime.now(), file=file
+            number=number, name=name, note="loaded", created=datetime.now(), file=file, ids=ids
         )
         self.add_version(version)
-        if not self.lesson.images:
-            self.replace_classes(classes)
         self.status.emit(f"“{name}” is version {number}: {', '.join(classes.names)}.")
 
     # --- the end ---
@@ -363,30 +377,3 @@ def _keep_now(
     """Write down the newest strokes of images that are in the lesson."""
     known = [p for p in pairs if p.key in folder.lesson.images]
     _keep_strokes(folder, {p.key: p.painted(classes) for p in known}, on_disk)
-
-
-def _copied(source: Path, target: Path) -> Path:
-    from napari_pathsam.io._files import replacing
-
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
-    return target
-
-
-def _taken_in(path: Path, folder: LessonFolder, file: str) -> ClassTable:
-    """Copy a model file into the lesson; its classes."""
-    from napari_pathsam.models.model_file import read_card
-    from napari_pathsam.models.pathsam_config import PathSamConfig
-    from napari_pathsam.models.task_config import TaskConfig
-    from napari_pathsam.training.finetune_networks import check_taught
-
-    card = read_card(path)
-    if not isinstance(card.config, PathSamConfig | TaskConfig) or card.classes is None:
-        raise BadWeightsError(
-            f"{path.name} is a model that answers clicks and knows no classes. Here a model with "
-            "classes is wanted, as this dock or `pathsam train` writes."
-        )
-    if isinstance(card.config, TaskConfig):
-        check_taught(card.config, path.name)
-    _copied(path, folder.file(file))
-    return card.classes

@@ -36,6 +36,8 @@ class Version(_Frozen):
         How it was trained.
     finished
         False when it was cancelled: the best until then.
+    ids
+        The lesson's id of each class of the model, where they may differ: of a file from elsewhere.
     """
 
     number: int
@@ -51,6 +53,7 @@ class Version(_Frozen):
     epoch: int = 0
     seconds: float = 0.0
     finished: bool = True
+    ids: dict[int, int] = {}
 
 
 class Running(_Frozen):

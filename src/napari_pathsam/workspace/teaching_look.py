@@ -16,6 +16,7 @@ from napari_pathsam.workspace.prompting import Line, paragraph
 from napari_pathsam.workspace.runner import Runner
 from napari_pathsam.workspace.segment_work import SourceTiles
 from napari_pathsam.workspace.teaching import Teaching
+from napari_pathsam.workspace.teaching_lesson import Version
 from napari_pathsam.workspace.teaching_pairs import Pair
 from napari_pathsam.workspace.teaching_work import FieldOfView, Preview, previewed
 
@@ -87,7 +88,8 @@ class TeachLook:
             return found
         path, device = self._teaching.model_path(number), self._teaching.choices.device
         self._previewing.start(
-            "preview", _preview, self._load, path, device, field_now, self._cache, number,
+            "preview", _preview, self._load, path, device, field_now, self._cache,
+            self._teaching.lesson[number],
             then=self._on_previewed, failed=self._went_wrong,
         )  # fmt: skip
         self.busy_changed.emit(f"Looking at the field with version {number}")
@@ -133,6 +135,8 @@ class TeachLook:
     def explain(self, number: int, class_id: int, field_now: FieldOfView) -> None:
         """What the head has learned of a class, and where it acts in a field."""
         path, device = self._teaching.model_path(number), self._teaching.choices.device
+        if ids := self._teaching.lesson[number].ids:  # as the model has it; -1: it has not
+            class_id = next((its for its, ours in ids.items() if ours == class_id), -1)
         self.busy_changed.emit("Looking into the model")
         self._explaining.start(
             "explain", _explain, self._load, path, device, field_now, class_id, self._cache,
@@ -159,9 +163,9 @@ def _key(number: int, field_now: FieldOfView) -> tuple[Any, ...]:
 
 
 def _preview(
-    load: Any, path: Path, device: str, field_now: FieldOfView, cache: Any, number: int
+    load: Any, path: Path, device: str, field_now: FieldOfView, cache: Any, version: Version
 ) -> Preview:
-    return previewed(partial(load, str(path), device), field_now, cache(), number)
+    return previewed(partial(load, str(path), device), field_now, cache(), version)
 
 
 def _seeking(

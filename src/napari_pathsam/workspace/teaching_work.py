@@ -289,10 +289,15 @@ def class_map_of(
 
 
 def previewed(
-    load: Callable[[], Any], field_now: FieldOfView, cache: EmbeddingCache, number: int
+    load: Callable[[], Any], field_now: FieldOfView, cache: EmbeddingCache, version: Version
 ) -> Preview:
-    """A version's classes over a field."""
-    return Preview(field_now, class_map_of(load(), field_now, cache), number)
+    """A version's classes over a field, by the lesson's ids."""
+    class_map = class_map_of(load(), field_now, cache)
+    if version.ids:
+        table = np.arange(256, dtype=np.uint8)
+        table[list(version.ids)] = list(version.ids.values())
+        class_map = table[class_map]
+    return Preview(field_now, class_map, version.number)
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,0 +1,46 @@
+"""Model files of a lesson that go out, and those of others that come in."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import BadWeightsError
+from napari_pathsam.workspace.teaching_store import LessonFolder
+
+
+def copied(source: Path, target: Path) -> Path:
+    """Copy a model file, whole or not at all."""
+    from napari_pathsam.io._files import replacing
+
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target
+
+
+def taken_in(path: Path, folder: LessonFolder, file: str) -> ClassTable:
+    """Copy a model file into the lesson; its classes."""
+    from napari_pathsam.models.model_file import read_card
+    from napari_pathsam.models.pathsam_config import PathSamConfig
+    from napari_pathsam.models.task_config import TaskConfig
+    from napari_pathsam.training.finetune_networks import check_taught
+
+    card = read_card(path)
+    if not isinstance(card.config, PathSamConfig | TaskConfig) or card.classes is None:
+        raise BadWeightsError(
+            f"{path.name} is a model that answers clicks and knows no classes. Here a model with "
+            "classes is wanted, as this dock or `pathsam train` writes."
+        )
+    if isinstance(card.config, TaskConfig):
+        check_taught(card.config, path.name)
+    copied(path, folder.file(file))
+    return card.classes
+
+
+def joined(known: ClassTable, theirs: ClassTable) -> tuple[ClassTable, dict[int, int]]:
+    """The table with the classes of a model, by name; and its ids of theirs."""
+    for info in theirs:
+        if info.name not in known.names:
+            known = known.with_class(info.name, info.color)
+    return known, {info.id: known.id_of(info.name) for info in theirs}
