@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QVBoxLayout
 
 from napari_pathsam._napari.embeddings import shared_cache
 from napari_pathsam._napari.finetune_answers import Answers
+from napari_pathsam._napari.finetune_how import is_network
 from napari_pathsam._napari.finetune_labels import classes_of_layer, labels_over, new_labels
 from napari_pathsam._napari.finetune_lesson import LessonShown
 from napari_pathsam._napari.finetune_paint import PaintWatch
@@ -108,10 +109,11 @@ class FineTuneDock(ImageDock):
         view.classes.zero_changed.connect(lambda zero: teaching.choose(zero=zero))
         view.classes.active_changed.connect(self._on_class)
         view.classes.paint_wanted.connect(self.take_brush)
+        view.classes.erase_wanted.connect(self._erase)
         view.how.value_changed.connect(lambda changes: teaching.choose(**changes))
         view.how.kind_wanted.connect(self._ask_kind)
         view.how.hold_out.value_changed.connect(lambda _: self._pair())
-        view.how.held_layer.value_changed.connect(lambda _: self._pair())
+        view.how.held_layer.value_changed.connect(self._on_held_layer)
         view.train.train_button.clicked.connect(lambda: self.train())
         view.train.cancel_button.clicked.connect(lambda: self.run.cancel())
         self.paint.changed.connect(lambda: teaching.set_layers(self.paint.pairs()))
@@ -243,6 +245,14 @@ class FineTuneDock(ImageDock):
         if self.source is not None and self.paint.labels_of(self.source.key) is not None:
             self.paint.take_brush(self.source.key, class_id)
 
+    def _erase(self, class_id: int) -> None:
+        if erased := self.paint.erase(class_id):
+            name = self.teaching.choices.classes[class_id].name
+            self.say(
+                f"“{name}” is gone, and {erased:,} pixels that were painted of it. Undo in the "
+                "labels layer (Ctrl+Z) brings both back."
+            )
+
     def _on_pixel_size(self, mpp: float | None) -> None:
         self.type_mpp(mpp)
         if self.source is not None:
@@ -255,10 +265,14 @@ class FineTuneDock(ImageDock):
         """The chosen labels are painted on the chosen image."""
         if self.image is None or self.source is None:
             return
-        aside = (
-            self.view.how.held_layer.value() if self.view.how.hold_out.value() == "layer" else None
-        )
+        by_layer = self.view.how.hold_out.value() == "layer"
+        aside = self.paint.aside_of(self.source.key) if by_layer else None
         self.paint.pair(self.image, self.source, self.view.labels.value(), self.mpp, aside)
+
+    def _on_held_layer(self, layer: Labels | None) -> None:
+        if self.source is not None:
+            self.paint.set_aside(self.source.key, layer)
+            self._pair()
 
     def image_opened(self) -> None:
         there, view = self.source is not None, self.view
@@ -282,6 +296,7 @@ class FineTuneDock(ImageDock):
         key = self.source.key
         labels = self.paint.labels_of(key)
         view.labels.set_value(labels)
+        view.how.held_layer.set_value(self.paint.aside_of(key))
         if labels is None and key in self.teaching.lesson.images:
             self._bring_back(self.teaching.folder, key)
         self.teaching.look_for_saved(key)
@@ -346,7 +361,7 @@ class FineTuneDock(ImageDock):
 
     def _ask_kind(self, start: str) -> None:
         show = partial(self.view.how.show_kind, start)
-        self.files.submit(_is_network, start, then=show, failed=lambda _: None)  # training says it
+        self.files.submit(is_network, start, then=show, failed=lambda _: None)  # training says it
 
     def keep_head(self, path: Path) -> None:
         """Remember a model file, for all docks."""
@@ -377,10 +392,3 @@ class FineTuneDock(ImageDock):
         self.teaching.close()
         self.runner.close()
         self.files.close()
-
-
-def _is_network(start: str) -> bool:
-    """Whether a model is a network that is trained whole; imports torch, so it is for a worker."""
-    from napari_pathsam.training.finetune_networks import trains_network
-
-    return trains_network("", start)

@@ -42,6 +42,8 @@ class PaintedClasses(ClassEditor):
     background_changed = Signal(object)  # class id | None
     zero_changed = Signal(object)
     paint_wanted = Signal()
+    erase_wanted = Signal(int)
+    """A class goes: its strokes are to go with it."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         table = PlainTable(HEADERS, TIPS, WIDTHS)
@@ -53,7 +55,7 @@ class PaintedClasses(ClassEditor):
         self.add_button = button("Add class", "Add a class; double-click its name to change it",
                                  lambda: self.add_class())  # fmt: skip
         self.delete_button = button(
-            "Delete", "Remove the selected class from the table; what is painted stays",
+            "Delete", "Remove the selected class, and what is painted of it",
             lambda: self.delete_active(),
         )  # fmt: skip
         self.paint_button = button(
@@ -95,6 +97,12 @@ class PaintedClasses(ClassEditor):
         """What is painted of each class."""
         self._counts = {c.class_id: c for c in counts}
         self._fill()
+
+    def delete_active(self) -> None:
+        """Remove the selected class and its strokes."""
+        if any(c.id == self._active for c in self._value):
+            self.erase_wanted.emit(self._active)
+            super().delete_active()
 
     # --- the table ---
 

@@ -132,6 +132,13 @@ def short(estimate: Any) -> str:
     return f"{duration(estimate.seconds)} · {max(0.1, estimate.memory_bytes / 1e9):.1f} GB"
 
 
+def is_network(start: str) -> bool:
+    """Whether a model is a network that is trained whole; imports torch, so it is for a worker."""
+    from napari_pathsam.training.finetune_networks import trains_network
+
+    return trains_network("", start)
+
+
 class HowPanel(QWidget):
     """Edits :class:`Choices`, but for the classes."""
 

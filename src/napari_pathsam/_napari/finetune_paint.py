@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_pathsam._napari.finetune_labels import LayerPair, Painted, class_names_of_objects
-from napari_pathsam._napari.layer_source import LayerSource
+from napari_pathsam._napari.layer_source import OWN, LayerSource
+from napari_pathsam._napari.plane import level_0
 from napari_pathsam._napari.segment_layers import color_classes
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import PathsamError
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-EVENTS = ("paint", "labels_update", "data")
+EVENTS = ("paint", "labels_update", "data", "set_data")
+"""The last is all that tells of an undo."""
 CALM_MS = 300
 BRUSH_ON_SCREEN_PX = 14
 
@@ -37,6 +40,7 @@ class PaintWatch(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._pairs: dict[str, tuple[Image, Labels, LayerPair]] = {}
+        self._asides: dict[str, Labels] = {}
         self._slots: list[tuple[Any, Any]] = []
         self._ids: frozenset[int] = frozenset()
         self._timer = QTimer(self)
@@ -65,6 +69,16 @@ class PaintWatch(QObject):
         """The image layer of a key."""
         found = self._pairs.get(key)
         return None if found is None else found[0]
+
+    def aside_of(self, key: str) -> Labels | None:
+        """The labels layer that is only scored on, of an image."""
+        return self._asides.get(key)
+
+    def set_aside(self, key: str, labels: Labels | None) -> None:
+        """Another one; it counts when the image is paired."""
+        self._asides = {k: v for k, v in self._asides.items() if k != key}
+        if labels is not None:
+            self._asides[key] = labels
 
     def pair(
         self, image: Image, source: LayerSource, labels: Labels | None, mpp: float | None,
@@ -110,6 +124,20 @@ class PaintWatch(QObject):
             layer.selected_label = class_id
             if str(layer.mode) not in ("paint", "polygon", "fill"):
                 layer.mode = "paint"
+
+    def erase(self, class_id: int) -> int:
+        """Erase a class on the person's own layers; so many pixels. Undo brings them back."""
+        erased = 0
+        for layer in {id(labels): labels for _, labels, _ in self._pairs.values()}.values():
+            array = level_0(layer)
+            if OWN in layer.metadata or not isinstance(array, np.ndarray):
+                continue  # the other dock's, or on the disk
+            if class_names_of_objects(layer) is None:
+                there = np.nonzero(array == class_id)
+                if len(there[0]):
+                    layer.data_setitem(there, 0)
+                erased += len(there[0])
+        return erased
 
     def close(self) -> None:
         """Leave the layers to the person."""
@@ -158,6 +186,11 @@ class PaintWatch(QObject):
             self.picked.emit(label)
 
     def _on_removed(self, event: Any) -> None:
+        for key in [k for k, aside in self._asides.items() if event.value == aside]:
+            del self._asides[key]
+            if key in self._pairs:
+                image, labels, pair = self._pairs[key]
+                self._pairs[key] = (image, labels, replace(pair, aside=None))
         gone = [
             key for key, (image, labels, _) in self._pairs.items() if event.value in (image, labels)
         ]

@@ -12,6 +12,7 @@ from napari_pathsam._napari.finetune_classes import IMAGES, PX, REGIONS
 from napari_pathsam._napari.finetune_classes import NAME as NAME_OF_CLASS
 from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
 from napari_pathsam._napari.finetune_versions import NAME, NOTE
+from napari_pathsam._napari.layer_source import OWN
 from napari_pathsam.io.images import write_labels
 
 pytestmark = pytest.mark.gui
@@ -265,3 +266,53 @@ def test_files_of_a_folder_and_a_layer_that_is_only_scored_on(finetune_of, made_
     assert sum(whole) == 1
     one = run.labels[whole.index(True)]
     np.testing.assert_array_equal(one.held, one.labels > 0)
+
+
+def test_what_is_only_scored_on_belongs_to_one_image(finetune_of, made_up):
+    viewer, dock, _hands = lesson = finetune_of(made_up())
+    first, layer = dock.image, lesson.strokes()
+    aside = viewer.add_labels(np.roll(layer.data, 60, axis=0), name="only scored on",
+                              scale=(0.5, 0.5), units=("um", "um"))  # fmt: skip
+    how = dock.view.how
+    how.hold_out.setCurrentText("what a labels layer marks")
+    how.held_layer.setCurrentIndex(1 + how.held_layer.candidates().index(aside))
+    other = viewer.add_image(made_up()[::-1], rgb=True, **{**MICRONS, "name": "other"})
+    dock.open_image(other)  # it lies where the first one does, so the layer lies on it, too
+    assert how.held_layer.value() is None
+    lesson.strokes()
+    scored = {pair.name: pair.aside is not None for pair in dock.paint.pairs()}
+    assert scored == {"H&E": True, "other": False}
+    dock.open_image(first)
+    assert how.held_layer.value() == aside
+    dock.open_image(other)
+    viewer.layers.remove(aside)
+    assert not any(pair.aside for pair in dock.paint.pairs())
+
+
+def test_a_deleted_class_takes_its_strokes_along_until_undo(finetune_of, made_up):
+    viewer, dock, hands = lesson = finetune_of(made_up())
+    layer, view = lesson.strokes(), dock.view
+    lesson.press(view.classes.add_button)
+    view.classes.rename(3, "third")
+    layer.data_setitem(tuple(np.mgrid[70:80, 70:80].reshape(2, -1)), 3)
+    hands.until(lambda: view.classes.text(2, PX) == "100")
+    lesson.row(view.classes._table, 2)
+    lesson.press(view.classes.delete_button)
+    lesson.until(lambda: dock.files.idle)
+    hands.settle(5)
+    assert dock.teaching.choices.classes.names == ("Class 1", "Background")
+    assert not (layer.data == 3).any()
+    assert (layer.data > 0).sum() == 6 * 14 * 14
+    assert "100 pixels" in view.status.text()
+    layer.undo()
+    hands.until(lambda: "third" in dock.teaching.choices.classes.names)
+    hands.until(lambda: view.classes.text(2, PX) == "100")
+    # Painted in the other dock: that one's to erase.
+    theirs = viewer.add_labels(np.full((160, 160), 3, np.uint8), scale=(0.5, 0.5),
+                               units=("um", "um"), metadata={OWN: "classes"})  # fmt: skip
+    dock.use_labels(theirs)
+    view.classes.set_active(3)
+    lesson.press(view.classes.delete_button)
+    hands.until(lambda: "is painted, so it is in the table again" in view.status.text())
+    assert "third" in dock.teaching.choices.classes.names
+    assert (theirs.data == 3).all()
