@@ -95,6 +95,19 @@ def test_the_time_that_is_left_is_the_runs_own(
     assert "left: 67 min" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue())
 
 
+def test_a_long_run_is_told_before_it_begins(
+    segment: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, err = segment(image, "--out", tmp_path / "short.zarr")
+    assert "windows" not in err
+    monkeypatch.setattr("napari_pathsam.inference.slide_estimate.SHORT_S", 0.0)
+    monkeypatch.setattr("napari_pathsam.inference.slide_estimate.LONG_S", 0.0)
+    _, _, err = segment(image, "--out", tmp_path / "long.zarr")
+    assert re.search(r"mm² to do in \d+ windows; about \d+ s and \d+ MB on the disk", err)
+    for faster in ("--region", "--workers", "--device cuda", "a smaller model: pathsam-nano"):
+        assert faster in err
+
+
 def test_many_slides_have_a_manifest_and_failures_are_tried_again(
     segment: Run, image: Path, tmp_path: Path
 ) -> None:

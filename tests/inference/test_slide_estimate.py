@@ -11,7 +11,7 @@ import pytest
 from napari_pathsam.inference import windows
 from napari_pathsam.inference.objects import instances
 from napari_pathsam.inference.slide import slide_tiles
-from napari_pathsam.inference.slide_estimate import estimate_slide, model_runs
+from napari_pathsam.inference.slide_estimate import Estimate, estimate_slide, model_runs
 from napari_pathsam.inference.slide_job import SlideJob, prepare_slide
 from napari_pathsam.inference.slide_objects import write_objects
 from napari_pathsam.inference.slide_tasks import runs_by_block, slide_tasks
@@ -142,3 +142,24 @@ def test_time_left_on_a_cluster(
         for number in task:
             time.worked_out(number)
         assert time.seconds == pytest.approx(max(free) - now, abs=0.25 * max(free))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "workers", "model", "says", "not_said"),
+    [
+        (9.0, 0, "sam-path", (), "mm²"),
+        (1700.0, 0, "sam-path", ("9 mm² to do in 223 windows; about 28 min and 40 MB",), "Sooner"),
+        (1850.0, 0, "pathsam-nano:nuclei", ("about 31 min", "(HERE)", "with MORE."), "smaller"),
+        (6000.0, 2, "sam-path", ("about 50 min", "or a smaller model: pathsam-nano"), "100 min"),
+        (6000.0, 4, "sam-path", ("about 25 min",), "Sooner"),
+    ],
+)
+def test_what_is_faster_is_said_of_long_runs(
+    seconds: float, workers: int, model: str, says: tuple[str, ...], not_said: str
+) -> None:
+    said = Estimate(seconds, 0.0, 40_000_000, 223, 9.0).text(
+        model, part="HERE", more="MORE", workers=workers
+    )
+    assert all(words in said for words in says), said
+    assert not_said not in said
+    assert bool(said) == bool(says)

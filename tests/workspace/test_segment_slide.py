@@ -66,7 +66,8 @@ def asked(tiny_pathsam):
             options=SegmentOptions(**options),
         )  # fmt: skip
         segmenting = Segmenting(lambda name, device: tiny_pathsam, runner)
-        heard: dict = {"pieces": [], "failed": [], "finished": [], "progress": []}
+        heard: dict = {"pieces": [], "failed": [], "finished": [], "progress": [], "said": []}
+        segmenting.status.connect(heard["said"].append)
         segmenting.piece_written.connect(lambda result, region: heard["pieces"].append(region))
         segmenting.failed.connect(heard["failed"].append)
         segmenting.finished.connect(heard["finished"].append)
@@ -131,6 +132,23 @@ def test_a_stop_keeps_what_is_done_and_the_next_run_goes_on(asked, tmp_path):
     assert whole.path != result.path
     assert (np.asarray(whole.stores["classes"].pyramid()[0])
             == np.asarray(result.stores["classes"].pyramid()[0])).all()  # fmt: skip
+
+
+def test_how_long_it_takes_is_said_before_it_begins(asked, monkeypatch):
+    monkeypatch.setattr("napari_pathsam.inference.slide_estimate.SHORT_S", 0.0)
+    monkeypatch.setattr("napari_pathsam.inference.slide_estimate.LONG_S", 0.0)
+    runner = Steps()
+    segmenting, request, heard = asked(runner)
+    segmenting.start(request)
+    while not any("windows; about" in said for said in heard["said"]):
+        runner.step()
+    assert not heard["pieces"]
+    said = heard["said"][-1]
+    assert "MB on the disk" in said
+    assert "“Where”" in said  # what is faster, in the dock's own words
+    assert "a smaller model" in said
+    assert heard["progress"][-1].seconds_left > 0
+    segmenting.close()
 
 
 def test_shapes_far_apart_are_refused(asked):

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from napari_pathsam.io.label_store import LabelStore
     from napari_pathsam.io.slides import Slide
 
-LONG_S = 1800.0
-"""A run that takes longer is long: a faster model is named."""
-SHORT_S = 10.0
-"""A run below that needs no estimate in words."""
-
 
 @dataclass(frozen=True)
 class SlideWish:
@@ -67,6 +62,7 @@ def segment_to_store(
     from napari_pathsam.core.errors import BadImageError
     from napari_pathsam.inference.distributed import dask_client, distributed_tiles, workers_of
     from napari_pathsam.inference.slide import slide_tiles
+    from napari_pathsam.inference.slide_estimate import duration
     from napari_pathsam.inference.slide_job import prepare_slide
     from napari_pathsam.inference.slide_plan import OVERLAP
 
@@ -99,7 +95,7 @@ def segment_to_store(
         )
         bar = stack.enter_context(progress(slide.name, todo, left="-"))
         for tile in tiles:
-            bar.update(bar.task_ids[0], advance=1, left=_duration(tile.seconds_left))
+            bar.update(bar.task_ids[0], advance=1, left=duration(tile.seconds_left))
     if wish.instances:
         _write_objects(job, path, wish.settings.smallest_px)
     return _told(job, path, wish, todo)
@@ -116,36 +112,13 @@ def _write_objects(job: SlideJob, path: Path, smallest_px: int) -> None:
 
 
 def _say_estimate(job: SlideJob, workers: int, *, objects: bool) -> None:
-    """Time and disk before a run, and a faster model where it is long."""
+    """Time and disk before a run, and what is faster where it is long."""
     from napari_pathsam.inference.slide_estimate import estimate_slide
 
+    more = "more processes (--workers, --scheduler), a GPU (--device cuda)"
     found = estimate_slide(job, objects=objects, workers=workers)
-    seconds = found.seconds / max(1, workers) + found.objects_s
-    if seconds < SHORT_S:
-        return
-    ERR.print(
-        f"{job.slide.name}: {found.mm2:.3g} mm² to do in {found.windows} windows; about "
-        f"{_duration(seconds)} and {found.nbytes / 1e6:.0f} MB on the disk."
-    )
-    if seconds > LONG_S:
-        ERR.print(_faster(job.model.name), style="yellow")
-
-
-def _faster(name: str) -> str:
-    """What would be done sooner."""
-    advice = "A part of it (--region) or more processes (--workers, --scheduler) is sooner done"
-    if name.startswith("pathsam-nano"):
-        return f"{advice}; so is a GPU (--device cuda)."
-    return (
-        f"{advice}; so is a smaller model: pathsam-nano encodes a field in a quarter of the time "
-        "of sam2.1-tiny."
-    )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if said := found.text(job.model.name, part="--region", more=more, workers=workers):
+        ERR.print(f"{job.slide.name}: {said}")
 
 
 def _told(job: SlideJob, path: Path, wish: Wish, todo: int) -> AreaTable:

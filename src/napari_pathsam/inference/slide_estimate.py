@@ -28,6 +28,10 @@ LEAST, MOST = 5, 13
 SPENT_S = 5.0
 """So long windows are measured, and the least number of them however long it takes; and no longer
 objects are told apart."""
+LONG_S = 1800.0
+"""A run that takes longer is long: what would be sooner done is said."""
+SHORT_S = 10.0
+"""A run below that needs no estimate in words."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,41 @@ class Estimate:
     nbytes: int
     windows: int
     mm2: float
+
+    def text(self, model: str, *, part: str, more: str, workers: int = 0) -> str:
+        """What is said before a run; empty: it is short.
+
+        Parameters
+        ----------
+        model
+            The name of the model that is run.
+        part, more
+            How a part of the slide, and other or more processors, are asked for.
+        workers
+            So many processes share the work.
+        """
+        seconds = self.seconds / max(1, workers) + self.objects_s
+        if seconds < SHORT_S:
+            return ""
+        said = (
+            f"{self.mm2:.3g} mm² to do in {self.windows} windows; about {duration(seconds)} and "
+            f"{self.nbytes / 1e6:.0f} MB on the disk."
+        )
+        if seconds > LONG_S:
+            said += f" Sooner done is a part of it ({part}), or all of it with {more}"
+            small = model.startswith("pathsam-nano")
+            said += "." if small else (
+                " or a smaller model: pathsam-nano encodes a field in a quarter of the time of "
+                "sam2.1-tiny."
+            )  # fmt: skip
+        return said
+
+
+def duration(seconds: float) -> str:
+    """``80 s``, ``3 min``, ``2.5 h``: as exactly as an estimate is."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def estimate_slide(job: SlideJob, *, objects: bool = False, workers: int = 0) -> Estimate:

@@ -186,10 +186,18 @@ def _path_of(request: SegmentRequest, job: SlideJob) -> Path:
 
 
 def slide_pieces(ready: PreparedSlide, request: SegmentRequest) -> Iterator[Piece]:
-    """Block after block, those in view first; in the end the areas. Closing it cancels."""
+    """What it will take; block after block, those in view first; in the end the areas.
+
+    Closing it cancels.
+    """
     from napari_pathsam.inference.slide import slide_tiles
+    from napari_pathsam.inference.slide_estimate import estimate_slide
     from napari_pathsam.inference.slide_objects import write_objects
 
+    yield Piece(next_text="Measuring a few tiles")
+    found = estimate_slide(ready.job, objects=request.options.instances)
+    said = found.text(request.model, part="“Where”", more="a GPU")
+    yield Piece(said=said, seconds_left=found.seconds + found.objects_s or None)
     for tile in slide_tiles(ready.job, first=request.first):
         cells = ready.job.plan.cells(tile.region)
         yield Piece(

@@ -94,7 +94,8 @@ class Piece:
     """One finished piece of work; what it does not bring is None.
 
     ``class_map`` lies at the level-0 ``region``; ``where`` says which of its pixels count.
-    ``tiles`` is 1 for a tile, of ``cells`` cells, and 0 for the last touches.
+    ``tiles`` is 1 for a tile, of ``cells`` cells, and 0 for what comes before and after them;
+    ``said`` is to be told while the run goes on.
     """
 
     region: Region | None = None
@@ -105,6 +106,7 @@ class Piece:
     encoded: bool = False
     seconds_left: float | None = None
     next_text: str = "Segmenting"
+    said: str = ""
     answer: Answer | None = None
 
 

@@ -224,6 +224,8 @@ class Segmenting:
             run.reused += not piece.encoded
             if piece.encoded:
                 self._s_per_cell[ready.embedding_name] = seconds / max(piece.cells, 1)
+        if piece.said:
+            self.status.emit(f"{piece.said} {run.warning}".strip())
         self._write(result, piece)
         self._tell(run, piece.next_text, piece.seconds_left)
         if piece.tiles and run.done == run.total:
