@@ -84,6 +84,19 @@ def test_unpainted_is_background_only_when_said(
             assert set(pixels.channel[pixels.held].tolist()) == {0, 1, 2}
 
 
+def test_unsure_pixels_are_left_out_and_never_background(
+    settings: Settings, painted: list[FineTuneImage]
+) -> None:
+    from napari_pathsam.training.finetune_data import tile_pixels_of
+
+    unsure = painted[0].labels.copy()
+    unsure[(unsure == 0) & (np.indices(unsure.shape)[0] < 30)] = 255  # as "Segment" writes it
+    for zero, n in (("unlabelled", (painted[0].labels > 0).sum()), ("background", None)):
+        frozen = freeze(settings(zero=zero), [replace(painted[0], labels=unsure)])
+        ((pixels,),) = tile_pixels_of(frozen)
+        assert len(pixels.y) == ((unsure != 255).sum() if n is None else n)
+
+
 def test_the_worst_regions_are_found(settings: Settings, painted: list[FineTuneImage]) -> None:
     wrong = painted[0].labels.copy()
     wrong[2:10, 2:14] = 0
@@ -125,6 +138,7 @@ def test_what_is_wrong_is_said(settings: Settings, painted: list[FineTuneImage])
     refused(one.labels, "lie off the image", labels_at=Region(500, 500, 96, 96))
     refused(np.where(one.labels == 1, 9, one.labels), "hold the ids 9, which no class has")
     refused(one.labels, "they must be of one size", held_out=blank[:10])
+    refused(np.where(one.labels == 1, 255, 0), "255 means “unsure”: give what you marked a label")
     with pytest.raises(BadLabelsError, match="Two classes are called “Gland”"):
         table_of([(1, "gland", None), (2, "Gland ", None)])
     with pytest.raises(BadLabelsError, match="There is no image"):

@@ -391,8 +391,6 @@ def test_an_image_can_be_left_out(teach, pair):
 
 
 def test_folders_of_images_with_labels_or_geojson(tmp_path):
-    from PIL import Image
-
     labels = strokes()
     for name in ("one", "two", "three"):
         Image.fromarray(field()).save(tmp_path / f"{name}.png")
@@ -423,6 +421,15 @@ def test_folders_of_images_with_labels_or_geojson(tmp_path):
     Image.fromarray(field()).save(tmp_path / "empty" / "alone.png")
     with pytest.raises(BadFileError, match="no image with labels"):
         pairs_in_folder(tmp_path / "empty")
+
+
+def test_a_mask_is_one_class(tmp_path):
+    Image.fromarray(field()).save(tmp_path / "a.png")
+    mask = np.where(strokes() == 1, 255, 0).astype(np.uint8)  # as most programs write one
+    Image.fromarray(mask).save(tmp_path / "a_mask.png")
+    (pair,) = pairs_in_folder(tmp_path)
+    assert classes_of_files([pair], ClassTable()).names == ("Class 1",)
+    np.testing.assert_array_equal(pair.painted(CLASSES).labels, mask > 0)
 
 
 def test_a_damaged_lesson_is_left_alone(tmp_path, pair):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.classes import PALETTE, ClassInfo, ClassTable
 from napari_pathsam.core.errors import BadLabelsError
 from napari_pathsam.core.geometry import Region
@@ -57,13 +58,13 @@ def table_of(rows: Sequence[tuple[int, str, str | None]]) -> ClassTable:
 
 
 def check_images(settings: FineTuneSettings, images: Sequence[FineTuneImage]) -> None:
-    """Labels lie on their images and hold known ids; BadLabelsError otherwise."""
+    """Labels lie on their images and hold known ids, or “unsure”; BadLabelsError otherwise."""
     if not images:
         raise BadLabelsError(
             "There is no image with labels: open one, and paint on a labels layer."
         )
     table_of([(c.id, c.name, c.color) for c in settings.classes])
-    known = {0, *(c.id for c in settings.classes), settings.background_id or 0}
+    known = {0, UNSURE, *(c.id for c in settings.classes), settings.background_id or 0}
     for one in images:
         name = one.name or one.source.name
         whole = Region.of(one.source.shape_yx)
@@ -86,8 +87,13 @@ def check_images(settings: FineTuneSettings, images: Sequence[FineTuneImage]) ->
                     f"{whole.width} pixels: paint on the image, or choose the labels layer that "
                     "belongs to it."
                 )
-        strange = sorted({int(i) for i in np.unique(one.labels)} - known)
-        if strange:
+        ids = {int(i) for i in np.unique(one.labels)}
+        if ids - {0} == {UNSURE}:
+            raise BadLabelsError(
+                f"The labels of {name} are {UNSURE} wherever they are not 0, and {UNSURE} means "
+                "“unsure”: give what you marked a label from 1 to 254."
+            )
+        if strange := sorted(ids - known):
             raise BadLabelsError(
                 f"The labels of {name} hold the ids {', '.join(map(str, strange[:8]))}, which no "
                 "class has: add them to the class table, or erase them."

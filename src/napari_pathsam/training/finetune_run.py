@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy import ndimage
 
+from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.strokes import Areas, held_out, separate_regions
 from napari_pathsam.inference.class_maps import SegmentSettings, tile_pixels
@@ -40,8 +41,8 @@ class FineTuneImage:
     source
         Its pixels.
     labels
-        ``(h, w)`` class ids, 0 where nobody painted, of the level-0 region ``labels_at`` (None: of
-        the whole image).
+        ``(h, w)`` class ids, 0 where nobody painted, 255 where it is not known, of the level-0
+        region ``labels_at`` (None: of the whole image).
     mpp
         Microns per level-0 pixel.
     key, path
@@ -277,8 +278,8 @@ def _held(
             painted[i] = np.where(own, one.held_out, painted[i]).astype(np.uint8)
             held[i] = own
     if settings.zero == "background":
-        for labels, mask in zip(painted, held, strict=True):
-            labels[labels == 0] = BACKGROUND
+        for one, labels, mask in zip(images, painted, held, strict=True):
+            labels[(labels == 0) & (one.labels != UNSURE)] = BACKGROUND
             mask |= _ground_round(mask, labels, whole=hold.by == "image")
     return [RunLabels(labels, mask) for labels, mask in zip(painted, held, strict=True)]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.core.geometry import Region
@@ -85,9 +86,7 @@ class FilePair:
         shape_yx = self.tiles().shape_yx
         if self.labels.name.lower().endswith(GEOJSON):
             return _of_geojson(self.labels, shape_yx, classes)
-        from napari_pathsam.io.images import read_labels
-
-        labels = read_labels(self.labels)
+        labels = _ids_in(self.labels)
         if labels.shape != shape_yx:
             raise BadImageError(
                 f"{self.labels.name} has {labels.shape[0]} × {labels.shape[1]} pixels and "
@@ -98,6 +97,15 @@ class FilePair:
 
     def held_out(self, classes: ClassTable) -> NDArray[np.integer] | None:
         return None
+
+
+def _ids_in(path: Path) -> NDArray[np.integer]:
+    """A label image; a mask, of nothing but 0 and 255, holds one class, 1."""
+    from napari_pathsam.io.images import read_labels
+
+    labels = read_labels(path)
+    marked = labels == UNSURE
+    return marked.astype(np.uint8) if marked.any() and not labels[~marked].any() else labels
 
 
 def _of_geojson(path: Path, shape_yx: tuple[int, int], classes: ClassTable) -> Strokes:
@@ -158,7 +166,6 @@ def _geojson_in(folder: Path) -> dict[str, Path]:
 def classes_of_files(pairs: Iterable[FilePair], classes: ClassTable) -> ClassTable:
     """The table with the classes it lacks: names in GeoJSON, ids in label images."""
     from napari_pathsam.io.annotations import load_annotations
-    from napari_pathsam.io.images import read_labels
 
     for pair in pairs:
         if pair.labels.name.lower().endswith(GEOJSON):
@@ -166,7 +173,7 @@ def classes_of_files(pairs: Iterable[FilePair], classes: ClassTable) -> ClassTab
                 if info.name not in classes.names:
                     classes = classes.with_class(info.name, info.color)
         else:
-            classes = with_ids(classes, np.unique(read_labels(pair.labels)))
+            classes = with_ids(classes, np.unique(_ids_in(pair.labels)))
     return classes
 
 
