@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QCoreApplication, QEvent, QObject, QTimer
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, QThread, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+
+ASKED_AGAIN_MS = 100
+"""So often it is looked whether somebody who was asked about closing the window has answered."""
 
 
 class Dock(QWidget):
@@ -14,6 +17,7 @@ class Dock(QWidget):
     _docked = False
     _closed = False
     _window_closing = False
+    _decided_at = 0  # the event loop, counted from the outermost, in which the window was told
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,9 +57,18 @@ class Dock(QWidget):
         if watched is self.window():
             if event.type() == QEvent.Close:
                 self._window_closing = True
+                self._decided_at = QThread.currentThread().loopLevel()
+                QTimer.singleShot(0, self._close_decided)
             elif event.type() == QEvent.Hide and self._window_closing and not event.spontaneous():
                 self.shut_down()
         return bool(super().eventFilter(watched, event))
+
+    def _close_decided(self) -> None:
+        """A window that closes has hidden itself by now, unless a person is still being asked."""
+        if QThread.currentThread().loopLevel() > self._decided_at:
+            QTimer.singleShot(ASKED_AGAIN_MS, self._close_decided)
+        else:
+            self._window_closing = False
 
     def closeEvent(self, event: Any) -> None:
         """Closed as a window of its own."""
