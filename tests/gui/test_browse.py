@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QGuiApplication
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
 
@@ -82,6 +83,8 @@ def rest(dock, hands) -> None:
 
 def test_a_folder_is_browsed_and_scored_with_mouse_and_keys(browse_of, folder, tiny_pathsam):
     viewer, dock, hands = browse_of()
+    dock.view.copy_button.copy_command()
+    assert "nothing to copy" in dock.view.status.text()
     opened(dock, hands, folder)
     assert not dock.view.error_bar.text()
     assert dock.view.minimumWidth() <= 380
@@ -124,6 +127,10 @@ def test_a_folder_is_browsed_and_scored_with_mouse_and_keys(browse_of, folder, t
     assert dock.view.list.value() == dock.browsing.order[0]
     rest(dock, hands)
     hands.screenshot("60-browse")
+    dock.view.copy_button.copy_python()
+    assert "ps.evaluate(" in QGuiApplication.clipboard().text()
+    dock.view.copy_button.copy_command()
+    assert QGuiApplication.clipboard().text().startswith("pathsam evaluate --dataset folder")
 
     where = dock.view.list._view.visualRect(dock.view.list._rows.index(2, 1)).center()
     QTest.mouseClick(dock.view.list._view.viewport(), Qt.LeftButton, pos=where)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -100,6 +104,38 @@ def test_scores_are_those_of_evaluate_and_the_worst_comes_first(opened, one_clas
     assert browsing.image.index == browsing.order[0]
     browsing.use_order("")
     assert browsing.order == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("task", ["classes", "prompts"])
+def test_the_copied_code_measures_the_same(opened, one_class, task, pathsam, monkeypatch, tmp_path):
+    import napari_pathsam
+    from napari_pathsam.workspace.browse_script import evaluate_command, evaluate_python
+
+    browsing, heard = opened
+    assert browsing.measured is None
+    browsing.use_model("made", "cpu", task=task)
+    browsing.use_mpp(0.7)  # not the model's, so that leaving it out would show
+    browsing.score_all()
+    assert not heard.failed
+    asked = []
+    load = lambda *name, **device: asked.append((name, device)) or one_class  # noqa: E731
+    monkeypatch.setattr(napari_pathsam, "load_model", load, raising=False)
+    monkeypatch.setattr(sys.modules["napari_pathsam.cli.evaluate"], "load", load)
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(compile(evaluate_python(browsing.measured), "copied", "exec"), scope)
+    words = shlex.split(evaluate_command(browsing.measured))
+    assert words[0] == "pathsam"
+    status, _, told = pathsam(*words[1:])
+    assert status == 0, told
+    assert asked == [(("made",), {"device": "cpu"}), (("made", "cpu"), {})]
+    written = json.loads((tmp_path / "folder-all.json").read_text())
+    key = {"classes": "dice", "prompts": "iou_box"}[task]
+    wanted = browsing.totals[key].value
+    assert written["metrics"][key] == pytest.approx(wanted)
+    assert scope["report"].metrics[key] == pytest.approx(wanted)
+    assert written["n_images"] == scope["report"].n_images == 4
+    assert written["settings"].get("most_clicks", 5) == 5
 
 
 def test_a_model_is_scored_by_clicks_as_evaluate_does(opened, tiny_model, one_class):

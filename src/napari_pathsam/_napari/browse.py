@@ -23,6 +23,8 @@ from napari_pathsam._napari.keys import KeyBinder, Keys
 from napari_pathsam._napari.runner import QtRunner, ViewerModels
 from napari_pathsam._napari.segment_heads import HeadChoice, OwnHeads
 from napari_pathsam._napari.segment_layers import warm_up
+from napari_pathsam.core.errors import UnavailableError
+from napari_pathsam.workspace.browse_script import Measured, evaluate_command, evaluate_python
 from napari_pathsam.workspace.browsing import Browsing
 from napari_pathsam.workspace.browsing_work import Answered, BrowsedImage, Figure, Opened, Task
 from napari_pathsam.workspace.segment_request import Progress
@@ -102,6 +104,9 @@ class BrowseDock(Dock):
         view.heads.value_changed.connect(self._on_head)
         view.task.value_changed.connect(self._on_task)
         view.all_button.clicked.connect(lambda: self.score_all())
+        view.copy_button.said.connect(view.status.setText)
+        view.copy_button.python = lambda: evaluate_python(self._measured())
+        view.copy_button.command = lambda: evaluate_command(self._measured())
         view.progress.cancel_button.clicked.connect(lambda: browsing.cancel())
         view.order.value_changed.connect(browsing.use_order)
         view.list.chosen.connect(browsing.go)
@@ -175,6 +180,12 @@ class BrowseDock(Dock):
             self._on_failed(f"The weights of {head.title} are not here yet: download them first.")
         else:
             self.browsing.score_all()
+
+    def _measured(self) -> Measured:
+        if (found := self.browsing.measured) is None:
+            raise UnavailableError("There is nothing to copy yet: open a data set, and choose the "
+                                   "model to be scored.")  # fmt: skip
+        return found
 
     def _on_task(self, task: Task) -> None:
         self._task = task

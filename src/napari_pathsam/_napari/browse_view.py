@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 from napari_pathsam._napari.browse_list import ImageList
 from napari_pathsam._napari.browse_models import TASKS
 from napari_pathsam._napari.column import Column
+from napari_pathsam._napari.copy_as import CopyButton
 from napari_pathsam._napari.finetune_parts import Choice, form, quiet, row
 from napari_pathsam._napari.segment_heads import HeadChooser
 from napari_pathsam._napari.segment_view import ProgressPanel
@@ -101,6 +102,8 @@ class BrowseView(Column):
             "Score all", "Ask the model for every image of the list; one can look on meanwhile",
             lambda: None,
         )  # fmt: skip
+        self.copy_button = CopyButton(self)
+        self.copy_button.setToolTip("“Score all”, as code that measures the same without a window")
         self.progress = ProgressPanel(self)
         self.progress.cancel_button.setToolTip("Stop; scores that are known stay")
         self.totals = quiet()
@@ -129,7 +132,7 @@ class BrowseView(Column):
         column.addLayout(form((("Model", self.heads), ("Scored by", self.task))))
         column.addWidget(self.fetch_bar)
         column.addWidget(self.score)
-        column.addWidget(self.all_button)
+        column.addLayout(row(self.all_button, self.copy_button))
         column.addWidget(self.progress)
         column.addWidget(self.totals)
         column.addWidget(heading("Images"))

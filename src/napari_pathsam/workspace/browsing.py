@@ -10,6 +10,7 @@ from typing import Any
 
 from psygnal import Signal
 
+from napari_pathsam.workspace.browse_script import Measured
 from napari_pathsam.workspace.browsing_work import (
     Answered,
     BrowsedImage,
@@ -116,6 +117,17 @@ class Browsing:
     def figure(self) -> str:
         """Key of the figure the list shows."""
         return self._order_by if self._order_by in self.figures else next(iter(self.figures), "")
+
+    @property
+    def measured(self) -> Measured | None:
+        """What “Score all” measures; None until a data set is open and a model chosen."""
+        if self.opened is None or self._model is None:
+            return None
+        found, (model, task) = self.opened, self._model
+        return Measured(
+            model, self._device, task, found.data.name, found.root, found.split, found.target,
+            self.mpp,
+        )  # fmt: skip
 
     @property
     def scoring_all(self) -> bool:

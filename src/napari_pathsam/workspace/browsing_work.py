@@ -41,13 +41,17 @@ OF_PROMPTS = (
 
 @dataclass(frozen=True)
 class Opened:
-    """A data set in a folder: the samples of one split, and what their labels mean."""
+    """A data set in a folder: the samples of one split, and what their labels mean.
+
+    ``target`` is how labels are read where that is not the default.
+    """
 
     data: DataSet
     root: Path
     split: str
     samples: tuple[Sample, ...]
     classes: ClassTable
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def opened(name: str | None, root: Path, split: str | None, target: str | None) 
     found = dataset(name, target, root) if name else recognise(root).at(root)
     samples = tuple(found.samples(root, split))
     said = split or found.default_split
-    return Opened(found, root, said, samples, ClassTable.of(*found.classes))
+    return Opened(found, root, said, samples, ClassTable.of(*found.classes), target)
 
 
 def read(opened: Opened, index: int, mpp: float | None) -> BrowsedImage:
