@@ -1,5 +1,7 @@
 """Prompts are answered on their own; the newest answer wins; errors change nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,20 @@ def test_a_further_click_passes_the_previous_answer_on(workspace, model):
     workspace.clear()
     click(workspace, "c")
     assert model.decoded[-1][1] is None
+
+
+def test_that_nothing_was_found_is_told_as_an_answer(workspace, model, monkeypatch):
+    decode = model.decode_prompts
+
+    def nothing(*asked, **how):
+        answer = decode(*asked, **how)
+        return replace(answer, low_res_logits=np.full_like(answer.low_res_logits, -5))
+
+    monkeypatch.setattr(model, "decode_prompts", nothing)
+    told = []
+    workspace.candidate_changed.connect(lambda found: told.append((found, workspace.answered)))
+    click(workspace, "a")
+    assert told[-1] == (None, True)
 
 
 def test_moving_or_removing_a_point_starts_from_the_points_alone(workspace, model):

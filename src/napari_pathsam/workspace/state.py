@@ -280,6 +280,7 @@ class WorkspaceState:
             self._answers.popitem(last=False)
         self._show(answer, state)
         if answer.candidate is None:
+            self.candidate_changed.emit(None)  # there was none before, and nobody was told
             self.status.emit("Nothing was found there. Try another point, or a box round it.")
 
     def _work_changed(self) -> None:
