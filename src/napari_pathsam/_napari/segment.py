@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
 
 FINE_TUNE = "PathSAM: Fine-tune"
+LOOK_MS = 300
+"""What another field in view means is said once the view rests."""
 MODELS_KEPT = 6
 """Heads are small beside their base; going back to one must not load it again."""
 
@@ -70,6 +72,10 @@ class SegmentDock(ImageDock):
         self._take_button = self.view.mpp_bar.add(
             "", "Use the pixel size the model works at for this image", self._take_mpp
         )
+        self._resting = QTimer(self)
+        self._resting.setSingleShot(True)
+        self._resting.setInterval(LOOK_MS)
+        self._resting.timeout.connect(self._advise)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view, 1)
@@ -286,6 +292,11 @@ class SegmentDock(ImageDock):
 
     # --- from the viewer ---
 
+    def _on_camera(self, *_: Any) -> None:
+        super()._on_camera()
+        if self.view.extent.value()[0] == VIEW:
+            self._resting.start()
+
     def image_opened(self) -> None:
         there = self.source is not None
         self.view.images.set_value(self.image)
@@ -327,6 +338,7 @@ class SegmentDock(ImageDock):
 
     def stop(self) -> None:
         """Stop all work and leave the viewer as it is; results stay, as ordinary layers."""
+        self._resting.stop()
         self.segmenting.close()
         self.similar.close()
         self.supply.close()

@@ -59,6 +59,8 @@ def encoding_text(
         return (
             f"The image is encoded at {head.mpp:g} µm/px; the first tile tells how long it takes."
         )
+    if segmenting.was_encoded(image_key, encoding):
+        return f"This part is encoded first: about {duration(seconds)}, less where it was before."
     if segmenting.was_encoded(image_key):
         return f"A second encoding is needed, at {head.mpp:g} µm/px: about {duration(seconds)}."
     return f"The image is encoded at {head.mpp:g} µm/px: about {duration(seconds)}."

@@ -120,9 +120,9 @@ class Segmenting:
         """Whether these parts of an image were encoded in this way (``encoding_of``) before."""
         return (image_key, encoding, regions) in self._encoded
 
-    def was_encoded(self, image_key: str) -> bool:
-        """Whether some run was done on an image."""
-        return any(encoded[0] == image_key for encoded in self._encoded)
+    def was_encoded(self, image_key: str, encoding: Any = None) -> bool:
+        """Whether some run was done on an image; with ``encoding``: encoding it in this way."""
+        return any(key == image_key and encoding in (None, way) for key, way, _ in self._encoded)
 
     def seconds_for(self, embedding_name: str, cells: float) -> float | None:
         """How long encoding so many cells takes, by what it took before; None: not known."""
