@@ -70,6 +70,8 @@ def test_one_press_gives_every_pixel_a_class(segment_of, image, tiny_pathsam, tm
     probability, uncertainty = viewer.layers["P(stroma) made"], viewer.layers["Uncertainty made"]
     assert not probability.visible
     assert np.nanmax(uncertainty.data) <= 1
+    assert uncertainty.visible
+    assert tuple(uncertainty.colormap.colors[[0, -1], 3]) == (0, 1)  # clear where it is sure
     extent = np.asarray(viewer.layers[0].extent.world)
     np.testing.assert_allclose(np.asarray(uncertainty.extent.world), extent, atol=2)
     hands.screenshot("30-segmented")
@@ -252,6 +254,35 @@ def test_switching_the_head_says_what_it_takes(segment_of, image):
     dock.segmenting.progress_changed.connect(lambda p: told.append(p) if p else None)
     run(dock, hands)
     assert told[-1].reused == told[-1].total
+
+
+def test_another_field_in_view_is_another_encoding(segment_of, image):
+    viewer, dock, hands = segment_of(image, **MICRONS)
+    choose(dock, kind="view")
+    run(dock, hands)
+    assert "there already" in dock.view.encoding.text()
+    viewer.scene.camera.zoom *= 3
+    hands.until(lambda: "This part is encoded first: about" in dock.view.encoding.text())
+    dock.view.extent.set_value("whole")
+    viewer.scene.camera.zoom /= 3
+    hands.settle(3)
+    assert not dock._resting.isActive()  # the whole image is the whole image
+
+
+def test_only_what_the_legend_explains_is_in_sight(segment_of, image):
+    viewer, dock, hands = segment_of(image, **MICRONS)
+    choose(dock, uncertainty=True)
+    run(dock, hands)
+    assert [x.name for x in viewer.layers] == ["H&E", "PathSAM made", "Uncertainty made"]
+    choose(dock, "tiny:other")
+    run(dock, hands)
+    shown = [x.name for x in viewer.layers if x.visible]
+    assert shown == ["H&E", "PathSAM made [1]"]
+    assert "“PathSAM made” and more" in dock.view.status.text()
+    hands.screenshot("37-other-head")
+    choose(dock)
+    run(dock, hands)
+    assert [x.name for x in viewer.layers if x.visible] == ["H&E", "PathSAM made"]
 
 
 @pytest.mark.parametrize("kind", ["stack", "pyramid"])

@@ -17,6 +17,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_pathsam._napari.label_colors import LabelColors
 from napari_pathsam._napari.label_layers import painted_pixels, redraw_regions
 from napari_pathsam._napari.layer_source import OWN
+from napari_pathsam._napari.map_colors import uncertainty_colors
 from napari_pathsam._napari.plane import Plane, own_layer_place
 from napari_pathsam._napari.segment_pyramids import PyramidLayers
 from napari_pathsam.core.classes import ClassTable
@@ -76,8 +77,12 @@ class ResultLayers(QObject):
 
     # --- showing ---
 
-    def show(self, result: Result, image: Image, plane: Plane) -> None:
-        """Show a result over its image, from now on."""
+    def show(self, result: Result, image: Image, plane: Plane) -> list[str]:
+        """Show a result over its image, from now on; those of other models are hidden.
+
+        Their colours stand for other classes than the legend's. Returns the names of their layers.
+        """
+        hidden = self._hide_others(result, image)
         shown = self._find(result)
         if shown is None:
             shown = _Shown(result, image, plane)
@@ -86,12 +91,24 @@ class ResultLayers(QObject):
                 self._make_pyramid(shown, result)
             else:
                 self._make_labels(shown, result, "classes")
-        if isinstance(result, SlideResult):
-            return
-        kept = ("classes", "objects") if result.request.options.instances else ("classes",)
-        self._remove(shown, [kind for kind in shown.layers if kind not in kept])
-        self.redraw(result, result.window)
-        self._show_objects(shown, result)
+        if not isinstance(result, SlideResult):
+            kept = ("classes", "objects") if result.request.options.instances else ("classes",)
+            self._remove(shown, [kind for kind in shown.layers if kind not in kept])
+            self.redraw(result, result.window)
+            self._show_objects(shown, result)
+        for kind in {"classes", "objects"} & set(shown.layers):
+            shown.layers[kind].visible = True
+        return hidden
+
+    def _hide_others(self, result: Result, image: Image) -> list[str]:
+        """Hide what other models found on the same plane of an image; the layers' names."""
+        others = [s for s in self._shown if s.image == image
+                  and s.result.image_key == result.image_key
+                  and s.result.request.model != result.request.model]  # fmt: skip
+        found = [layer for one in others for layer in one.layers.values() if layer.visible]
+        for layer in found:
+            layer.visible = False
+        return [layer.name for layer in found]
 
     def redraw(self, result: Result, region: Region) -> None:
         """The class map changed in place in this level-0 region."""
@@ -260,7 +277,8 @@ class ResultLayers(QObject):
         start = np.array([maps.cells.y, maps.cells.x]) * cell + (cell - 1) / 2
         layer = Image(
             np.asarray(values, np.float32), name=name, rgb=False, visible=visible, opacity=0.7,
-            colormap="magma" if kind.startswith("unc") else "viridis", contrast_limits=(0, 1),
+            colormap=uncertainty_colors() if kind.startswith("unc") else "viridis",
+            contrast_limits=(0, 1),
             interpolation2d="linear",
             metadata={OWN: SEGMENTATION, "at": tuple(start), "ratio": tuple(cell)},
         )  # fmt: skip

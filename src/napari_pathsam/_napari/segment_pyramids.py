@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
 
+from napari_pathsam._napari.map_colors import uncertainty_colors
 from napari_pathsam._napari.store_levels import coarsest_of, levels_of
 from napari_pathsam.workspace.segment_slide import objects_of
 
@@ -72,7 +73,7 @@ class PyramidLayers(QObject):
                     levels_of(store), multiscale=True, cache=False, rgb=False, opacity=0.7,
                     name=f"{name.replace('-', ' ')} {result.title}".capitalize(),
                     visible=name == "uncertainty", contrast_limits=(0, 255),
-                    colormap="magma" if name == "uncertainty" else "viridis",
+                    colormap=uncertainty_colors() if name == "uncertainty" else "viridis",
                 )  # fmt: skip
                 self._stores[layer] = store
         return made

@@ -84,7 +84,12 @@ class ShownResults(QObject):
                 self.said.emit(f"You changed “{kept.name}” by hand: it stays as it is, and this "
                                "run fills a new layer.")  # fmt: skip
         self._shown[key] = result
-        self.layers.show(result, *self._of_run)
+        if hidden := self.layers.show(result, *self._of_run):
+            more = " and more" if hidden[1:] else ""
+            self.said.emit(
+                f"Hidden, for its colours stand for other classes: “{hidden[0]}”{more}. The eye "
+                "in the list of layers shows it again."
+            )
         self.changed.emit()
 
     def _on_finished(self, result: Result) -> None:

@@ -28,7 +28,7 @@ TIPS = (
     "Class",
     "Area in pixels of the image",
     "Area in mm², where the pixel size is known",
-    "Objects; without “Split into objects”, areas that hang together",
+    "Objects; without “Split up”, areas that hang together",
     "Median size of an object, in µm² where the pixel size is known",
 )
 
