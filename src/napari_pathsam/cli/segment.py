@@ -96,7 +96,12 @@ def segment(
         bool, typer.Option("--resume", help="Into .zarr: go on where a run was stopped.")
     ] = False,
     workers: Annotated[
-        int, typer.Option("--workers", min=0, help="Into .zarr: so many processes (Dask).")
+        int,
+        typer.Option(
+            "--workers",
+            min=0,
+            help="Into .zarr: so many processes (Dask); with --scheduler, wait for so many first.",
+        ),
     ] = 0,
     scheduler: Annotated[
         str | None,
@@ -137,6 +142,12 @@ def segment(
         raise typer.BadParameter(
             "--resume, --workers, --scheduler, --uncertainty and --probabilities are for .zarr.",
             param_hint="--out",
+        )
+    if sharpen and slides.needs_zarr(settings):
+        raise typer.BadParameter(
+            "it does not go with --resume, --workers, --scheduler, --uncertainty and "
+            "--probabilities: those make label pyramids, whose objects are not outlined anew.",
+            param_hint="--sharpen",
         )
     loaded = seen_from(load(model, device), views)
     tables = _segment_all(loaded, images, targets, wish, slides, None if out.suffix else out)

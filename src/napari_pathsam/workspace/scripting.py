@@ -77,11 +77,18 @@ def segment_python(result: SegmentResult, origin: ImageOrigin) -> str:
         lines.append("from napari_pathsam.core.prompts import polygon_mask")
     if masked and tidy:
         lines.append("from napari_pathsam.inference.class_maps import SegmentSettings, finish")
+    maps = options.probabilities or options.uncertainty
+    if maps:
+        lines.append("from napari_pathsam.inference.embedding_cache import EmbeddingCache")
     if options.instances:
         more = ", sharpen_tiles, sharpened" if options.sharpen else ""
         lines.append(f"from napari_pathsam.inference.objects import instances{more}")
+    if maps:
+        lines.append("from napari_pathsam.workspace.segment_work import cell_maps")
     lines += ["", f"model = ps.load_model({request.model!r}, device={request.device!r})"]
     lines += origin.lines()
+    if maps:
+        lines.append("cache = EmbeddingCache()")
     for part in request.parts:
         r = part.region
         lines += ["", f"region = Region({r.y}, {r.x}, {r.height}, {r.width})"]
@@ -92,6 +99,8 @@ def segment_python(result: SegmentResult, origin: ImageOrigin) -> str:
         inside = part.outline_yx is not None
         if tidy and not inside:
             settings += f", {tidying}"
+        if maps:
+            settings += ", cache=cache"
         lines.append(f"class_map = ps.segment_classes(model, slide, {settings})")
         if part.outline_yx is not None:
             corners = [[float(v) for v in yx] for yx in part.outline_yx]
@@ -101,6 +110,12 @@ def segment_python(result: SegmentResult, origin: ImageOrigin) -> str:
             ]
             if tidy:
                 lines.append(f"class_map = finish(class_map, SegmentSettings({tidying}))")
+        if maps:  # per cell of the network: maps.uncertainty, maps.probabilities
+            at = f"mpp={result.at_mpp!r}, region=region"
+            lines.append(
+                f"maps = cell_maps(model, slide, {at}, "
+                f"probabilities={options.probabilities}, cache=cache)"
+            )
         if options.instances:
             lines.append(f"objects = instances(class_map, smallest_px={options.smallest_px})")
         if options.sharpen:
@@ -120,12 +135,20 @@ def segment_command(result: SegmentResult, origin: ImageOrigin) -> str:
             "A command knows rectangles only, and these shapes have other outlines. Copy this as "
             "Python."
         )
+    maps = options.probabilities or options.uncertainty
+    if maps and options.sharpen:
+        raise UnavailableError(
+            "A command writes probabilities and uncertainty into a label pyramid (.zarr), whose "
+            "objects are not outlined anew. Copy this as Python, or without “Sharpen outlines”."
+        )
+    suffix = "zarr" if maps else "tif"
     image, lines = origin.argument(), []
     for n, part in enumerate(request.parts, start=1):
         r = part.region
         many = f"-{n}" if len(request.parts) > 1 else ""
         words = ["pathsam", "segment", image, "--model", request.model]
-        words += ["--out", f"{Path(image).stem}-classes{many}.tif", "--mpp", f"{result.at_mpp!r}"]
+        words += ["--out", f"{Path(image).stem}-classes{many}.{suffix}"]
+        words += ["--mpp", f"{result.at_mpp!r}"]
         if r != Region.of(request.source.shape_yx):
             words += ["--region", f"{r.y},{r.x},{r.y + r.height},{r.x + r.width}"]
         if request.device != "auto":
@@ -140,6 +163,12 @@ def segment_command(result: SegmentResult, origin: ImageOrigin) -> str:
             words.append("--instances")
         if options.sharpen:
             words.append("--sharpen")
+        if maps:
+            words.append("--everywhere")
+        if options.uncertainty:
+            words.append("--uncertainty")
+        if options.probabilities:
+            words.append("--probabilities")
         lines.append(quoted(words))
     return "\n".join(lines) + "\n"
 

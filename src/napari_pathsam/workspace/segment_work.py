@@ -188,6 +188,36 @@ def pieces_of(
     yield from rest_of(request, result, ready.model, kept)
 
 
+def cell_maps(
+    model: PathSam,
+    slide: Any,
+    *,
+    mpp: float,
+    region: Region,
+    probabilities: bool = False,
+    cache: EmbeddingCache | None = None,
+) -> CellMaps:
+    """Uncertainty of a region by the network's cells, and the probabilities of all classes.
+
+    What a segmentation with these options keeps, for code that is run without a dock; ``slide``,
+    ``mpp`` and ``region`` as in :func:`~napari_pathsam.inference.class_maps.segment_tiles`.
+    """
+    from napari_pathsam.inference.class_maps import (
+        SegmentSettings,
+        plan_segmenting,
+        segment_tiles,
+    )
+
+    settings = SegmentSettings(keep_probabilities=probabilities)
+    how: dict[str, Any] = {"mpp": mpp, "region": region, "settings": settings}
+    tiles = segment_tiles(model, slide, cache=cache, **how)
+    first = next(tiles)
+    maps = CellMaps.over(plan_segmenting(model, slide, **how).cover, first)
+    for tile in (first, *tiles):
+        maps.put(tile)
+    return maps
+
+
 def rest_of(
     request: SegmentRequest,
     result: SegmentResult,
