@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,32 @@ def test_many_slides_have_a_manifest_and_failures_are_tried_again(
     assert "No tissue" in rows["empty.png"]["why"]
     assert stored(out / "field.zarr").any()
     assert not (out / "empty.zarr").exists()
+
+
+def test_what_nobody_foresaw_of_one_slide_does_not_cost_the_others(
+    segment: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a graphics card that falls out for a moment."""
+    from napari_pathsam.inference import windows
+
+    logits, tried = windows.window_logits, 0
+
+    def not_at_first(*asked: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            raise RuntimeError("the card fell out")
+        return logits(*asked)
+
+    monkeypatch.setattr(windows, "window_logits", not_at_first)
+    Image.open(image).rotate(180).save(other := image.with_name("other.png"))
+    out = tmp_path / "out"
+    code, _, err = segment(image, other, "--out", out, "--format", "zarr")
+    assert code == 0, err
+    assert "field.png: not foreseen: RuntimeError: the card fell out" in err
+    assert err.count("once more") == 1
+    assert stored(out / "field.zarr").any()
+    assert stored(out / "other.zarr").any()
 
 
 @pytest.mark.parametrize("name", ["o.png", "o.zarr"])

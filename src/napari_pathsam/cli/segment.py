@@ -20,7 +20,7 @@ from napari_pathsam.cli.console import (
     load,
     seen_from,
 )
-from napari_pathsam.core.errors import BadFileError, PathsamError
+from napari_pathsam.core.errors import BadFileError, readable
 
 if TYPE_CHECKING:
     from napari_pathsam.cli.segment_images import Wish
@@ -179,10 +179,12 @@ def _segment_all(
             try:
                 tables[image] = _segment_one(model, image, paths, wish, slides, again=attempt == 2)
                 manifest.put(image, "done", paths)
-            except (PathsamError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - one image must not cost the others
+                known = readable(error) or (str(error) if isinstance(error, OSError) else None)
+                why = known or f"not foreseen: {type(error).__name__}: {error}"
                 failed.append((image, paths))
-                manifest.put(image, "failed", paths, str(error))
-                ERR.print(f"{image}: {error}")
+                manifest.put(image, "failed", paths, why)
+                ERR.print(f"{image}: {why}")
         todo = failed
     if todo:
         raise BadFileError(
