@@ -48,7 +48,7 @@ def test_a_further_click_passes_the_previous_answer_on(workspace, model):
     assert model.decoded[-1][1] is None
 
 
-def test_that_nothing_was_found_is_told_as_an_answer(workspace, model, monkeypatch):
+def test_that_nothing_was_found_is_told_as_an_answer(workspace, model, heard, monkeypatch):
     decode = model.decode_prompts
 
     def nothing(*asked, **how):
@@ -60,6 +60,7 @@ def test_that_nothing_was_found_is_told_as_an_answer(workspace, model, monkeypat
     workspace.candidate_changed.connect(lambda found: told.append((found, workspace.answered)))
     click(workspace, "a")
     assert told[-1] == (None, True)
+    assert not heard.status  # which would outlive it
 
 
 def test_moving_or_removing_a_point_starts_from_the_points_alone(workspace, model):

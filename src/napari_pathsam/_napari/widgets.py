@@ -347,7 +347,7 @@ class CandidatePanel(QWidget):
             self._text.setText(f"Refining object {refining}: click + or −.")
         elif prompted:
             found = "Nothing found here" if answered else "Not answered yet"
-            self._text.setText(f"{found}: add a point, or reject.")
+            self._text.setText(f"{found}: add a point or a box, or reject.")
         else:
             self._text.setText(self.HINT)
         self._show_score(score, waiting=busy is not None)

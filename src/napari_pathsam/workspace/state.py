@@ -281,7 +281,6 @@ class WorkspaceState:
         self._show(answer, state)
         if answer.candidate is None:
             self.candidate_changed.emit(None)  # there was none before, and nobody was told
-            self.status.emit("Nothing was found there. Try another point, or a box round it.")
 
     def _work_changed(self) -> None:
         if self._busy_told != self.busy:
