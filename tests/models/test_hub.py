@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,11 +198,20 @@ def test_what_the_hub_refuses_is_said_readably(published, huggingface, cache, er
     assert left_in(cache / "encoders") == []
 
 
-def test_no_network_is_said(published, monkeypatch):
+def test_no_network_is_said_once(published, monkeypatch):
+    told: list[str] = []
+    listening = logging.StreamHandler()
+    listening.emit = lambda record: told.append(record.getMessage())
+    library = logging.getLogger("huggingface_hub")
+    library.addHandler(listening)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    with pytest.raises(UnavailableError, match="could not be fetched from https://huggingface"):
+    wanted = "could not be fetched from https://huggingface"
+    with pytest.raises(UnavailableError, match=wanted) as said:
         fetch_encoder(published[0])
+    library.removeHandler(listening)
+    assert ".." not in str(said.value)
+    assert not told  # all of its tries, in one paragraph
 
 
 def test_another_file_than_the_published_one_is_thrown_away(published, huggingface, cache):

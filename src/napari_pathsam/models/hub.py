@@ -137,11 +137,11 @@ def _from_hub(wanted: Wanted, source: HubFile, place: Path) -> Path:
         options["tqdm_class"] = _bar_of(wanted)
     unreachable: Any = vars(errors)["HTTPError"]  # of the library it asks the network with
     try:
-        return Path(
-            hf_hub_download(
+        with _its_warnings_off():  # what comes of its tries is said once, at the end
+            found: str = hf_hub_download(
                 source.repo, source.file, revision=source.revision, local_dir=place, **options
             )
-        )
+        return Path(found)
     except errors.RepositoryNotFoundError as error:  # gated ones among them
         raise _no_access(wanted, source) from error
     except errors.HfHubHTTPError as error:
@@ -150,6 +150,19 @@ def _from_hub(wanted: Wanted, source: HubFile, place: Path) -> Path:
         raise
     except unreachable as error:
         raise OSError(str(error)) from error
+
+
+@contextmanager
+def _its_warnings_off() -> Iterator[None]:
+    from huggingface_hub.utils import logging
+
+    its: Any = logging  # untyped
+    before = its.get_verbosity()
+    its.set_verbosity_error()
+    try:
+        yield
+    finally:
+        its.set_verbosity(before)
 
 
 def _bar_of(wanted: Wanted) -> Any:
@@ -226,4 +239,4 @@ def _check_size(path: Path, wanted: Wanted) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
