@@ -256,6 +256,22 @@ def test_switching_the_head_says_what_it_takes(segment_of, image):
     assert told[-1].reused == told[-1].total
 
 
+def test_the_legend_has_the_packaged_classes_whole(segment_of, image):
+    from napari_pathsam.models.catalogue import HEADS
+    from napari_pathsam.models.model_file import read_card
+
+    _viewer, dock, hands = segment_of(image, **MICRONS)
+    dock.view.table.setVisible(True)
+    for head in HEADS.values():
+        classes = read_card(head.weights.path).classes
+        dock.view.table.set_value(classes, None)
+        hands.settle(5)
+        assert dock.view.minimumWidth() <= 380
+        table = dock.view.table._table
+        wide = max(table.fontMetrics().horizontalAdvance(c.name) for c in classes)
+        assert wide + 6 <= table.columnWidth(NAME), (head.name, wide, table.columnWidth(NAME))
+
+
 def test_another_field_in_view_is_another_encoding(segment_of, image):
     viewer, dock, hands = segment_of(image, **MICRONS)
     choose(dock, kind="view")

@@ -17,11 +17,11 @@ from napari_pathsam._napari.tables import PlainTable, cell, swatch
 from napari_pathsam.core.areas import AreaTable, to_csv
 from napari_pathsam.core.classes import ClassTable
 
-SMALLEST_PX = 336
-"""Narrower, the names of the classes would be cut."""
+SMALLEST_PX = 350
+"""Narrower, the names of the packaged heads' classes would be cut."""
 
 COLOR, NAME, PX, MM2, COUNT, SIZE = range(6)
-WIDTHS = {COLOR: 26, PX: 66, MM2: 58, COUNT: 34, SIZE: 60}
+WIDTHS = {COLOR: 24, PX: 60, MM2: 54, COUNT: 32, SIZE: 58}
 HEADERS = ("", "Class", "px", "mm²", "n", "px each")
 TIPS = (
     "Colour in the labels layer",
