@@ -84,6 +84,24 @@ def test_proposals_are_reviewed_and_accepted_in_one_step(both, field, monkeypatc
     assert len(annotate.workspace.objects) == 3
 
 
+def test_the_answer_is_in_sight_where_the_window_is_low(both, field, monkeypatch):
+    _viewer, _annotate, dock, hands = both
+    found = Proposals(Region(0, 0, SIDE, SIDE), gland_labels(field.glands[1:]), {1: 0.9})
+    monkeypatch.setattr("napari_pathsam._napari.segment_search.similar_objects", lambda *_: found)
+    dock.setFixedHeight(330)
+    hands.settle(5)
+    view = dock.view
+    view.show_widget(view.similar.find_button)
+    assert view.similar.accept_button.visibleRegion().isEmpty()
+    view.similar.find_button.click()
+    hands.until(lambda: dock.similar.review.layer is not None)
+    hands.until(lambda: not view.similar.accept_button.visibleRegion().isEmpty())
+    view.extent.set_value("shapes")  # of no layer: nothing to look at
+    view.similar.find_button.click()
+    hands.until(lambda: not view.error_bar.visibleRegion().isEmpty())
+    hands.screenshot("42-low-window")
+
+
 def test_rejecting_leaves_nothing_behind(both, field, monkeypatch):
     viewer, annotate, dock, hands = both
     names = [layer.name for layer in viewer.layers]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QVBoxLayout
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_pathsam._napari.copy_as import origin_of
 from napari_pathsam._napari.embeddings import shared_cache
@@ -282,6 +282,11 @@ class SegmentDock(ImageDock):
 
     def say_error(self, text: str) -> None:
         self.view.error_bar.say(text)
+        self.bring_up(self.view.error_bar)
+
+    def bring_up(self, part: QWidget) -> None:
+        """Scroll to a part of the dock, once it is laid out."""
+        QTimer.singleShot(0, lambda: None if self._closed else self.view.show_widget(part))
 
     # --- from the run ---
 

@@ -67,7 +67,7 @@ class SimilarSearch(QObject):
             layer, dock.viewer, dock.source.plane, dock.source.shape_yx, only
         )  # fmt: skip
         if not examples:
-            dock.view.error_bar.say(
+            dock.say_error(
                 "There is no example yet: choose a labels layer with at least one object on this "
                 "image, such as “PathSAM objects” with what you accepted in the Annotate dock."
                 if only is None
@@ -95,7 +95,7 @@ class SimilarSearch(QObject):
         if review.layer is None or review.image is None:
             return
         if review.image not in self._dock.viewer.layers:
-            self._dock.view.error_bar.say("The image of these proposals is no longer there.")
+            self._dock.say_error("The image of these proposals is no longer there.")
             return
         workspace = annotate_dock_of(self._dock.viewer, review.image).workspace
         n = workspace.accept_objects(review.shown, review.region, self._class_in(workspace))
@@ -127,7 +127,7 @@ class SimilarSearch(QObject):
         dock, head = self._dock, self._dock.view.heads.value()
         parts = dock.parts()
         if dock.source is None or not parts:
-            dock.view.error_bar.say("There is no part of an image to look at.")
+            dock.say_error("There is no part of an image to look at.")
             return None
         dock.view.error_bar.say("")
         chosen = head if head is not None and head.ready else None
@@ -147,7 +147,7 @@ class SimilarSearch(QObject):
 
     def _failed(self, error: BaseException) -> None:
         self._dock.show_progress(None)
-        self._dock.view.error_bar.say(paragraph(error))
+        self._dock.say_error(paragraph(error))
 
     def _found(self, image: Image, plane: Plane, found: Proposals) -> None:
         self._dock.show_progress(None)
@@ -155,6 +155,7 @@ class SimilarSearch(QObject):
             return
         self.review.open(found.labels, found.scores, found.region, image, plane)
         self._dock.view.similar.set_score(0.0)
+        self._dock.bring_up(self._dock.view.similar)
 
     def _show(self, image: Image, plane: Plane, found: Components) -> None:
         from napari.layers import Image as ImageLayer
