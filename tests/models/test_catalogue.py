@@ -101,6 +101,13 @@ def test_a_recipe_is_a_configuration_with_the_encoder_one_asks_for():
     config = find_recipe("path-sam2-large+uni2-h").config("paper", mpp=0.25)
     assert (config.base, config.encoder.name, config.mpp) == ("sam2.1-large", "uni2-h", 0.25)
     assert find_recipe("sam-path").config().encoder.name == "hipt-s16"
+    heads = {name: [find_recipe(name).config(p).head for p in ("recommended", "paper", "repo")]
+             for name in ("sam-path", "sam-path+uni", "path-sam2-tiny")}  # fmt: skip
+    assert heads == {
+        "sam-path": ["kan", "mlp", "mlp"],  # its paper has no KAN
+        "sam-path+uni": ["kan", "mlp", "mlp"],
+        "path-sam2-tiny": ["kan", "kan", "kan"],
+    }
     with pytest.raises(UnavailableError, match="without a pathology encoder"):
         find_recipe("fine-tuned-sam2+uni")
     with pytest.raises(UnavailableError, match="There are: dinov2-s"):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from napari_pathsam.cli import main
 from napari_pathsam.cli.train_sources import sources_of
+from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.models.model_file import read_card
 
 
@@ -240,3 +241,21 @@ def test_a_part_to_hold_out_comes_before_the_data_sets_own(tmp_path):
     given = (None, None, None, "folder", [str(tmp_path)], None, None, None, None)
     assert sources_of(*given)[2] == {"dataset": "folder", "target": None, "split": "val"}
     assert sources_of(*given, own_validation=False)[2] is None
+
+
+def test_a_profile_is_that_of_the_models_own_paper():
+    from napari_pathsam.cli.train_sources import recipe_of
+
+    def asked(base, profile, **train):
+        return recipe_of(
+            "mine", base, None, ClassTable.of("gland"), mpp=0.5, profile=profile, train=train,
+            sources=({"dataset": "glas"},), licence="mine",
+        )  # fmt: skip
+
+    found = asked("sam-path", "paper")
+    assert found.network_config().head == "mlp"
+    assert found.train_config().lr == 1e-4
+    assert asked("sam-path", "paper", lr=3e-4).train_config().lr == 3e-4
+    assert asked("sam-path", "recommended").network_config().head == "kan"
+    assert asked("path-sam2-tiny", "paper").network_config().head == "kan"
+    assert asked("path-sam2-tiny", "paper").train_config().lr == 1e-5

@@ -97,12 +97,16 @@ def recipe_of(
     from napari_pathsam.models.recipes import RECIPES, find_recipe
     from napari_pathsam.training.class_recipe import ClassRecipe
 
+    network: dict[str, Any] = {"mpp": mpp}
     if base.partition("+")[0] in RECIPES:
         found = find_recipe(base)
         base, encoder = found.base, encoder or found.encoder
+        of_network, of_training = found.of_profile(fields.get("profile", "recommended"))
+        network |= of_network
+        fields["train"] = of_training | fields.get("train", {})
     try:
         return ClassRecipe(
-            name=name, base=base, encoder=encoder, classes=classes, network={"mpp": mpp}, **fields
+            name=name, base=base, encoder=encoder, classes=classes, network=network, **fields
         )
     except ValidationError as error:
         raise BadFileError(f"These options do not go together: {error}") from error

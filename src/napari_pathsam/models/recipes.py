@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from napari_pathsam.core.errors import UnavailableError
 from napari_pathsam.models.encoders import EncoderSpec, find_encoder
@@ -16,7 +18,11 @@ TRAINED_AT_MPP = 0.5
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model to be trained. ``encoder`` is a name of the catalogue, None for an ablation."""
+    """A model to be trained. ``encoder`` is a name of the catalogue, None for an ablation.
+
+    ``published`` and ``published_training`` are the fields of :class:`PathSamConfig` and of the
+    training settings in which its paper and released code differ from Path-SAM2's.
+    """
 
     name: str
     title: str
@@ -24,13 +30,22 @@ class Recipe:
     encoder: str | None
     summary: str
     source: str
+    published: Mapping[str, Any] = field(default_factory=dict)
+    published_training: Mapping[str, Any] = field(default_factory=dict)
 
     def config(
         self, profile: Profile = "recommended", *, mpp: float = TRAINED_AT_MPP
     ) -> PathSamConfig:
         """What is trained, in one of the three profiles, for images of this pixel size."""
         encoder: EncoderSpec | None = None if self.encoder is None else find_encoder(self.encoder)
-        return profiled(profile, name=self.name, base=self.base, encoder=encoder, mpp=mpp)
+        fields = {"name": self.name, "base": self.base, "encoder": encoder, "mpp": mpp}
+        return profiled(profile, **(fields | self.of_profile(profile)[0]))
+
+    def of_profile(self, profile: Profile) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Fields of the network and of the training that the profile alone does not say."""
+        if profile == "recommended":
+            return {}, {}
+        return dict(self.published), dict(self.published_training)
 
     @property
     def command(self) -> str:
@@ -43,6 +58,11 @@ class Recipe:
 
 PATH_SAM2 = "https://arxiv.org/abs/2408.03651"
 SAM_PATH = "https://arxiv.org/abs/2307.09570"
+# SAM-Path's masks come from a copy of SAM's own MLP for each class, and it learns faster.
+OF_SAM_PATH: dict[str, Any] = {
+    "published": {"head": "mlp"},
+    "published_training": {"lr": 1e-4},
+}
 SIZES = {
     "nano": "pathsam-nano",
     "tiny": "sam2.1-tiny",
@@ -71,8 +91,10 @@ RECIPES: dict[str, Recipe] = {
             "SAM-Path",
             "sam-vit-b",
             "hipt-s16",
-            "SAM 1 ViT-B and HIPT's ViT-S, as in the paper.",
+            "SAM 1 ViT-B and HIPT's ViT-S, as in the paper; class prompts through a KAN, but "
+            "through the paper's MLPs with --profile paper.",
             SAM_PATH,
+            **OF_SAM_PATH,
         ),
         Recipe(
             "fine-tuned-sam2",
@@ -89,6 +111,7 @@ RECIPES: dict[str, Recipe] = {
             None,
             "SAM-Path without a pathology encoder: its ablation.",
             SAM_PATH,
+            **OF_SAM_PATH,
         ),
     )
 }
@@ -112,4 +135,4 @@ def find_recipe(name: str) -> Recipe:
         )
     spec = find_encoder(encoder)
     title = f"{recipe.title} with {spec.title or spec.name}"
-    return Recipe(name, title, recipe.base, encoder, recipe.summary, recipe.source)
+    return replace(recipe, name=name, title=title, encoder=encoder)
