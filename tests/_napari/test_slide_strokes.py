@@ -63,6 +63,25 @@ def test_strokes_all_over_a_slide(class_table: ClassTable) -> None:
     assert near.at == Region(0, 0, 1, 1)
 
 
+@pytest.mark.gui
+def test_what_is_said_of_a_part_leads_to_its_slide(qapp: Any) -> None:
+    from napari_pathsam._napari.finetune_paint import PaintWatch
+
+    viewer: Any = ViewerModel()
+    image, labels = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
+    layer, painted = viewer.add_image(image), viewer.add_labels(labels)
+    source: Any = SimpleNamespace(key="slide", name="slide.svs")
+    watch = PaintWatch(viewer)
+    watch.pair(layer, source, painted, 0.25)
+    part = LayerPair(
+        source, Painted(labels, (), cast(Any, None), ""), 0.25, part=Region(0, 0, 9, 9)
+    )
+    assert part.key != "slide"
+    assert watch.image_of(part.key) == watch.image_of("slide") == layer
+    assert watch.image_of("slide 2") is None
+    watch.close()
+
+
 def test_a_pyramid_of_a_slide_is_refused_before_it_is_read(class_table: ClassTable) -> None:
     import dask.array as da
 

@@ -33,7 +33,7 @@ from napari_pathsam.workspace.teaching_pairs import (
     with_ids,
 )
 from napari_pathsam.workspace.teaching_run import TeachRun
-from napari_pathsam.workspace.teaching_store import LessonStore, Strokes
+from napari_pathsam.workspace.teaching_store import PART, LessonStore, Strokes
 from napari_pathsam.workspace.teaching_work import FieldOfView
 
 SIDE = 128
@@ -430,6 +430,17 @@ def test_a_mask_is_one_class(tmp_path):
     (pair,) = pairs_in_folder(tmp_path)
     assert classes_of_files([pair], ClassTable()).names == ("Class 1",)
     np.testing.assert_array_equal(pair.painted(CLASSES).labels, mask > 0)
+
+
+def test_a_lesson_of_parts_is_found_for_their_slide(tmp_path):
+    folder = LessonStore(tmp_path).new()
+    images = {f"S{PART}0-1": "slide at 0, 9000"}
+    folder.save(folder.lesson.model_copy(update={"images": images}))
+    folder.close()
+    assert LessonStore(tmp_path).find("other") is None
+    found = LessonStore(tmp_path).find("S")
+    assert found.path == folder.path
+    found.close()
 
 
 def test_a_damaged_lesson_is_left_alone(tmp_path, pair):

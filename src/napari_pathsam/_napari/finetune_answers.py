@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 UNCERTAINTY = "PathSAM uncertainty"
 PLACES = "PathSAM where next"
 ACTS = "PathSAM acts here"
+STANDS_FOR = (
+    "The model wavers between {0} and {1} here. {2} of all that it is unsure of looks like this "
+    "place: paint here what it is, and it learns for the rest, too."
+)
+DISAGREES = (
+    "You painted {0}, and the model reads {1}: a slip of the brush, or too few strokes like this."
+)
 AROUND = 4.0
 """So many times as wide as a place the view is when one goes there, at most what is seen now."""
 
@@ -48,6 +55,8 @@ class Answers(QObject):
         view.explain.map_wanted.connect(self.show_map)
         look.seen.connect(self._on_seen)
         look.explained.connect(self._on_explained)
+
+        dock.run.began.connect(self._on_began)
 
     # --- where next ---
 
@@ -79,7 +88,7 @@ class Answers(QObject):
         dock.view.where.places.set_value(
             Place(
                 f"{s.classes[0]} or {s.classes[1]}?  ·  stands for {_percent(s.score)}",
-                s.region, dock.source.key,
+                s.region, dock.source.key, STANDS_FOR.format(*s.classes, _percent(s.score)),
             )
             for s in seen.suggestions
         )  # fmt: skip
@@ -89,6 +98,9 @@ class Answers(QObject):
         if seen.done >= seen.total:
             values, region = _together(self._seen)
             self._seen = []
+            if ACTS in self._layers:  # one map at a time can be read
+                self.remove(ACTS)
+                dock.view.where.map_box.setChecked(True)
             visible = dock.view.where.map_box.isChecked()
             self._show_values(UNCERTAINTY, values, region, "magma", visible=visible)
             self._mark([s.region for s in seen.suggestions])
@@ -105,9 +117,14 @@ class Answers(QObject):
             if said:
                 dock.say(" ".join(said))
 
+    def _on_began(self) -> None:
+        self.remove(UNCERTAINTY, ACTS)  # of another version, and over the one being made
+
     def _on_shown(self, shown: bool) -> None:
         if (layer := self._layers.get(UNCERTAINTY)) is not None:
             layer.visible = shown
+        if shown:
+            self.remove(ACTS)
 
     # --- worst ---
 
@@ -116,7 +133,7 @@ class Answers(QObject):
         self._dock.view.worst.set_value(
             Place(
                 f"{w.class_name}  ·  {100 * w.disagreement:.0f} % read as {w.said}  ·  {w.n_px} px",
-                w.region, keys[w.image],
+                w.region, keys[w.image], DISAGREES.format(w.class_name, w.said),
             )
             for w in worst
         )  # fmt: skip
@@ -135,7 +152,8 @@ class Answers(QObject):
             if image is None:
                 dock.say(f"“{place.text}” is on an image that is not open.")
                 return
-            dock.open_image(image)
+            if image != dock.image:
+                dock.open_image(image)
         if dock.source is None:
             return
         plane, camera = dock.source.plane, dock.viewer.scene.camera
@@ -168,14 +186,19 @@ class Answers(QObject):
         if found is None or dock.source is None or found.field.source.key != dock.source.key:
             return
         values = np.asarray(found.explanation.activations[n].map, np.float32)
-        self._show_values(ACTS, values, found.region, "turbo", visible=True)
+        self._dock.view.where.map_box.setChecked(False)
+        self._show_values(ACTS, values, found.region, "coolwarm", visible=True, round_0=True)
 
     # --- layers ---
 
     def _show_values(
-        self, name: str, values: NDArray[np.float32], region: Region, colors: str, *, visible: bool
-    ) -> None:
-        """An image layer over a level-0 region, at the values' own resolution."""
+        self, name: str, values: NDArray[np.float32], region: Region, colors: str, *,
+        visible: bool, round_0: bool = False,
+    ) -> None:  # fmt: skip
+        """An image layer over a level-0 region, at the values' own resolution.
+
+        ``round_0``: 0 has the middle colour.
+        """
         from napari.layers import Image
 
         dock = self._dock
@@ -183,6 +206,9 @@ class Answers(QObject):
             return
         finite = values[np.isfinite(values)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        if round_0:
+            high = max(high, -low)
+            low = -high
         ratio = np.array(region.shape_yx) / np.array(values.shape)
         place = own_layer_place(dock.source.plane, dock.image)
         translate = place["scale"] * (np.array([region.y, region.x]) + (ratio - 1) / 2)

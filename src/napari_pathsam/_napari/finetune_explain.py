@@ -73,7 +73,8 @@ class ExplainPanel(QWidget):
             column.addWidget(
                 button(
                     "Where it acts",
-                    "As a layer over the field",
+                    "As a layer over the field: red where it speaks for the class, blue where "
+                    "against it",
                     partial(self.map_wanted.emit, n),
                 )
             )

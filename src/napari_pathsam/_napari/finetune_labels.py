@@ -35,7 +35,7 @@ from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX
 from napari_pathsam.workspace.segment_request import bounds
 from napari_pathsam.workspace.segment_work import SourceTiles
 from napari_pathsam.workspace.teaching_pairs import with_ids
-from napari_pathsam.workspace.teaching_store import Strokes
+from napari_pathsam.workspace.teaching_store import PART, Strokes
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -169,7 +169,7 @@ class LayerPair:
     def key(self) -> str:
         if self.part is None:
             return self.source.key
-        return f"{self.source.key}@{self.part.y // PART_PX}-{self.part.x // PART_PX}"
+        return f"{self.source.key}{PART}{self.part.y // PART_PX}-{self.part.x // PART_PX}"
 
     @property
     def name(self) -> str:

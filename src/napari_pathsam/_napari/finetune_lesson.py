@@ -15,6 +15,7 @@ from napari_pathsam._napari.segment_heads import HeadChoice
 from napari_pathsam._napari.torch_import import load_torch
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import UnavailableError
+from napari_pathsam.workspace.teaching_choices import file_stem
 from napari_pathsam.workspace.teaching_lesson import Lesson
 from napari_pathsam.workspace.teaching_pairs import (
     FilePair,
@@ -41,6 +42,7 @@ class LessonShown(QObject):
         self._dock = dock
         self._heads: tuple[HeadChoice, ...] = ()
         self._preset = ""
+        self._current: int | None = None  # the version in use, as it was last told
         self._wanted: int | None = None  # the version whose preview is to be shown when it comes
         self._scores: dict[int, Scores | None] = {}
         self._measured: Any = None  # what the estimates on screen are of
@@ -62,7 +64,7 @@ class LessonShown(QObject):
         view.look.before_changed.connect(self._on_before)
         view.look.here_wanted.connect(self.show_field)
         view.look.copy_wanted.connect(self.keep_preview)
-        view.versions.chosen.connect(self._on_version)
+        view.versions.chosen.connect(self._show_scores)
         view.versions.revert_wanted.connect(self.revert)
         view.versions.described.connect(self._describe)
         view.versions.delete_wanted.connect(self.delete)
@@ -241,15 +243,15 @@ class LessonShown(QObject):
             before = others[-1] if others else None
         dock.view.look.set_versions(versions, before)
         self._show_starts(lesson)
+        if lesson.current is not None and lesson.current != self._current:
+            self._show_scores(lesson.current)  # its row is the one that is selected now
+        self._current = lesson.current
         running = lesson.running
         waiting = running is not None and not dock.run.running
         dock.view.resume_bar.say(
             f"A training was interrupted on {running.began:%d %B at %H:%M}. It can go on from its "
             "last epoch." if waiting and running is not None else ""
         )  # fmt: skip
-
-    def _on_version(self, number: int) -> None:
-        self._show_scores(number)
 
     def revert(self, number: int) -> None:
         """Use a version again."""
@@ -260,7 +262,6 @@ class LessonShown(QObject):
             {v.number: f"version {v.number} · {v.name}" for v in dock.teaching.lesson.versions},
             before,
         )
-        self._show_scores(number)
         self.show_field()
         dock.say(f"Version {number} is in use again.")
 
@@ -268,6 +269,7 @@ class LessonShown(QObject):
         """Remove a version; the one in use then is shown."""
         dock, was = self._dock, self._dock.current_number()
         dock.look.forget(number)
+        self._scores.pop(number, None)  # the number may be given again
         dock.teaching.delete(number)
         if was == number:
             self.show_field() if dock.current_number() is not None else dock.preview.clear()
@@ -283,7 +285,7 @@ class LessonShown(QObject):
     def use_for_segment(self, number: int) -> None:
         """Open the Segment dock with a version."""
         dock = self._dock
-        name = f"{dock.teaching.choices.model_name} {number}.safetensors"
+        name = f"{file_stem(dock.teaching.lesson[number].name)} {number}.safetensors"
         path = dock.teaching.folder.path / name
         dock.teaching.save_as(number, path, self._segment_with)
 
@@ -312,10 +314,7 @@ class LessonShown(QObject):
         if number not in self._scores and version.scores is not None:
             dock.files.submit(_scores_of, version.scores, then=partial(self._on_scores, number))
             return
-        what = f"Version {number}" if self._scores.get(number) is not None else (
-            f"Version {number}: nothing was held out"
-        )  # fmt: skip
-        dock.view.results.show_scores(self._scores.get(number), self._colors(), what)
+        dock.view.results.show_version(version, self._scores.get(number), self._colors())
 
     def _on_scores(self, number: int, scores: Scores) -> None:
         self._scores[number] = scores

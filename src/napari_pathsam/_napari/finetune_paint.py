@@ -17,6 +17,7 @@ from napari_pathsam._napari.segment_layers import color_classes
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.teaching_store import is_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -66,9 +67,9 @@ class PaintWatch(QObject):
         return None if found is None else found[1]
 
     def image_of(self, key: str) -> Image | None:
-        """The image layer of a key."""
-        found = self._pairs.get(key)
-        return None if found is None else found[0]
+        """The image layer of a key, or of one of its parts'."""
+        found = (image for known, (image, _, _) in self._pairs.items() if is_of(key, known))
+        return next(found, None)
 
     def aside_of(self, key: str) -> Labels | None:
         """The labels layer that is only scored on, of an image."""

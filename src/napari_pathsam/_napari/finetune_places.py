@@ -18,11 +18,12 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class Place:
-    """A region of an image, in a few words; ``key`` says which image."""
+    """A region of an image, in a few words; ``key`` says which image, ``tip`` what they mean."""
 
     text: str
     region: Region
     key: str = ""
+    tip: str = ""
 
 
 class PlaceList(QWidget):
@@ -54,6 +55,7 @@ class PlaceList(QWidget):
         self._list.clear()
         for n, place in enumerate(self._places, start=1):
             self._list.addItem(f"{n}   {place.text}")
+            self._list.item(n - 1).setToolTip(place.tip)
         self._list.setFixedHeight(ROW_PX * min(max(len(self._places), 1), SHOWN) + 4)
         self._list.setVisible(bool(self._places))
         self._nothing.setVisible(not self._places)

@@ -17,6 +17,7 @@ from napari_pathsam._napari.widgets import button
 
 if TYPE_CHECKING:
     from napari_pathsam.training.finetune_report import Scores, TeachReport
+    from napari_pathsam.workspace.teaching_lesson import Version
     from napari_pathsam.workspace.teaching_run import TeachProgress
 
 COLOR, NAME, DICE, IOU, PRECISION, RECALL, PX = range(7)
@@ -32,6 +33,11 @@ TIPS = (
 )
 WIDTHS = {COLOR: 24, DICE: 42, IOU: 42, PRECISION: 46, RECALL: 48, PX: 56}
 WAITING = "Nothing is scored yet."
+NOT_HELD_OUT = (
+    "So there is no score to trust. By region: paint at least two separate regions of each class. "
+    "By image: train on several images. By a layer: choose one that is painted."
+)
+LOADED = "What it was scored on is not here: compare it by eye, with “Before” and the swipe."
 HINT = "Train, and the score on what was held out is shown here: pixels the model never saw."
 
 
@@ -124,8 +130,25 @@ class Results(QWidget):
         """What a cell says."""
         return self._table.text(table_row, column)
 
-    def show_scores(self, scores: Scores | None, colors: Mapping[str, str], what: str = "") -> None:
-        """Scores on what was held out; ``colors`` by class name, ``what`` they are of."""
+    def show_version(
+        self, version: Version, scores: Scores | None, colors: Mapping[str, str]
+    ) -> None:
+        """The scores of a version, or why there are none."""
+        what = f"Version {version.number}"
+        if scores is not None:
+            self.show_scores(scores, colors, what)
+        elif version.run is None:
+            self.show_scores(None, colors, f"{what} was loaded", LOADED)
+        else:
+            self.show_scores(None, colors, f"{what}: nothing was held out", NOT_HELD_OUT)
+
+    def show_scores(
+        self, scores: Scores | None, colors: Mapping[str, str], what: str = "", why: str = HINT
+    ) -> None:
+        """Scores on what was held out; ``colors`` by class name, ``what`` they are of.
+
+        ``why`` there are none.
+        """
         rows = () if scores is None else scores.rows
         self._table.setRowCount(len(rows))
         for n, each in enumerate(rows):
@@ -134,7 +157,7 @@ class Results(QWidget):
         self._table.setVisible(bool(rows))
         self.curves.setVisible(bool(self.curves.losses or rows))
         self.reliability_section.setVisible(bool(rows))
-        self.sentence.setText(HINT if scores is None else " ".join(scores.sentences))
+        self.sentence.setText(why if scores is None else " ".join(scores.sentences))
         self.sentence.setVisible(bool(self.sentence.text()))
         if scores is None:
             self.headline.setText(what or WAITING)

@@ -34,6 +34,12 @@ Trained = Literal["head", "alignment", "decoder"]
 HeldOutBy = Literal["region", "image", "layer", "none"]
 
 
+def file_stem(name: str) -> str:
+    """A model's name as a file can have it."""
+    kept = "".join(c if c.isalnum() or c in " -_.+" else " " for c in name)
+    return " ".join(kept.split()).strip(".") or "my classes"
+
+
 class Advanced(BaseModel):
     """Numbers behind a preset; None: as the preset has it.
 
@@ -97,8 +103,7 @@ class Choices(BaseModel):
     @property
     def model_name(self) -> str:
         """The name as a file has it."""
-        kept = "".join(c if c.isalnum() or c in " -_.+" else " " for c in self.name)
-        return " ".join(kept.split()).strip(".") or "my classes"
+        return file_stem(self.name)
 
     def config_of(self, preset: Preset) -> FineTuneConfig:
         """The numbers of a preset, with what was changed; called in a worker."""

@@ -23,7 +23,7 @@ class Version(_Frozen):
     Attributes
     ----------
     number
-        Counted from 1; never given twice.
+        Counted from 1; that of the newest is given again when it was deleted.
     name, note
         The person's.
     file, run

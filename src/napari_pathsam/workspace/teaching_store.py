@@ -27,6 +27,13 @@ from napari_pathsam.workspace.teaching_lesson import Lesson
 
 LESSON = "lesson.json"
 DISCARDED = ".discarded"
+PART = "@"
+"""Of a slide each part has a key of its own: the slide's, this, and where it is."""
+
+
+def is_of(key: str, image_key: str) -> bool:
+    """Whether a key is an image's, or that of a part of it."""
+    return key == image_key or key.startswith(image_key + PART)
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ class LessonStore:
         found = []
         for path in self.directory.glob(f"*/{LESSON}"):
             lesson = read_lesson(path)
-            if lesson is not None and image_key in lesson.images:
+            if lesson is not None and any(is_of(key, image_key) for key in lesson.images):
                 found.append((lesson.saved, path.parent, lesson))
         for _, path, lesson in sorted(found, key=lambda f: f[0], reverse=True):
             with suppress(OSError):

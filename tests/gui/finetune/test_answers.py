@@ -61,7 +61,15 @@ def test_where_next_worst_and_explain(finetune_of, made_up):
     lesson.until(lambda: bool(dock.view.explain.plots))
     assert "no proof" in dock.view.explain.text.text()
     dock.answers.show_map(0)
-    assert "PathSAM acts here" in viewer.layers
+    acts = viewer.layers["PathSAM acts here"]
+    low, high = acts.contrast_limits  # so that red speaks for the class, and blue against it
+    assert low == -high
+    assert np.abs(acts.data).max() <= high
+    assert not viewer.layers["PathSAM uncertainty"].visible  # one map at a time
+    dock.view.where.map_box.click()
+    assert viewer.layers["PathSAM uncertainty"].visible
+    assert "PathSAM acts here" not in viewer.layers
+    dock.answers.show_map(0)
     dock.view.show_widget(dock.view.copy_button)
     hands.screenshot("48-finetune-explain")
     dock.shut_down()

@@ -43,7 +43,7 @@ def test_what_is_missing_is_said(finetune_of, made_up):
     assert not dock.teaching.lesson.versions
 
 
-def test_what_cannot_be_learned_is_said_in_a_sentence(finetune_of, made_up):
+def test_what_cannot_be_learned_is_said_in_a_sentence(finetune_of, made_up, tmp_path):
     viewer, dock, hands = lesson = finetune_of(made_up())
     lesson.quick()
     layer = dock.new_labels()
@@ -79,6 +79,19 @@ def test_what_cannot_be_learned_is_said_in_a_sentence(finetune_of, made_up):
     lesson.train()
     assert not dock.view.error_bar.text()
     assert dock.teaching.lesson[1].mean_dice is not None
+    dock.view.how.hold_out.setCurrentText("one image in five")
+    lesson.train()  # there is one image
+    assert dock.teaching.lesson[2].mean_dice is None
+    assert dock.view.results.headline.text() == "Version 2: nothing was held out"
+    assert "By image: train on several" in dock.view.results.sentence.text()
+    versions = dock.view.versions
+    versions.save(tmp_path / "theirs.safetensors")
+    hands.until((tmp_path / "theirs.safetensors").is_file)
+    versions.load(tmp_path / "theirs.safetensors")
+    hands.until(lambda: 3 in dock.teaching.lesson)
+    assert dock.view.results.headline.text() == "Version 3 was loaded"  # as its row is selected
+    lesson.row(versions._table, 2)
+    assert "Version 1: held-out" in dock.view.results.headline.text()
 
 
 QUPATH = {
