@@ -195,3 +195,6 @@ class FieldOutline(Overlay):
             box = self.layer.bounding_box
             box.line_color, box.line_thickness, box.points = self.COLOR, 2, False
             box.visible = True
+            # napari makes the line when it is first seen, half a pixel (a quarter of the field)
+            # from its place until the layer is placed once more.
+            self.layer.events.affine()
