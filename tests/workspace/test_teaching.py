@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -421,6 +421,22 @@ def test_folders_of_images_with_labels_or_geojson(tmp_path):
     Image.fromarray(field()).save(tmp_path / "empty" / "alone.png")
     with pytest.raises(BadFileError, match="no image with labels"):
         pairs_in_folder(tmp_path / "empty")
+
+
+def test_an_image_that_is_open_and_in_the_folder_counts_once(teach, pair, tmp_path):
+    teaching, *_ = teach
+    said = []
+    teaching.status.connect(said.append)
+    for name in ("a", "b"):
+        Image.fromarray(field()).save(tmp_path / f"{name}.png")
+        write_labels(tmp_path / f"{name}_labels.png", strokes())
+    mine = replace(pair, path=tmp_path / "a.png")
+    teaching.set_layers([mine])
+    teaching.add_files(pairs_in_folder(tmp_path, 1.0))
+    assert [p.name for p in teaching.pairs] == ["discs", "b.png"]  # or held out and trained on
+    assert "not the labels in the folder, of: a.png" in said[-1]
+    teaching.set_layers([])
+    assert [p.name for p in teaching.used] == ["a.png", "b.png"]
 
 
 def test_a_mask_is_one_class(tmp_path):

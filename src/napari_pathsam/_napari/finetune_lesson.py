@@ -362,8 +362,8 @@ class LessonShown(QObject):
     def _on_folder(self, found: tuple[tuple[FilePair, ...], ClassTable]) -> None:
         pairs, classes = found
         self._dock.teaching.set_classes(classes)
-        self._dock.teaching.add_files(pairs)
         self._dock.say(f"{len(pairs)} images with labels are trained on, too.")
+        self._dock.teaching.add_files(pairs)
 
     def _on_offered(self, lesson: Lesson | None) -> None:
         bar = self._dock.view.restore_bar

@@ -18,12 +18,13 @@ from napari_pathsam.workspace.runner import Runner
 from napari_pathsam.workspace.teaching_choices import Choices
 from napari_pathsam.workspace.teaching_lesson import Lesson, Version
 from napari_pathsam.workspace.teaching_models import copied, joined, taken_in
-from napari_pathsam.workspace.teaching_pairs import FilePair, Pair, with_ids
+from napari_pathsam.workspace.teaching_pairs import FilePair, Pair, file_key, with_ids
 from napari_pathsam.workspace.teaching_store import LessonFolder, LessonStore, Strokes
 
 if TYPE_CHECKING:
     from napari_pathsam.core.strokes import Areas, ClassStrokes
 
+OPEN_TOO = "What is painted on the open layer counts, and not the labels in the folder, of: {}."
 STILL_PAINTED = (
     "{} is painted, so it is in the table again. What is in a file, on a slide or in a layer of "
     "another dock is not erased here: leave that image out, or erase it there."
@@ -108,8 +109,10 @@ class Teaching:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """All images with labels, those left out too."""
-        return (*self._own.values(), *self._files_used.values())
+        """All images with labels, those left out too; none twice, once open and once as a file."""
+        open_now = {file_key(p.path) for p in self._own.values() if p.path is not None}
+        files = (p for key, p in self._files_used.items() if key not in open_now)
+        return (*self._own.values(), *files)
 
     @property
     def used(self) -> tuple[Pair, ...]:
@@ -126,8 +129,13 @@ class Teaching:
         self.recount()
 
     def add_files(self, pairs: Iterable[FilePair]) -> None:
-        """Images of a folder."""
-        self._files_used |= {p.key: p for p in pairs}
+        """Images of a folder; what is painted on one that is open counts instead of its file."""
+        new = {p.key: p for p in pairs}
+        self._files_used |= new
+        there = self.pairs
+        twice = [p.name for p in new.values() if p not in there]
+        if twice:
+            self.status.emit(OPEN_TOO.format(", ".join(twice)))
         self.pairs_changed.emit()
         self.recount()
 

@@ -49,6 +49,11 @@ class Pair(Protocol):
         """Ids that are only scored on, over the same pixels as :meth:`painted`."""
 
 
+def file_key(path: Path) -> str:
+    """What names an image that is read from its file."""
+    return f"file:{path.resolve()}"
+
+
 @dataclass(frozen=True)
 class FilePair:
     """An image file with a label image or GeoJSON."""
@@ -59,7 +64,7 @@ class FilePair:
 
     @property
     def key(self) -> str:
-        return f"file:{self.image.resolve()}"
+        return file_key(self.image)
 
     @property
     def name(self) -> str:
