@@ -120,6 +120,25 @@ def shown(path: Path, kind: str, classes: ClassTable) -> tuple[Painted, SimpleNa
     return painted, SimpleNamespace(key="s", name="s", plane=painted.plane, shape_yx=SHAPE)
 
 
+@pytest.mark.gui
+def test_panning_over_a_pyramid_counts_nothing_again(qapp: Any) -> None:
+    from napari_pathsam._napari.finetune_paint import PaintWatch
+
+    viewer: Any = ViewerModel()
+    image, pixels = viewer.add_image(np.zeros((64, 64), np.uint8)), np.ones((64, 64), np.uint8)
+    source: Any = SimpleNamespace(key="slide", name="slide.svs")
+    counted = []
+    for levels, again in ((pixels, True), ([pixels, pixels[::2, ::2]], False)):
+        layer = viewer.add_labels(levels)
+        watch = PaintWatch(viewer)
+        watch.pair(image, source, layer, 0.25)
+        watch._timer.stop()
+        layer.events.set_data()
+        counted.append((watch._timer.isActive(), again))
+        watch.close()
+    assert counted == [(True, True), (False, False)]
+
+
 @pytest.mark.parametrize("kind", ["classes", "objects"])
 def test_a_pyramid_is_learned_from_where_it_is_labelled(
     class_table: ClassTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-EVENTS = ("paint", "labels_update", "data", "set_data")
-"""The last is all that tells of an undo."""
+EVENTS = ("paint", "labels_update", "data")
+UNDONE = "set_data"
+"""All that tells of an undo. A pyramid's has none, and would tell of every step of panning."""
 CALM_MS = 300
 BRUSH_ON_SCREEN_PX = 14
 
@@ -155,7 +156,8 @@ class PaintWatch(QObject):
     def _follow(self) -> None:
         self._unfollow()
         for layer in {id(labels): labels for _, labels, _ in self._pairs.values()}.values():
-            events = [getattr(layer.events, name, None) for name in EVENTS]
+            names = EVENTS if layer.multiscale else (*EVENTS, UNDONE)
+            events = [getattr(layer.events, name, None) for name in names]
             self._slots += [(e, self._on_paint) for e in events if e is not None]
             self._slots.append((layer.events.selected_label, self._on_picked))
         for emitter, slot in self._slots:
