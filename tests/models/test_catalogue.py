@@ -87,6 +87,8 @@ def test_encoders_and_heads_are_entries_and_recipes_say_the_command():
     for name in RECIPES:
         with pytest.raises(UnavailableError, match=rf"pathsam train --model {name} "):
             load_model(name)
+    with pytest.raises(UnavailableError, match=r"by `pathsam train --model path-sam2-tiny\+uni"):
+        load_model("path-sam2-tiny+uni")
     with pytest.raises(UnavailableError, match=r"pathology encoder.*path-sam2-tiny\+uni"):
         load_model("uni")
     assert not {*MODELS, *HEADS} & {*ENCODERS, *RECIPES}

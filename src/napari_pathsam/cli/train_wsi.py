@@ -38,7 +38,7 @@ def recipe_of_options(
     """The recipe that options describe; a wrong command line where they do not."""
     from pydantic import ValidationError
 
-    from napari_pathsam.core.errors import BadFileError
+    from napari_pathsam.core.errors import BadFileError, what_is_wrong
     from napari_pathsam.models.sam2_config import SAM2_CONFIGS
     from napari_pathsam.training.wsi_recipe import WsiRecipe
 
@@ -62,7 +62,7 @@ def recipe_of_options(
         )  # fmt: skip
         recipe.network_config()
     except ValidationError as error:
-        raise BadFileError(f"These options do not go together: {error}") from error
+        raise BadFileError(f"These options do not go together: {what_is_wrong(error)}.") from error
     return recipe
 
 

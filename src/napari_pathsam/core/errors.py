@@ -96,3 +96,26 @@ def readable(error: BaseException) -> str | None:
     if isinstance(error, PathsamError):
         return str(error)
     return NO_MEMORY if out_of_memory(error) else None
+
+
+def what_is_wrong(error: Exception) -> str:
+    """What does not fit, field by field; other errors as they are.
+
+    Of a pydantic ``ValidationError``, whose own text is a dump with addresses.
+    """
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    said = []
+    for one in error.errors():
+        where = ".".join(str(part) for part in one["loc"])
+        what = str(one["msg"]).removeprefix("Value error, ")
+        if one["type"] == "extra_forbidden":
+            what = "there is no such field"
+        elif one["type"] == "missing":
+            what = "it is missing"
+        elif isinstance(given := one["input"], str | int | float):
+            what = f"{what[0].lower()}{what[1:]}, not {given!r}"
+        said.append(f"{where}: {what}" if where else what)
+    return "; ".join(said)

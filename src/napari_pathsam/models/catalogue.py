@@ -16,7 +16,7 @@ from napari_pathsam.models.encoders import (
 )
 from napari_pathsam.models.entries import ModelEntry, Trainable, encoder_entry
 from napari_pathsam.models.pathsam import PathSam
-from napari_pathsam.models.recipes import RECIPES
+from napari_pathsam.models.recipes import RECIPES, find_recipe
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.sam2_config import SAM2_CONFIGS, Sam2Config
 from napari_pathsam.models.sources import HubFile, Packaged, Url
@@ -217,8 +217,8 @@ def find_entry(name: str) -> ModelEntry:
     if name in ENCODERS:
         return encoder_entry(ENCODERS[name])
     plain = name.partition("+")[0]
-    if name in RECIPES or plain in TRAINABLE:
-        command = RECIPES[name].command if name in RECIPES else TRAINABLE[plain].command
+    if plain in RECIPES or plain in TRAINABLE:
+        command = find_recipe(name).command if plain in RECIPES else TRAINABLE[plain].command
         raise UnavailableError(
             f"{name} has no weights to fetch or load: it is trained on your images, by `{command}`."
         )

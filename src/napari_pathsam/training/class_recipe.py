@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self, cast, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_pathsam.core.classes import ClassTable
-from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.core.errors import BadFileError, what_is_wrong
 from napari_pathsam.datasets import dataset, folder_samples, open_dataset
 from napari_pathsam.datasets.base import LabelKind, Sample, StainNorm, overriding
 from napari_pathsam.datasets.grouping import grouped
@@ -221,4 +221,6 @@ def read_class_recipe(name_or_path: str) -> ClassRecipe | None:
             recipe.used_config(network)
         return recipe
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
-        raise BadFileError(f"{name_or_path} is not a training recipe: {error}") from error
+        raise BadFileError(
+            f"{name_or_path} is not a training recipe: {what_is_wrong(error)}."
+        ) from error

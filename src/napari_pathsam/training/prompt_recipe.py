@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy import ndimage
 
-from napari_pathsam.core.errors import BadFileError, BadWeightsError
+from napari_pathsam.core.errors import BadFileError, BadWeightsError, what_is_wrong
 from napari_pathsam.core.label_map import split_touching
 from napari_pathsam.datasets import open_dataset
 from napari_pathsam.datasets.base import Sample
@@ -69,7 +69,9 @@ def read_recipe(name_or_path: str) -> PromptRecipe:
             "package (pathsam-nano, pathsam-nano-stains)."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
-        raise BadFileError(f"{name_or_path} is not a training recipe: {error}") from error
+        raise BadFileError(
+            f"{name_or_path} is not a training recipe: {what_is_wrong(error)}."
+        ) from error
 
 
 def labelled_image(sample: Sample, config: SourceConfig, source: int) -> LabelledImage | None:

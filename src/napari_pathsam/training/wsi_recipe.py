@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_pathsam.core.errors import BadFileError, BadWeightsError
+from napari_pathsam.core.errors import BadFileError, BadWeightsError, what_is_wrong
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.models.model_file import BaseWeights
 from napari_pathsam.models.pathsam_config import Profile
@@ -75,7 +75,9 @@ def read_wsi_recipe(name_or_path: str) -> WsiRecipe | None:
         recipe.network_config(), recipe.train_config()
         return recipe
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
-        raise BadFileError(f"{name_or_path} is not a training recipe: {error}") from error
+        raise BadFileError(
+            f"{name_or_path} is not a training recipe: {what_is_wrong(error)}."
+        ) from error
 
 
 def prepare_wsi_sam(
