@@ -58,7 +58,7 @@ def test_from_folders_to_a_model_that_segments(pathsam, folders, tmp_path):
     from napari_pathsam.models.model_file import read_card
 
     out = tmp_path / "mine.safetensors"
-    more = ["--epochs", 2, "--seed", 3, "--licence", "CC0"]
+    more = ["--epochs", 2, "--seed", 3, "--licence", "CC0", "--tissue", "colon", "--stain", "PAS"]
     status, said, told = pathsam(*folders, *more, "--out", out)
     assert status == 0
     assert "gland" in said
@@ -71,6 +71,7 @@ def test_from_folders_to_a_model_that_segments(pathsam, folders, tmp_path):
     card = read_card(out)
     found = (card.config.name, card.trained, card.mpp, card.licence)
     assert found == ("mine", ("head",), 0.5, "CC0")
+    assert (card.config.tissue, card.config.stain) == ("colon", "PAS")
     assert card.classes.names == ("gland", "stroma")
     assert [(b.name, b.sha256) for b in card.base] == [("tiny", weights_sha256("tiny"))]
     about = card.provenance
@@ -259,3 +260,54 @@ def test_a_profile_is_that_of_the_models_own_paper():
     assert asked("sam-path", "recommended").network_config().head == "kan"
     assert asked("path-sam2-tiny", "paper").network_config().head == "kan"
     assert asked("path-sam2-tiny", "paper").train_config().lr == 1e-5
+
+
+def test_an_encoder_takes_the_place_of_the_recipes_own_and_an_ablation_has_none():
+    from napari_pathsam.cli.train_sources import recipe_of
+    from napari_pathsam.core.errors import PathsamError
+
+    def asked(base, encoder):
+        return recipe_of(
+            "mine", base, encoder, ClassTable.of("gland"), mpp=0.5, licence="mine",
+            sources=({"dataset": "glas"},),
+        )  # fmt: skip
+
+    assert asked("path-sam2-tiny", "uni").encoder == "uni"
+    assert asked("path-sam2-tiny+uni", None).encoder == "uni"
+    assert asked("path-sam2-tiny+uni", "uni").encoder == "uni"
+    with pytest.raises(PathsamError, match="without a pathology encoder"):
+        asked("fine-tuned-sam2", "uni")
+    with pytest.raises(PathsamError, match="Say one of them"):
+        asked("path-sam2-tiny+uni", "virchow2")
+
+
+def test_what_is_wrong_in_a_recipe_is_said_field_by_field(tmp_path):
+    from napari_pathsam.core.errors import BadFileError
+    from napari_pathsam.training.class_recipe import read_class_recipe
+
+    recipe = tmp_path / "mine.toml"
+    text = """
+        name = "mine"
+        classes = ["gland"]
+        sources = [{dataset = "glas"SPLIT}]
+        network = {mpp = 1.0HEAD}
+        LICENCE
+    """
+    said = {}
+    for name, values in {
+        "typo": (", splitt = 'train'", "", "licence = 'x'"),
+        "missing": ("", "", ""),
+        "value": ("", ", head = 'mlpp'", "licence = 'x'"),
+    }.items():
+        written = text
+        for mark, value in zip(("SPLIT", "HEAD", "LICENCE"), values, strict=True):
+            written = written.replace(mark, value)
+        recipe.write_text(written)
+        with pytest.raises(BadFileError) as error:
+            read_class_recipe(str(recipe))
+        said[name] = str(error.value).removeprefix(f"{recipe} is not a training recipe: ")
+    assert said == {
+        "typo": "sources.0.splitt: there is no such field.",
+        "missing": "licence: it is missing.",
+        "value": "head: input should be 'kan' or 'mlp', not 'mlpp'.",
+    }

@@ -72,8 +72,10 @@ class HeadChoice(ModelChoice):
         """All that is known, as rich text."""
         lines = []
         if self.tissue or self.stain:
-            lines.append(f"Made for <b>{html.escape(self.tissue or 'any tissue')}</b>, "
-                         f"{html.escape(self.stain or 'any stain')}.")  # fmt: skip
+            lines.append(f"Made for <b>{html.escape(self.tissue or 'a tissue not stated')}</b>, "
+                         f"{html.escape(self.stain or 'a stain not stated')}.")  # fmt: skip
+        else:
+            lines.append("Its file does not say which tissue and stain it was made for.")
         if self.mpp:
             low_high = self.mpp_range
             between = f" (at home from {low_high[0]:g} to {low_high[1]:g})" if low_high else ""

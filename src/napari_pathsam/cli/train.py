@@ -174,6 +174,17 @@ def train(
             rich_help_panel=LEARNING,
         ),
     ] = None,
+    tissue: Annotated[
+        str,
+        typer.Option(
+            "--tissue", rich_help_panel=LEARNING,
+            help="What the model is made for, as the dock will say it, e.g. 'colon'.",
+        ),
+    ] = "",
+    stain: Annotated[
+        str,
+        typer.Option("--stain", help="And which stain, e.g. 'H&E'.", rich_help_panel=LEARNING),
+    ] = "",
     licence: Annotated[
         str, typer.Option("--licence", help="Of the new model.", rich_help_panel=LEARNING)
     ] = "not stated; the training images' terms apply",
@@ -295,6 +306,8 @@ def train(
             encoder,
             table,
             mpp=at_mpp or mpp or mpp_of(source, named),
+            tissue=tissue,
+            stain=stain,
             sources=(source | about,),
             validation=() if held_out is None else (held_out | about,),
             val_share=0.2 if val_share is None else val_share,

@@ -88,19 +88,36 @@ def mpp_of(source: dict[str, Any], roots: dict[str, Path]) -> float:
 
 
 def recipe_of(
-    name: str, base: str, encoder: str | None, classes: ClassTable, *, mpp: float, **fields: Any
+    name: str,
+    base: str,
+    encoder: str | None,
+    classes: ClassTable,
+    *,
+    mpp: float,
+    tissue: str = "",
+    stain: str = "",
+    **fields: Any,
 ) -> ClassRecipe:
-    """A recipe from options; ``base`` may be one of the catalogue's recipes."""
+    """A recipe from options; ``base`` may be one of the catalogue's recipes.
+
+    ``encoder`` takes the place of that recipe's own; an ablation has none and takes none.
+    """
     from pydantic import ValidationError
 
-    from napari_pathsam.core.errors import BadFileError
+    from napari_pathsam.core.errors import BadFileError, what_is_wrong
     from napari_pathsam.models.recipes import RECIPES, find_recipe
     from napari_pathsam.training.class_recipe import ClassRecipe
 
-    network: dict[str, Any] = {"mpp": mpp}
-    if base.partition("+")[0] in RECIPES:
-        found = find_recipe(base)
-        base, encoder = found.base, encoder or found.encoder
+    network: dict[str, Any] = {"mpp": mpp, "tissue": tissue, "stain": stain}
+    plain, _, named = base.partition("+")
+    if plain in RECIPES:
+        if encoder is not None and named not in ("", encoder):
+            raise BadFileError(
+                f"These options do not go together: {base} takes {named}, and --encoder is "
+                f"{encoder}. Say one of them."
+            )
+        found = find_recipe(base if encoder is None else f"{plain}+{encoder}")
+        base, encoder = found.base, found.encoder
         of_network, of_training = found.of_profile(fields.get("profile", "recommended"))
         network |= of_network
         fields["train"] = of_training | fields.get("train", {})
@@ -109,7 +126,7 @@ def recipe_of(
             name=name, base=base, encoder=encoder, classes=classes, network=network, **fields
         )
     except ValidationError as error:
-        raise BadFileError(f"These options do not go together: {error}") from error
+        raise BadFileError(f"These options do not go together: {what_is_wrong(error)}.") from error
 
 
 def with_options(
@@ -118,7 +135,7 @@ def with_options(
     """A recipe with what was said beside it on the command line; None was not said."""
     from pydantic import ValidationError
 
-    from napari_pathsam.core.errors import BadFileError
+    from napari_pathsam.core.errors import BadFileError, what_is_wrong
 
     train = {"epochs": epochs, "seed": seed}
     told = {name: value for name, value in fields.items() if value is not None}
@@ -126,4 +143,6 @@ def with_options(
     try:
         return recipe.model_validate(recipe.model_dump() | told)
     except ValidationError as error:
-        raise BadFileError(f"These options do not go with the recipe: {error}") from error
+        raise BadFileError(
+            f"These options do not go with the recipe: {what_is_wrong(error)}."
+        ) from error
