@@ -21,6 +21,7 @@ from scipy import ndimage
 from napari_pathsam.cli import main
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.class_maps import segment_classes
+from napari_pathsam.inference.distributed import wait_for_workers
 from napari_pathsam.io.label_store import LabelStore
 from napari_pathsam.models.pathsam import PathSam
 
@@ -189,6 +190,28 @@ def test_a_scheduler_that_is_not_there_leaves_nothing(
     assert code == 1
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in err
     assert not out.exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # of Dask, about ports
+def test_workers_that_begin_later_are_waited_for(
+    segment: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dask = pytest.importorskip("distributed")
+    alone, out = tmp_path / "alone.zarr", tmp_path / "o.zarr"
+    assert segment(image, "--out", alone)[0] == 0
+    one = {"processes": False, "threads_per_worker": 1, "dashboard_address": None}
+    with dask.LocalCluster(n_workers=0, **one) as cluster:
+
+        def begin_and_wait(client: Any, wanted: int) -> None:
+            cluster.scale(wanted)
+            wait_for_workers(client, wanted)
+            assert len(client.ncores()) == wanted
+
+        monkeypatch.setattr("napari_pathsam.inference.distributed.wait_for_workers", begin_and_wait)
+        address = cluster.scheduler_address
+        code, _, err = segment(image, "--out", out, "--scheduler", address, "--workers", "2")
+    assert (code, f"{address} has 0 of 2 workers; waiting" in err) == (0, True), err
+    assert (stored(out) == stored(alone)).all()
 
 
 WORK = """

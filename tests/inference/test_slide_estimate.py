@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -124,7 +126,7 @@ def test_time_of_objects(job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.Mo
 def test_time_left_on_a_cluster(
     job: Job, tiny_pathsam: PathSam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Workers that begin together are all half done when the first of them is."""
+    """Workers that begin together are all half-way through a block when the first has done one."""
     monkeypatch.setattr("napari_pathsam.inference.slide_plan.STRIDES", 1)
     clock, workers = 0.0, 3
     monkeypatch.setattr("napari_pathsam.inference.slide_time.perf_counter", lambda: clock)
@@ -134,12 +136,13 @@ def test_time_left_on_a_cluster(
     free, ends = [0.0] * workers, []
     for task in tasks:  # a second for each window
         who = free.index(min(free))
-        free[who] += sum(runs[number] for number in task)
-        ends.append((free[who], task))
-    time = TimeLeft(wanted, tasks, workers=workers)
-    for now, task in sorted(ends):
-        clock = now
         for number in task:
+            free[who] += runs[number]
+            ends.append((free[who], number))
+    time = TimeLeft(wanted, tasks, workers=workers)
+    for now, some in groupby(sorted(ends), itemgetter(0)):
+        clock = now
+        for _, number in some:
             time.worked_out(number)
         assert time.seconds == pytest.approx(max(free) - now, abs=0.25 * max(free))
 

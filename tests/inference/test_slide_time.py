@@ -34,7 +34,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Timed:
 def test_what_is_left_is_what_a_sum_over_all_tasks_says(
     timed: Timed, workers: int, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the order in which tasks end; some blocks run nothing."""
+    """Half of each block in hand is done, whatever the order tasks end in; some run nothing."""
     clock = 0.0
     monkeypatch.setattr("napari_pathsam.inference.slide_time.perf_counter", lambda: clock)
     rng = np.random.default_rng(seed)
@@ -49,12 +49,14 @@ def test_what_is_left_is_what_a_sum_over_all_tasks_says(
             clock += float(rng.random())
             found.worked_out(number)
             left[number] = 0
-            each = [sum(left[n] for n in task) for task in tasks]
-            now = sum(each) - sum([runs for runs in each if runs][:workers]) / 2
+            under_way = [[r for n in task if (r := left[n])] for task in tasks]
+            under_way = [runs for runs in under_way if runs][:workers]
+            now = sum(left) - sum(runs[0] for runs in under_way) / 2
+            last = workers * max((sum(runs) - runs[0] / 2 for runs in under_way), default=0)
             ends.append((clock, now))
             known = ends if workers else ends[-TIMED - 1 :]
             since, then = known[0] if known[0][1] > now else first
-            wanted = (clock - since) / (then - now) * now if then > now else 0.0
+            wanted = (clock - since) / (then - now) * max(now, last) if then > now else 0.0
             assert found.seconds == pytest.approx(wanted, rel=1e-12)
     assert found.seconds == 0
 

@@ -60,7 +60,7 @@ def segment_to_store(
     """Segment a slide into a label pyramid; its areas. ``again``: go on with a failed attempt."""
     from napari_pathsam.cli.segment_images import warn
     from napari_pathsam.core.errors import BadImageError
-    from napari_pathsam.inference.distributed import dask_client, distributed_tiles, workers_of
+    from napari_pathsam.inference.distributed import distributed_tiles, workers_of
     from napari_pathsam.inference.slide import slide_tiles
     from napari_pathsam.inference.slide_estimate import duration
     from napari_pathsam.inference.slide_job import prepare_slide
@@ -76,11 +76,7 @@ def segment_to_store(
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        client = None
-        if slides.workers or slides.scheduler:  # before anything is written
-            client = stack.enter_context(
-                dask_client(workers=slides.workers, scheduler=slides.scheduler)
-            )
+        client = _cluster(slides, stack)  # before anything is written
         job = prepare_slide(
             model, slide, mpp=wish.mpp, store=path, resume=slides.resume or again,
             region=wish.region, settings=replace(wish.settings, overlap=OVERLAP),
@@ -99,6 +95,21 @@ def segment_to_store(
     if wish.instances:
         _write_objects(job, path, wish.settings.smallest_px)
     return _told(job, path, wish, todo)
+
+
+def _cluster(slides: SlideWish, stack: ExitStack) -> Any:
+    """A client of the wanted processes, once they are there; None: this process does the work."""
+    from napari_pathsam.inference.distributed import dask_client, wait_for_workers
+
+    if not slides.workers and not slides.scheduler:
+        return None
+    client = stack.enter_context(dask_client(workers=slides.workers, scheduler=slides.scheduler))
+    wanted = max(1, slides.workers)
+    if (there := len(client.ncores())) < wanted:
+        where = slides.scheduler or "Dask"
+        ERR.print(f"{where} has {there} of {wanted} workers; waiting for the others.")
+        wait_for_workers(client, wanted)
+    return client
 
 
 def _write_objects(job: SlideJob, path: Path, smallest_px: int) -> None:

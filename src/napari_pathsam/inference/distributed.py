@@ -1,8 +1,8 @@
 """The same blocks as tasks of Dask: on the processors of one machine, or on a cluster.
 
-A worker opens the slide by its path, runs blocks that lie side by side and writes their chunks; the
-coarser levels and the record have one writer, the process that asked. A block depends on no other,
-so a worker that is lost costs its task once more and changes nothing.
+A worker opens the slide by its path, runs blocks that lie side by side, writes their chunks and
+tells of each; the coarser levels and the record have one writer, the process that asked. A block
+depends on no other, so a worker that is lost costs the block it was at, and changes nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from napari_pathsam.core.errors import BadFileError, UnavailableError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.slide import SlideProgress, SlideTile
 from napari_pathsam.inference.slide_block import Block, run_block
-from napari_pathsam.inference.slide_job import SlideJob
+from napari_pathsam.inference.slide_job import RECORD, SlideJob
+from napari_pathsam.inference.slide_record import recorded
 from napari_pathsam.inference.slide_tasks import slide_tasks
 from napari_pathsam.inference.windows import Windows
 from napari_pathsam.io.label_store import LabelStore
@@ -68,7 +70,10 @@ def dask_client(*, workers: int = 0, scheduler: str | None = None) -> Iterator[A
         ) from error
     if scheduler is None:
         one_each = {"threads_per_worker": 1, "dashboard_address": None}
+        # A busy machine takes its time to start a worker again; 15 s later it would be given up.
+        patient = {"distributed.deploy.lost-worker-timeout": "1h"}
         with (
+            import_module("dask.config").set(patient),
             dask.LocalCluster(n_workers=workers, **one_each) as cluster,
             dask.Client(cluster) as client,
         ):
@@ -117,34 +122,85 @@ def _tiles_of_tasks(
     dask: Any = import_module("distributed")
     tasks = slide_tasks(job.plan, job.todo(first), workers_of(client))
     progress = SlideProgress(job, tasks, workers=workers_of(client))
-    model = client.scatter(pickle.dumps(_portable(job.model)), broadcast=True, hash=False)
+    left = {number for numbers in tasks for number in numbers}
+    told: SimpleQueue[Any] = SimpleQueue()
+    client.subscribe_topic(work.token, told.put)
     futures = []
-    name = f"segment {job.slide.name}".replace("-", "_")
-    for place, numbers in enumerate(tasks):
-        at = job.plan.blocks[numbers[0]]
-        key = (f"{name}-{work.token}", at.y, at.x)  # the dashboard groups them by the name
-        futures.append(client.submit(
-            run_task, work, model, numbers, key=key, priority=-place, retries=RETRIES, pure=False
-        ))  # fmt: skip
     try:
-        for future in dask.as_completed(futures):
-            with _cluster_errors(dask):
-                blocks: list[Block] = future.result()
-            future.release()
-            for block in blocks:
-                job.run.write(block, base=False)
-                maps: Any = {name: s.read(block.region) for name, s in job.run.stores.items()}
-                progress.time.worked_out(block.number)
-                yield progress.finished(replace(block, maps=maps))
+        with _cluster_errors(dask):
+            model = _sent(_portable(job.model), client, dask)
+            name = f"segment {job.slide.name}".replace("-", "_")
+            for place, numbers in enumerate(tasks):
+                at = job.plan.blocks[numbers[0]]
+                key = (f"{name}-{work.token}", at.y, at.x)  # the dashboard groups them by the name
+                futures.append(client.submit(
+                    run_task, work, model, numbers, key=key, priority=-place, retries=RETRIES,
+                    pure=False,
+                ))  # fmt: skip
+        for block in _blocks_of(futures, told, dask):
+            if block.number not in left:
+                continue
+            left.remove(block.number)
+            job.run.write(block, base=False)
+            maps: Any = {name: s.read(block.region) for name, s in job.run.stores.items()}
+            progress.time.worked_out(block.number)
+            yield progress.finished(replace(block, maps=maps))
         job.run.record.finish()
     finally:
         if client.status == "running":
+            client.unsubscribe_topic(work.token)
             client.cancel(futures)
+
+
+def _sent(model: Any, client: Any, dask: Any) -> Any:
+    """The model as a result of the cluster's, on every worker that is there.
+
+    Unlike what is scattered it is made again where all who held it are lost: jobs of a cluster end
+    by the clock, and others begin.
+    """
+    large = {"distributed.admin.large-graph-warning-threshold": "16GB"}  # it is sent but once
+    with import_module("dask.config").set(large):
+        sent = client.submit(bytes, pickle.dumps(model), pure=False)
+    dask.wait(sent)
+    client.replicate([sent])
+    return sent
+
+
+def _blocks_of(futures: Sequence[Any], told: SimpleQueue[Any], dask: Any) -> Iterator[Block]:
+    """Blocks as workers tell of them; a task that is finished tells of its own once more."""
+    for future in futures:
+        future.add_done_callback(told.put)
+    waiting = len(futures)
+    while waiting:
+        try:
+            one = told.get(timeout=0.5)  # Windows hears Ctrl-C only between
+        except Empty:
+            continue
+        if isinstance(one, tuple):  # when, and what was told
+            yield pickle.loads(one[1])
+            continue
+        waiting -= 1
+        with _cluster_errors(dask):
+            blocks: list[Block] = one.result()
+        one.release()
+        yield from blocks
 
 
 def workers_of(client: Any) -> int:
     """Processes that a client's cluster has now."""
     return max(1, len(client.ncores()))
+
+
+def wait_for_workers(client: Any, wanted: int) -> None:
+    """Until so many are there; jobs of a cluster begin when it has room for them.
+
+    Raises
+    ------
+    UnavailableError
+        The scheduler goes away meanwhile.
+    """
+    with _cluster_errors(import_module("distributed")):
+        client.wait_for_workers(wanted)
 
 
 @contextmanager
@@ -196,18 +252,24 @@ _lock = threading.Lock()
 
 
 def run_task(work: BlockWork, model: bytes, numbers: Sequence[int]) -> list[Block]:
-    """Run some blocks and write them; the blocks without their pixels.
+    """Run some blocks, write them and tell of each; the blocks without their pixels.
 
-    Windows that two of them share are run once, as far as their logits can be kept.
+    Windows that two of them share are run once, as far as their logits can be kept. What another
+    worker has told of, lost since or left over from a run that was killed, is not done again.
     """
+    tell = import_module("distributed").get_worker().log_event
     done = []
     with _lock:  # one block at a time: the model has all of the worker's cores
         windows, stores = _opened(work, model)
+        record = Path(work.store) / "labels" / "classes" / RECORD
         for number in numbers:
+            if number in recorded(record):
+                continue
             block = run_block(work.plan, windows, number, ids=work.ids, names=work.names)
             for name, store in stores.items():
                 store.write_base(block.region, block.maps[name])
             done.append(replace(block, maps={}))
+            tell(work.token, pickle.dumps(done[-1]))
     return done
 
 

@@ -99,6 +99,16 @@ class Record:
         self.finished = self.finished or bool(entry.get("finished"))
 
 
+def recorded(path: Path) -> frozenset[int]:
+    """The numbers of the blocks that are done, for whoever does not write; of no record, none."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]  # the last may be half a line
+    except FileNotFoundError:
+        return frozenset()
+    entries = (json.loads(line) for line in lines)
+    return frozenset(int(entry["block"]) for entry in entries if "block" in entry)
+
+
 def places(damage: list[Damage]) -> list[Damage]:
     """What overlaps or touches put together: windows that share pixels report them each."""
     found: list[Damage] = []

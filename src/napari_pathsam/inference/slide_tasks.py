@@ -9,7 +9,7 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.slide_plan import SlidePlan
 
 LARGEST_SIDE = 4
-"""Blocks along the side of a task, at most: a worker that is lost costs its whole task."""
+"""Blocks along the side of a task, at most: no worker that comes later takes a part of it."""
 
 
 def slide_tasks(plan: SlidePlan, todo: Sequence[int], workers: int) -> list[tuple[int, ...]]:

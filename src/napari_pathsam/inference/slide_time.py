@@ -28,29 +28,23 @@ class TimeLeft:
 
     def __init__(self, job: SlideJob, tasks: Sequence[Sequence[int]], *, workers: int = 0) -> None:
         self._left = runs_by_block(job.plan, tasks, job.batch)
-        self._task_of = {number: k for k, task in enumerate(tasks) for number in task}
-        self._of_task = [sum(self._left[number] for number in task) for task in tasks]
-        self._total = sum(self._of_task)
-        self._waiting = iter(range(len(tasks)))
-        self._workers, self._under_way = workers, set[int]()
-        self._runs_under_way = 0
-        self._start_tasks()
+        self._total = sum(self._left.values())
+        self._waiting = iter(tasks)
+        self._workers, self._under_way = workers, dict[int, Sequence[int]]()
+        for _ in range(workers):
+            self._go_on(())
         self._first = (perf_counter(), float(self._total))
         self._ends = deque([self._first], maxlen=None if workers else TIMED + 1)
 
     def worked_out(self, number: int) -> None:
         """The windows of a block were run."""
-        runs, task = self._left[number], self._task_of[number]
+        self._total -= self._left[number]
         self._left[number] = 0
-        self._total -= runs
-        self._of_task[task] -= runs
-        if task in self._under_way:
-            self._runs_under_way -= runs
-            if not self._of_task[task]:
-                self._under_way.remove(task)
-                self._start_tasks()
-        # Of the tasks that are under way elsewhere half is done, as far as anybody knows.
-        self._ends.append((perf_counter(), self._total - self._runs_under_way / 2))
+        if number in self._under_way:
+            self._go_on(self._under_way.pop(number))
+        # Of the blocks that are under way elsewhere half is done, as far as anybody knows.
+        half = sum(self._left[block] for block in self._under_way) / 2
+        self._ends.append((perf_counter(), self._total - half))
 
     @property
     def seconds(self) -> float:
@@ -58,15 +52,22 @@ class TimeLeft:
         now, left = self._ends[-1]
         for since, left_then in (self._ends[0], self._first):
             if left_then > left:
-                return (now - since) / (left_then - left) * left
+                return (now - since) / (left_then - left) * max(left, self._last_task())
         return 0.0
 
-    def _start_tasks(self) -> None:
-        """Those under way are the first ones that have anything left."""
-        while len(self._under_way) < self._workers:
-            task = next(self._waiting, None)
-            if task is None:
+    def _last_task(self) -> float:
+        """Windows that would be left if every worker had as many as the one that has most."""
+        each = (
+            sum(self._left[n] for n in task) - self._left[number] / 2
+            for number, task in self._under_way.items()
+        )
+        return self._workers * max(each, default=0.0)
+
+    def _go_on(self, task: Sequence[int]) -> None:
+        """A worker takes the task's next block that has anything left, or the next task's."""
+        while (number := next((n for n in task if self._left[n]), None)) is None:
+            following = next(self._waiting, None)
+            if following is None:
                 return
-            if self._of_task[task]:
-                self._under_way.add(task)
-                self._runs_under_way += self._of_task[task]
+            task = following
+        self._under_way[number] = task
