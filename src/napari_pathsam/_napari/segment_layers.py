@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 UNSURE, UNSURE_COLOR = 255, "#9aa0a6"
 SEGMENTATION = "segmentation"
 """``layer.metadata[OWN]`` of these layers."""
+AT_ITS_CORNER = {OWN: SEGMENTATION, "at": (0, 0), "ratio": (1, 1)}
+"""``layer.metadata`` of what begins at the image's corner, pixel by pixel."""
 STRIP_PX = 1_500_000
 """So many pixels are redrawn in one turn of the event loop."""
 
@@ -193,7 +195,7 @@ class ResultLayers(QObject):
     def _make_pyramid(self, shown: _Shown, result: SlideResult) -> None:
         layer = self._pyramids.labels(
             result, name=f"PathSAM {result.title}", opacity=0.45,
-            metadata={OWN: SEGMENTATION, "at": (0, 0), "ratio": (1, 1)},
+            metadata={**AT_ITS_CORNER, "label_kind": "classes"},
             **own_layer_place(shown.plane, shown.image),
         )  # fmt: skip
         color_classes(layer, result.classes)
@@ -204,12 +206,12 @@ class ResultLayers(QObject):
         self._pyramids.landed(shown.layers["classes"])
         if len(shown.layers) == 1:
             for name, layer in self._pyramids.maps(result).items():
-                layer.metadata.update({OWN: SEGMENTATION, "at": (0, 0), "ratio": (1, 1)})
+                layer.metadata.update(AT_ITS_CORNER)
                 self._add(shown, name, layer)
             if result.has_objects:
                 layer = self._pyramids.objects(
                     result, name=f"PathSAM {result.title} objects",
-                    metadata={OWN: SEGMENTATION, "at": (0, 0), "ratio": (1, 1)},
+                    metadata={**AT_ITS_CORNER},
                 )  # fmt: skip
                 self._add(shown, "objects", layer)
 
@@ -222,7 +224,7 @@ class ResultLayers(QObject):
             array,
             name=f"PathSAM {result.title}" + ("" if is_classes else " objects"),
             opacity=0.45 if is_classes else 1.0,
-            metadata={OWN: SEGMENTATION, "at": (0, 0), "ratio": (1, 1)},
+            metadata={**AT_ITS_CORNER, "label_kind": "classes" if is_classes else "instances"},
             **own_layer_place(shown.plane, shown.image),
         )
         if is_classes:
