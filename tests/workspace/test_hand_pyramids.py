@@ -105,7 +105,7 @@ def test_pyramids_say_what_is_drawn_while_it_is_drawn(tmp_path, monkeypatch):
 def test_labels_that_somebody_removed_from_the_disk_come_back(model, tmp_path, monkeypatch):
     """What is gone reads as nothing, and nothing must not be written into the journal."""
     keep_nothing_in_memory(monkeypatch)
-    monkeypatch.setattr("napari_pathsam.workspace.keeper.COMPACT_BYTES", 1)
+    monkeypatch.setattr("napari_pathsam.workspace.journal.COMPACT_BYTES", 1)
     workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
     heard = Heard(workspace)
     workspace.open_image(Wide())
@@ -184,7 +184,7 @@ def test_nobody_waits_for_labels_when_an_image_is_closed(model, tmp_path, monkey
     """What is not saved in time is not lost, and half of it is not taken for all."""
     if cold:  # of what is on screen nothing is in memory
         keep_nothing_in_memory(monkeypatch)
-    monkeypatch.setattr("napari_pathsam.workspace.keeper.COMPACT_BYTES", 1)
+    monkeypatch.setattr("napari_pathsam.workspace.journal.COMPACT_BYTES", 1)
     workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
     heard = Heard(workspace)
     workspace.open_image(Wide())

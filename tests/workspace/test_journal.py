@@ -276,7 +276,7 @@ def test_a_large_journal_is_compacted_and_undo_still_reaches_before_it(opened, f
     undo_from = first.instances.copy()
     first.close_image()
     before = files(folder)[0].stat().st_size
-    monkeypatch.setattr("napari_pathsam.workspace.keeper.COMPACT_BYTES", 100)
+    monkeypatch.setattr("napari_pathsam.workspace.journal.COMPACT_BYTES", 100)
     second, _ = opened()
     second.restore()
     assert files(folder)[0].stat().st_size < before
@@ -284,7 +284,7 @@ def test_a_large_journal_is_compacted_and_undo_still_reaches_before_it(opened, f
         second.undo()
     second.redo()
     state = second.instances.copy(), second.class_map.copy(), second.classes, second.prompts
-    monkeypatch.setattr("napari_pathsam.workspace.keeper.COMPACT_BYTES", 10**9)
+    monkeypatch.setattr("napari_pathsam.workspace.journal.COMPACT_BYTES", 10**9)
     second.close_image()
     third, heard = opened()
     third.restore()

@@ -14,7 +14,7 @@ import pytest
 
 from napari_pathsam.workspace import ArraySource, journal
 from napari_pathsam.workspace.history import Step
-from napari_pathsam.workspace.replay import replayed
+from napari_pathsam.workspace.replay import replaying
 
 from .conftest import check_rules, discs_image, files  # noqa: TID252
 
@@ -91,6 +91,7 @@ def _replay_to(folder, n):
     (path,) = files(folder)
     values = [json.loads(line) for line, _ in journal._good_lines(path)]
     steps = ((v["what"], Step.from_json(v["step"])) for v in islice(values, 1, n + 1))
-    annotations, *_ = replayed(values[0], steps, (100, 120))
-    data = annotations.instances.astype("<i4").tobytes() + annotations.class_map.tobytes()
+    *_, found = replaying(values[0], steps, (100, 120))
+    labels = found.annotations
+    data = labels.instances.astype("<i4").tobytes() + labels.class_map.tobytes()
     return sha256(data).digest()

@@ -86,8 +86,8 @@ def test_slides_are_labelled_everywhere(model, tmp_path):
 
 
 def test_a_large_journal_is_compacted_in_lines_of_bounded_length(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_pathsam.workspace.workspace.STEP_TILES", 2)
-    monkeypatch.setattr("napari_pathsam.workspace.keeper.COMPACT_BYTES", 1)
+    monkeypatch.setattr("napari_pathsam.workspace.replay.STEP_TILES", 2)
+    monkeypatch.setattr("napari_pathsam.workspace.journal.COMPACT_BYTES", 1)
     workspace = Workspace(model_loader=lambda *a: model, journal_dir=tmp_path)
     workspace.open_image(Wide())
     for n, y in enumerate(range(0, 16_000, 2000)):

@@ -65,8 +65,9 @@ class AnnotateDock(Dock):
         self._files = QtRunner(self)  # exports and downloads, beside the model's work
         loader = model_loader or ViewerModels(self.runner)
         self.workspace = Workspace(
-            model_loader=loader, runner=runner, journal_dir=journal_dir, keeping=shared_keeping()
-        )
+            model_loader=loader, runner=runner, files=self._files, journal_dir=journal_dir,
+            keeping=shared_keeping(),
+        )  # fmt: skip
         self.session = Session(viewer, self.workspace, runner, self)
         self.keys = keys or Keys()
         self._cheat_sheet: CheatSheet | None = None
@@ -90,8 +91,7 @@ class AnnotateDock(Dock):
 
     def _connect(self) -> None:
         session, workspace, view = self.session, self.workspace, self.view
-        view.restore_bar.add("Start afresh", "Set the saved work aside", self.discard)
-        view.restore_bar.add("Restore", "Bring the saved objects back", self.restore)
+        view.restore_bar.follow(workspace)
         self._back_button = view.stray_bar.add("Back", "Activate the tool's layer", session.back)
         view.undo_button.clicked.connect(lambda: workspace.undo())
         view.redo_button.clicked.connect(lambda: workspace.redo())
@@ -309,24 +309,13 @@ class AnnotateDock(Dock):
             view.export_button.offer(OF_SLIDES if slide else FORMATS)
         else:
             view.pixel_size.clear()
-        saved = self.workspace.restorable if there else None
-        view.restore_bar.say(
-            f"There is saved work for this image: {saved}." if saved is not None else ""
-        )
+        view.restore_bar.bring_up_to_date()
         view.classes.set_value(self.workspace.classes)
         view.classes.set_active(self.workspace.active_class)
         self._show_counts()
         self._show_candidate()
         self._show_history()
         self._bind_keys()
-
-    def restore(self) -> None:
-        self.view.restore_bar.say("")
-        self.workspace.restore()
-
-    def discard(self) -> None:
-        self.view.restore_bar.say("")
-        self.workspace.discard_saved()
 
     def _show_candidate(self, *_: Any) -> None:
         workspace = self.workspace
@@ -386,6 +375,7 @@ class AnnotateDock(Dock):
         """Stop all work and leave the viewer as it was; accepted objects stay in it."""
         self.models.close_work()
         self._left_timer.stop()
+        self.view.restore_bar.stop()
         self._binder.unbind()
         for signal, slot in self._workspace_slots():
             signal.disconnect(slot, missing_ok=True)

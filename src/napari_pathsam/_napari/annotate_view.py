@@ -23,6 +23,7 @@ from napari_pathsam._napari.export import ExportButton
 from napari_pathsam._napari.image_chooser import LayerChooser
 from napari_pathsam._napari.keys import Keys
 from napari_pathsam._napari.model_panel import ModelPanel
+from napari_pathsam._napari.restore_bar import RestoreBar
 from napari_pathsam._napari.widgets import (
     AMBER,
     BLUE,
@@ -50,7 +51,7 @@ class AnnotateView(Column):
         self.images.setToolTip("The image to annotate. Choosing it is all the set-up there is")
         self.pixel_size = PixelSize(self)
         self.models = models
-        self.restore_bar = MessageBar(BLUE, self)
+        self.restore_bar = RestoreBar(BLUE, self)
         self.error_bar = MessageBar(RED, self)
         self.error_bar.add("Close", "Hide this message", lambda: self.error_bar.say(""))
         self.stray_bar = MessageBar(AMBER, self)

@@ -13,7 +13,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -158,12 +158,23 @@ class Journal:
         """Whether half of it or more is what an earlier :meth:`compact` wrote."""
         return 0 < self.size <= 2 * self._snapshot_bytes
 
+    @property
+    def is_long(self) -> bool:
+        """Whether rewriting it as what came of it makes it smaller."""
+        return self.size > COMPACT_BYTES and not self.is_snapshot
+
     def compact(
-        self, steps: Iterable[dict[str, Any]], n_objects: int, header: dict[str, Any]
+        self,
+        steps: Iterable[dict[str, Any]],
+        n_objects: int,
+        header: dict[str, Any],
+        *,
+        placing: AbstractContextManager[None] | None = None,
     ) -> None:
         """Replace all actions by these, in a new file that takes the old one's place at once.
 
-        What ``steps`` raises leaves the old one as it is.
+        What ``steps`` raises leaves the old one as it is, and so does what entering ``placing``
+        does: in it the new one is put in place.
         """
         self._let_go()
         self._good_bytes = self.size
@@ -175,7 +186,8 @@ class Journal:
                     file.write(_line(_entry("base", step, n_objects)))
                 file.flush()
                 os.fsync(file.fileno())
-            new.replace(self.path)
+            with placing or nullcontext():
+                new.replace(self.path)
         except BaseException:
             new.unlink(missing_ok=True)
             raise

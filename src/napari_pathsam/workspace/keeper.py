@@ -13,7 +13,7 @@ from platformdirs import user_data_dir
 
 from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.workspace.history import Step
-from napari_pathsam.workspace.journal import COMPACT_BYTES, Journal, SavedWork
+from napari_pathsam.workspace.journal import Journal, SavedWork
 
 
 class _TooLong(Exception):
@@ -88,22 +88,22 @@ class Keeper:
         if journal is not None:
             self._try(lambda: journal.append(what, step.to_json(), n_objects, header))
 
-    def header(self) -> dict[str, Any]:
-        """Of the offered work."""
+    @property
+    def offered(self) -> Journal:
+        """What there is an offer of."""
         assert self._offered is not None
-        return self._offered.header()
+        return self._offered
 
-    def offered_steps(self) -> Iterator[tuple[str, Step]]:
-        """What was done, in order."""
-        assert self._offered is not None
-        for what, step in self._offered.entries():
-            yield what, Step.from_json(step)
+    def take_up(self, trouble: Exception | None = None) -> None:
+        """The offered work was restored: further steps go on in its file.
 
-    def take_up(self) -> None:
-        """The offered work was restored: further steps go on in its file."""
+        ``trouble``: why they cannot.
+        """
         if self._journal is not None:
             self._journal.close()
         self._journal, self._offered = self._offered, None
+        if trouble is not None:
+            self._give_up(trouble)
 
     def discard(self) -> None:
         """The offered work is not wanted: its file gets another name."""
@@ -122,12 +122,11 @@ class Keeper:
         n_objects: int,
         header: dict[str, Any],
         *,
-        always: bool = False,
         within_s: float = math.inf,
     ) -> None:
         """Rewrite a large journal as what came of it, where that makes it smaller.
 
-        ``always``: a small one, too. What takes longer than ``within_s`` is left to the next time.
+        What takes longer than ``within_s`` is left to the next time.
         """
         journal, ends = self._journal, time.monotonic() + within_s
         if journal is None:
@@ -139,7 +138,7 @@ class Keeper:
                     raise _TooLong
                 yield step.to_json()
 
-        if always or (journal.size > COMPACT_BYTES and not journal.is_snapshot):
+        if journal.is_long:
             with suppress(_TooLong):
                 self._try(lambda: journal.compact(steps(), n_objects, header))
 
@@ -154,16 +153,21 @@ class Keeper:
         """Do it; when the disk does not let us, say so and go on without."""
         try:
             return work()
-        except PathsamError as error:
-            self._warn(str(error))
-        except OSError as error:
+        except (PathsamError, OSError) as error:
+            self._give_up(error)
+            return None
+
+    def _give_up(self, error: Exception) -> None:
+        """Nothing is written to this journal any more; say so."""
+        if isinstance(error, OSError):
             self._warn(
                 f"Your work cannot be saved as you go: {error.strerror or error} "
                 f"({self.directory}). You can go on, but nothing is brought back if the program "
                 "ends by accident: export your labels now and then, or make room or give write "
                 "access there and open the image again."
             )
+        else:
+            self._warn(str(error))
         if self._journal is not None:
             self._spent.append(self._journal)
             self._journal = None
-        return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from napari_pathsam.core.classes import ClassTable
@@ -14,6 +16,9 @@ from napari_pathsam.workspace.history import History, PromptState, Step
 
 if TYPE_CHECKING:
     from napari_pathsam.io.hand_pyramids import HandPyramids
+
+STEP_TILES = 64
+"""Tiles of labels in one line of a journal that was compacted."""
 
 
 def header(annotations: Annotations, classes: ClassTable) -> dict[str, Any]:
@@ -34,13 +39,23 @@ def origin_of(head: dict[str, Any]) -> tuple[int, int]:
     return y, x
 
 
-def replayed(
+@dataclass(frozen=True)
+class Restored:
+    """What a journal's actions lead to."""
+
+    annotations: Annotations
+    history: History
+    classes: ClassTable
+    state: PromptState
+
+
+def replaying(
     head: dict[str, Any],
     actions: Iterable[tuple[str, Step]],
     shape_yx: tuple[int, int],
     pyramids: Callable[[], HandPyramids | None] = lambda: None,
-) -> tuple[Annotations, History, ClassTable, PromptState]:
-    """The labels, history, classes and prompts that a journal's actions lead to.
+) -> Iterator[float | Restored]:
+    """Do again what a journal says; yields how many actions are done, then what they lead to.
 
     ``pyramids`` makes those that a slide's labels go into.
 
@@ -63,7 +78,8 @@ def replayed(
             n += 1
             step = found.moved(*origin_yx)
             forward = what != "undid"
-            for edit in step.edits if forward else step.edits[::-1]:
+            for k, edit in enumerate(step.edits if forward else step.edits[::-1]):
+                yield n - 1 + k / len(step.edits)
                 annotations.apply(edit, forward=forward)
             classes = step.classes[forward] if step.classes else classes
             state = step.prompts[forward] if step.prompts else state
@@ -76,4 +92,12 @@ def replayed(
             f"Action {n} of the saved work does not fit what was before it ({error!r}). Nothing "
             "was restored, and the file was left as it is."
         ) from error
-    return annotations, history, classes, state
+    yield Restored(annotations, history, classes, state)
+
+
+def base_steps(annotations: Annotations, classes: ClassTable, state: PromptState) -> Iterator[Step]:
+    """Everything as it is now, as steps from nothing; none is large."""
+    edits, tables = annotations.snapshot(), (classes, classes)
+    while some := tuple(islice(edits, STEP_TILES)):
+        yield Step("Saved work", some, tables)
+    yield Step("Saved work", (), tables, (PromptState(), state))

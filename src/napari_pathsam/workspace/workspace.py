@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from psygnal import Signal
 
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX, Annotations
 from napari_pathsam.workspace.box_actions import BoxActions
+from napari_pathsam.workspace.encoding import Keeping
 from napari_pathsam.workspace.fields import ImageSource
 from napari_pathsam.workspace.history import History, PromptState, Step
 from napari_pathsam.workspace.journal import SavedWork
 from napari_pathsam.workspace.label_saver import CLOSING_S
 from napari_pathsam.workspace.prompt_actions import PromptActions
-from napari_pathsam.workspace.replay import header, origin_of, replayed
+from napari_pathsam.workspace.prompting import paragraph
+from napari_pathsam.workspace.replay import Restored, base_steps, header
+from napari_pathsam.workspace.restoring import Restoring, StillRestoringError
+from napari_pathsam.workspace.runner import InlineRunner, Runner
 from napari_pathsam.workspace.telling import told
 
 if TYPE_CHECKING:
     from napari_pathsam.io.hand_pyramids import HandPyramids
-
-STEP_TILES = 64
-"""Tiles of labels in one line of a journal that was compacted."""
 
 
 class Workspace(PromptActions, BoxActions):
@@ -43,11 +44,31 @@ class Workspace(PromptActions, BoxActions):
         when the first prompt comes. Default: ``models.catalogue.load_model``.
     runner
         Where slow work runs. Default: at once, in this thread.
+    files
+        Where saved work is brought back. Default: as ``runner``.
     journal_dir
         Where journals are kept. Default: ``journals`` in the user's data folder.
     keeping
         Where embeddings are kept. Default: those in use, while the image is open.
     """
+
+    restoring_changed = Signal()
+    """Saved work is on its way back, is there, or will not come."""
+
+    def __init__(
+        self,
+        *,
+        model_loader: Callable[[str, str], Any] | None = None,
+        runner: Runner | None = None,
+        files: Runner | None = None,
+        journal_dir: Path | None = None,
+        keeping: Keeping | None = None,
+    ) -> None:
+        self._restoring: Restoring | None = None
+        self._files = files or runner or InlineRunner()
+        super().__init__(
+            model_loader=model_loader, runner=runner, journal_dir=journal_dir, keeping=keeping
+        )
 
     # --- the image ------------------------------------------------------------------------------
 
@@ -59,7 +80,7 @@ class Workspace(PromptActions, BoxActions):
         self.source, self._mpp = source, None
         self._view, self._view_px_per_px = view or Region.of(source.shape_yx), 1.0
         self._keeper.open(key)
-        pyramids = self._pyramids(self._keeper.pyramids_path)
+        pyramids = pyramids_of(self._keeper.pyramids_path, source.shape_yx)
         self._set_annotations(Annotations(source.shape_yx, pyramids))
         self._all_new()
 
@@ -69,6 +90,7 @@ class Workspace(PromptActions, BoxActions):
         self._all_new()
 
     def _let_go(self) -> None:
+        self._stop_restoring()
         self.stop_boxes()
         self._prompter.forget()
         if self.source is not None:
@@ -134,43 +156,72 @@ class Workspace(PromptActions, BoxActions):
         """Bring back what was saved: the same labels, bit for bit, prompts and undo history.
 
         It takes the place of what was done since the image was opened (which stays on disk and
-        is offered the next time).
+        is offered the next time). Until it is there (:attr:`restoring`) nothing can be changed.
         """
-        if self.source is None or self._keeper.offer is None:
+        if self.source is None or self._keeper.offer is None or self._restoring is not None:
             return
-        head = self._keeper.header()
-        annotations, history, classes, state = replayed(
-            head, self._keeper.offered_steps(), self.source.shape_yx,
-            lambda: self._pyramids(self._keeper.offered_pyramids_path),
-        )  # fmt: skip
+        path, shape_yx = self._keeper.offered_pyramids_path, self.source.shape_yx
+        work = Restoring(self._keeper.offered, shape_yx, partial(pyramids_of, path, shape_yx))
+        self._restoring = work
+        self.restoring_changed.emit()
+        self._files.submit(
+            work.run, then=partial(self._restored, work), failed=partial(self._not_restored, work)
+        )
+
+    @property
+    def restoring(self) -> float | None:
+        """The part of the saved work that is back, 0 to 1; None: none is on its way."""
+        return None if self._restoring is None else self._restoring.done
+
+    def _restored(self, work: Restoring, result: tuple[Restored, Exception | None] | None) -> None:
+        if work is not self._restoring or result is None:
+            return
+        found, trouble = result
+        self._restoring = None
         self._saver.close()
-        self._set_annotations(annotations)
-        self._history, self._classes = history, classes
-        self._state, self._shown = state, None
-        self._keeper.take_up()
+        self._set_annotations(found.annotations)
+        self._history, self._classes = found.history, found.classes
+        self._state, self._shown = found.state, None
+        self._keeper.take_up(trouble)
         self._save_soon()
-        self._compact(always=any(origin_of(head)))
+        self.restoring_changed.emit()
         self.labels_moved.emit()
         self._tell_classes()
         self._all_new()
         self._prompter.update()
 
+    def _not_restored(self, work: Restoring, error: BaseException) -> None:
+        if work is self._restoring:
+            self._restoring = None
+            self.failed.emit(paragraph(error))
+            self.restoring_changed.emit()
+
+    def _stop_restoring(self) -> None:
+        """What was saved is offered again the next time."""
+        work, self._restoring = self._restoring, None
+        if work is not None:
+            work.stop()
+            self.restoring_changed.emit()
+
+    def _go(self, what: str, step: Step) -> None:
+        if self._restoring is not None:
+            raise StillRestoringError(
+                f"Your saved work is being brought back ({self._restoring.done:.0%}), and nothing "
+                "can be changed until it is here: do this again in a moment."
+            )
+        super()._go(what, step)
+
     @told
     def discard_saved(self) -> None:
         """Start afresh; the old journal is kept under another name."""
+        self._stop_restoring()
         self._keeper.discard()
+        self.restoring_changed.emit()
 
-    def _compact(self, *, always: bool = False, within_s: float = math.inf) -> None:
+    def _compact(self, *, within_s: float) -> None:
         head = header(self._annotations, self._classes)
-        self._keeper.compact(self._base, len(self.objects), head, always=always, within_s=within_s)
-
-    def _base(self) -> Iterator[Step]:
-        """Everything as it is now, as steps from nothing; none is large."""
-        nothing, edits = PromptState(), self._annotations.snapshot()
-        tables = (self._classes, self._classes)
-        while some := tuple(islice(edits, STEP_TILES)):
-            yield Step("Saved work", some, tables)
-        yield Step("Saved work", (), tables, (nothing, self._state))
+        base = partial(base_steps, self._annotations, self._classes, self._state)
+        self._keeper.compact(base, len(self.objects), head, within_s=within_s)
 
     # --- the labels of a slide, on the disk -----------------------------------------------------
 
@@ -180,10 +231,11 @@ class Workspace(PromptActions, BoxActions):
         pyramids = self._annotations.pyramids
         return None if pyramids is None else pyramids.path
 
-    def _pyramids(self, path: Path | None) -> HandPyramids | None:
-        """Empty ones, if the image is so large that its labels need them."""
-        if self.source is None or path is None or max(self.source.shape_yx) <= LARGEST_WHOLE_PX:
-            return None
-        from napari_pathsam.io.hand_pyramids import HandPyramids
 
-        return HandPyramids(path, self.source.shape_yx)
+def pyramids_of(path: Path | None, shape_yx: tuple[int, int]) -> HandPyramids | None:
+    """Empty ones, if the image is so large that its labels need them."""
+    if path is None or max(shape_yx) <= LARGEST_WHOLE_PX:
+        return None
+    from napari_pathsam.io.hand_pyramids import HandPyramids
+
+    return HandPyramids(path, shape_yx)
