@@ -95,7 +95,8 @@ def test_all_of_a_slide(asked):
     ids = np.asarray(LabelStore.open(result.path, "objects").pyramid()[0])
     first = np.unique(ids, return_index=True)[1]
     assert len(first) > 10
-    assert result.class_of == {int(ids.flat[i]): int(values.flat[i]) for i in first[1:]}
+    class_of = dict(zip(*result.class_of(), strict=True))
+    assert class_of == {int(ids.flat[i]): int(values.flat[i]) for i in first[1:]}
     assert result.stores["uncertainty"].read(Region(0, 0, 600, 600)).any()
     origin = ImageOrigin(None, "strip")
     compile(slide_python(result, origin), "copied", "exec")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 
 from napari_pathsam._napari.map_colors import uncertainty_colors
@@ -16,6 +19,24 @@ if TYPE_CHECKING:
 
 REFRESH_MS = 400
 """Blocks that land meanwhile are shown together."""
+
+
+def object_features(
+    ids: NDArray[np.integer], classes: NDArray[np.integer], names: Mapping[int, str]
+) -> Any:
+    """A table of objects ``(n,)`` and the name of each one's class, with a row of background.
+
+    Names are kept once: half a million strings would keep the viewer waiting.
+    """
+    from pandas import Categorical, DataFrame
+
+    words = [*dict.fromkeys(["background", "", *names.values()])]
+    word_of = np.full(max(0, *names, int(classes.max(initial=0))) + 1, 1)
+    for class_id, name in names.items():
+        word_of[class_id] = words.index(name)
+    codes = np.concatenate([[0], word_of[classes]])
+    index = np.concatenate([[0], ids])
+    return DataFrame({"index": index, "class": Categorical.from_codes(codes, words)})
 
 
 class PyramidLayers(QObject):
@@ -50,11 +71,8 @@ class PyramidLayers(QObject):
         """A labels layer of the objects, once they are there, with the class of each."""
         from napari.layers import Labels
 
-        names, class_of = {c.id: c.name for c in result.classes}, result.class_of
-        how["features"] = {
-            "index": [0, *class_of],
-            "class": ["background", *(names.get(c, "") for c in class_of.values())],
-        }
+        names = {c.id: c.name for c in result.classes}
+        how["features"] = object_features(*result.class_of(), names)
         layer = Labels(levels_of(objects_of(result)), multiscale=True, cache=False, **how)
         layer.contour = 2
         layer.metadata.update(

@@ -42,12 +42,20 @@ def write_class_of(
 
 def class_of_objects(container: str | os.PathLike[str]) -> dict[int, int] | None:
     """The class id of each object (0: none) of a container's objects; None: it is not known."""
+    found = ids_and_classes(container)
+    return None if found is None else dict(zip(*(part.tolist() for part in found), strict=True))
+
+
+def ids_and_classes(
+    container: str | os.PathLike[str],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """The same as arrays ``(n,)`` of ids and of class ids: of a million objects no dictionary."""
     path = _path(Path(container))
     if not path.exists():
         return None
     with reading(path, "the classes of objects"):
         ids, classes = np.load(path)
-        return dict(zip(ids.tolist(), classes.tolist(), strict=True))
+        return ids, classes
 
 
 def first_classes(labels: NDArray[np.integer], classes: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -13,6 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from platformdirs import user_data_dir
 
 from napari_pathsam.core.areas import AreaTable
@@ -86,12 +88,12 @@ class SlideResult:
         """Whether objects were asked for, told apart and measured."""
         return self.table is not None and any(row.objects is not None for row in self.table.rows)
 
-    @property
-    def class_of(self) -> dict[int, int]:
-        """The class of each object, read from the disk; empty where there are none."""
-        from napari_pathsam.io.object_classes import class_of_objects
+    def class_of(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids ``(n,)`` and class ids of all objects, read from the disk; empty: there are none."""
+        from napari_pathsam.io.object_classes import ids_and_classes
 
-        return (class_of_objects(self.path) or {}) if self.has_objects else {}
+        found = ids_and_classes(self.path) if self.has_objects else None
+        return found or (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
     @property
     def path(self) -> Path:
