@@ -308,7 +308,7 @@ def test_a_deleted_class_takes_its_strokes_along_until_undo(finetune_of, made_up
     lesson.press(view.classes.add_button)
     view.classes.rename(3, "third")
     layer.data_setitem(tuple(np.mgrid[70:80, 70:80].reshape(2, -1)), 3)
-    hands.until(lambda: view.classes.text(2, PX) == "100")
+    lesson.until(lambda: view.classes.text(2, PX) == "100")
     lesson.row(view.classes._table, 2)
     lesson.press(view.classes.delete_button)
     lesson.until(lambda: dock.files.idle)
@@ -318,14 +318,14 @@ def test_a_deleted_class_takes_its_strokes_along_until_undo(finetune_of, made_up
     assert (layer.data > 0).sum() == 6 * 14 * 14
     assert "100 pixels" in view.status.text()
     layer.undo()
-    hands.until(lambda: "third" in dock.teaching.choices.classes.names)
-    hands.until(lambda: view.classes.text(2, PX) == "100")
+    lesson.until(lambda: "third" in dock.teaching.choices.classes.names)
+    lesson.until(lambda: view.classes.text(2, PX) == "100")
     # Painted in the other dock: that one's to erase.
     theirs = viewer.add_labels(np.full((160, 160), 3, np.uint8), scale=(0.5, 0.5),
                                units=("um", "um"), metadata={OWN: "classes"})  # fmt: skip
     dock.use_labels(theirs)
     view.classes.set_active(3)
     lesson.press(view.classes.delete_button)
-    hands.until(lambda: "is painted, so it is in the table again" in view.status.text())
+    lesson.until(lambda: "is painted, so it is in the table again" in view.status.text())
     assert "third" in dock.teaching.choices.classes.names
     assert (theirs.data == 3).all()
