@@ -325,6 +325,7 @@ def test_a_deleted_class_takes_its_strokes_along_until_undo(finetune_of, made_up
                                units=("um", "um"), metadata={OWN: "classes"})  # fmt: skip
     dock.use_labels(theirs)
     view.classes.set_active(3)
+    dock.say("")
     lesson.press(view.classes.delete_button)
     lesson.until(lambda: "is painted, so it is in the table again" in view.status.text())
     assert "third" in dock.teaching.choices.classes.names
