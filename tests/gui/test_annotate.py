@@ -231,6 +231,21 @@ def test_the_image_goes_while_work_runs(dock_of, field, model):
     assert not dock.view.restore_bar.text()
 
 
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_all_layers_may_be_deleted_at_once(dock_of, field, upside_down):
+    viewer, dock, hands = dock_of(field.image, rgb=True, name="H&E")
+    click_and_accept(dock, hands, field.lumen)
+    if upside_down:
+        viewer.layers.reverse()
+    viewer.layers.selection = set(viewer.layers)
+    viewer.layers.remove_selected()
+    other = viewer.add_image(field.image[::-1], rgb=True, name="another")
+    hands.until(lambda: dock.session.image == other)
+    assert not dock.view.error_bar.text()
+    click_and_accept(dock, hands, field.glands[1])
+    assert "PathSAM objects" in viewer.layers
+
+
 def test_layers_of_ours_may_be_deleted(dock_of, field):
     viewer, dock, hands = dock_of(field.image, rgb=True)
     click_and_accept(dock, hands, field.lumen)

@@ -290,7 +290,7 @@ class AnnotateDock(Dock):
             self._on_image(None)
 
     def _on_inserted(self, event: Any) -> None:
-        if self.session.image is None and event.value in self.view.images.candidates():
+        if event.value in self.view.images.candidates():
             QTimer.singleShot(0, self._choose_if_none)
 
     def _choose_if_none(self) -> None:

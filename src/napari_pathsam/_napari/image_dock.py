@@ -139,7 +139,7 @@ class ImageDock(Dock):
         self.open_image(active if active in found else next(iter(found), None))
 
     def _on_inserted(self, event: Any) -> None:
-        if self.image is None and event.value in self.images.candidates():
+        if event.value in self.images.candidates():
             QTimer.singleShot(0, self._choose_if_none)
 
     def _choose_if_none(self) -> None:
@@ -148,6 +148,10 @@ class ImageDock(Dock):
 
     def _on_removed(self, event: Any) -> None:
         if self.image is not None and event.value == self.image:
+            QTimer.singleShot(0, self._leave_removed)  # napari may be going through its list
+
+    def _leave_removed(self) -> None:
+        if not self._closed and self.image is not None and self.image not in self.viewer.layers:
             self.leave(self.image)
             self.open_image(None)
 

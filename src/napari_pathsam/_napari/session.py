@@ -330,10 +330,14 @@ class Session(QObject):
             return
         if self.image is not None and event.value == self.image:
             self.workspace.cancel()
-            self._release_image(keep_labels=True)
-            self.image_changed.emit(None)
+            QTimer.singleShot(0, self._leave_removed)  # napari may be going through its list
         elif self.image is not None and event.value in (self.prompts.points, self.prompts.shapes):
             self._check_active()
+
+    def _leave_removed(self) -> None:
+        if self.image is not None and self.image not in self.viewer.layers:
+            self._release_image(keep_labels=True)
+            self.image_changed.emit(None)
 
     def _on_active(self, *_: Any) -> None:
         if not self._busy_self:
