@@ -198,8 +198,10 @@ class ViewerModels:
         from napari_pathsam.models.catalogue import load_model
 
         # All cores: the worker's threads are nicer than the viewer's, and the gaps between
-        # event-loop ticks were the same as with one core left free (docs/results.md).
-        torch.set_num_threads(os.cpu_count() or 2)
+        # event-loop ticks were the same as with one core left free (docs/results.md). Who sets
+        # OMP_NUM_THREADS is obeyed.
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(os.cpu_count() or 2)
         model = interruptible(load_model(name, device=device), self._runner)
         self._kept[key] = model
         while len(self._kept) > self._keep:
