@@ -244,13 +244,13 @@ def discs(rng, n, side, radius):
 
 
 @pytest.mark.parametrize("case", ["moved", "elsewhere", "one clump"])
-def test_a_thousand_objects_take_less_than_two_seconds(case, rng):
+def test_a_thousand_objects_take_seconds_not_minutes(case, rng):
     target, other = (discs(rng, 1000, 1500, 12) for _ in range(2))
     pred = {"moved": np.roll(target, 3, (0, 1)), "elsewhere": other,
             "one clump": (other > 0).astype(int)}[case]  # fmt: skip
     started = time.process_time()
     assert count_objects(target, pred).n_target > 990
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 15  # 1 to 4; a distance map for each takes minutes
 
 
 # Table of the challenge's ranks, from its published figures (part A and part B).
