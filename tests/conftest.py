@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from napari_pathsam.models.sam2 import Sam2
 
 
+@pytest.fixture(autouse=True)
+def _one_core() -> None:
+    """What a test before left torch at; two workers of two threads each crawl on two cores."""
+    torch = sys.modules.get("torch")
+    if torch is not None and os.environ.get("OMP_NUM_THREADS") == "1":
+        torch.set_num_threads(1)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without a display Qt aborts the whole process; say so before it does."""
     wanted = [item for item in items if item.get_closest_marker("gui")]
