@@ -24,12 +24,15 @@ from napari_pathsam._napari import writer  # noqa: E402
 from napari_pathsam._napari.finetune_labels import class_names_of_objects  # noqa: E402
 from napari_pathsam._napari.outline_pyramids import outline_pyramids  # noqa: E402
 from napari_pathsam._napari.segment_pyramids import PyramidLayers  # noqa: E402
+from napari_pathsam.core.areas import area_table  # noqa: E402
 from napari_pathsam.core.classes import ClassTable  # noqa: E402
 from napari_pathsam.core.errors import BadFileError, BadImageError  # noqa: E402
 from napari_pathsam.core.geometry import Region  # noqa: E402
 from napari_pathsam.io import _ngff_metadata, store_geojson  # noqa: E402
 from napari_pathsam.io.annotations import read_geojson, write_geojson  # noqa: E402
 from napari_pathsam.io.label_store import LabelStore  # noqa: E402
+from napari_pathsam.io.object_classes import tell_class_of  # noqa: E402
+from napari_pathsam.workspace.segment_slide import SlideResult  # noqa: E402
 
 CLASS_OF = {1: 2, 2: 1, 4: 2}
 
@@ -93,9 +96,12 @@ def test_objects_of_segment_are_written_with_the_classes_of_the_map(
             classes=class_table, chunk_px=16,
         )  # fmt: skip
         stores[name].write(Region.of(labels.shape), array)
-    result: Any = SimpleNamespace(
-        stores=stores, path=tmp_path / "a run.zarr", classes=class_table, class_of=CLASS_OF
-    )
+    tell_class_of(stores["objects"], class_table, CLASS_OF)
+    result = SlideResult(
+        request=cast(Any, None), title="a run", classes=class_table, at_mpp=0.5,
+        run=cast(Any, SimpleNamespace(stores=stores)),
+        table=area_table(class_map, class_table, labels=ids),
+    )  # fmt: skip
     layer = PyramidLayers(cast(Any, None)).objects(result, name="objects")
     data, attributes, _ = layer.as_layer_data_tuple()
     writer.write_geojson(str(tmp_path / "o.geojson"), data, attributes)
