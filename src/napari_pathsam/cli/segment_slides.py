@@ -128,7 +128,7 @@ def _say_estimate(job: SlideJob, workers: int, *, objects: bool) -> None:
 
     more = "more processes (--workers, --scheduler), a GPU (--device cuda)"
     found = estimate_slide(job, objects=objects, workers=workers)
-    if said := found.text(job.model.name, part="--region", more=more, workers=workers):
+    if said := found.text(part="--region", more=more, workers=workers):
         ERR.print(f"{job.slide.name}: {said}")
 
 

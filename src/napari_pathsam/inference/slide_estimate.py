@@ -22,6 +22,7 @@ from napari_pathsam.inference.slide_job import SlideJob
 from napari_pathsam.inference.slide_plan import SlidePlan
 from napari_pathsam.inference.slide_tasks import runs_by_block, slide_tasks
 from napari_pathsam.inference.windows import WindowLogits, Windows
+from napari_pathsam.models.pathsam import PathSam
 
 LEAST, MOST = 5, 13
 """Batches of windows; the first is not counted: caches are cold."""
@@ -32,6 +33,8 @@ LONG_S = 1800.0
 """A run that takes longer is long: what would be sooner done is said."""
 SHORT_S = 10.0
 """A run below that needs no estimate in words."""
+SMALLEST = "pathsam-nano"
+"""No promptable model encodes sooner."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Estimate:
         Seconds more, of one process, in which objects are made afterwards.
     nbytes, windows, mm2
         Bytes on the disk, windows, and the mm² they cover.
+    base
+        Name of the promptable model whose image encoder looks at them; empty: none does.
     """
 
     seconds: float
@@ -53,14 +58,13 @@ class Estimate:
     nbytes: int
     windows: int
     mm2: float
+    base: str = ""
 
-    def text(self, model: str, *, part: str, more: str, workers: int = 0) -> str:
+    def text(self, *, part: str, more: str, workers: int = 0) -> str:
         """What is said before a run; empty: it is short.
 
         Parameters
         ----------
-        model
-            The name of the model that is run.
         part, more
             How a part of the slide, and other or more processors, are asked for.
         workers
@@ -75,11 +79,10 @@ class Estimate:
         )
         if seconds > LONG_S:
             said += f" Sooner done is a part of it ({part}), or all of it with {more}"
-            small = model.startswith("pathsam-nano")
-            said += "." if small else (
-                " or a smaller model: pathsam-nano encodes a field in a quarter of the time of "
-                "sam2.1-tiny."
-            )  # fmt: skip
+            if self.base not in ("", SMALLEST):
+                said += f" or a smaller model: {SMALLEST} encodes a field in a quarter of the "
+                said += "time of sam2.1-tiny"
+            said += "."
         return said
 
 
@@ -132,6 +135,7 @@ def estimate_slide(job: SlideJob, *, objects: bool = False, workers: int = 0) ->
         nbytes=round(nbytes / px * own),
         windows=len(tiles),
         mm2=own * plan.mpp**2 / 1e6,
+        base=job.model.config.base if isinstance(job.model, PathSam) else "",
     )
 
 

@@ -10,17 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from napari_pathsam.core.errors import BadPromptError, PathsamError
+from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.workspace.history import Step
 from napari_pathsam.workspace.replay import Restored, base_steps, header, origin_of, replaying
 
 if TYPE_CHECKING:
     from napari_pathsam.io.hand_pyramids import HandPyramids
     from napari_pathsam.workspace.journal import Journal
-
-
-class StillRestoringError(BadPromptError):
-    """Somebody wants to draw before what was saved is there."""
 
 
 class _Stopped(Exception):

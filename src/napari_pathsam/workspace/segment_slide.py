@@ -198,7 +198,7 @@ def slide_pieces(ready: PreparedSlide, request: SegmentRequest) -> Iterator[Piec
 
     yield Piece(next_text="Measuring a few tiles")
     found = estimate_slide(ready.job, objects=request.options.instances)
-    said = found.text(request.model, part="“Where”", more="a GPU")
+    said = found.text(part="“Where”", more="a GPU")
     yield Piece(said=said, seconds_left=found.seconds + found.objects_s or None)
     for tile in slide_tiles(ready.job, first=request.first):
         cells = ready.job.plan.cells(tile.region)

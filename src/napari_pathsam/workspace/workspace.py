@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
+from napari_pathsam.core.errors import BadPromptError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX, Annotations
 from napari_pathsam.workspace.box_actions import BoxActions
@@ -21,7 +22,7 @@ from napari_pathsam.workspace.label_saver import CLOSING_S
 from napari_pathsam.workspace.prompt_actions import PromptActions
 from napari_pathsam.workspace.prompting import paragraph
 from napari_pathsam.workspace.replay import Restored, base_steps, header
-from napari_pathsam.workspace.restoring import Restoring, StillRestoringError
+from napari_pathsam.workspace.restoring import Restoring
 from napari_pathsam.workspace.runner import InlineRunner, Runner
 from napari_pathsam.workspace.telling import told
 
@@ -205,7 +206,7 @@ class Workspace(PromptActions, BoxActions):
 
     def _go(self, what: str, step: Step) -> None:
         if self._restoring is not None:
-            raise StillRestoringError(
+            raise BadPromptError(
                 f"Your saved work is being brought back ({self._restoring.done:.0%}), and nothing "
                 "can be changed until it is here: do this again in a moment."
             )
