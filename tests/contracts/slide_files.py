@@ -15,6 +15,8 @@ import tifffile
 import zarr
 from PIL import Image, ImageCms
 
+from napari_pathsam.core.geometry import Region
+
 SHAPE_YX = (700, 501)
 TILE_PX = 128
 TILE: dict[str, Any] = {"tile": (128, 128), "compression": "zlib", "photometric": "rgb"}
@@ -353,4 +355,16 @@ def ngff(folder: Path, version: str, *, channels_last: bool = False) -> Path:
         group.attrs["multiscales"] = [{"version": "0.4", **multiscale}]
     else:
         group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
+    return path
+
+
+def without_tile(path: Path, bad: Region) -> Path:
+    """Zeros where a tile of 128 pixels a side of the first picture lay."""
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages.first
+        tile = bad.y // 128 * -(-page.imagewidth // 128) + bad.x // 128
+        at, size = page.dataoffsets[tile], page.databytecounts[tile]
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes(size))
     return path

@@ -26,18 +26,6 @@ BAD = Region(256, 128, 128, 128)
 """The tile that the damaged slides lack."""
 
 
-def without_tile(path: Path, bad: Region = BAD) -> Path:
-    """Zeros where a tile of the first picture lay."""
-    with tifffile.TiffFile(path) as tif:
-        page = tif.pages.first
-        tile = bad.y // 128 * -(-page.imagewidth // 128) + bad.x // 128
-        at, size = page.dataoffsets[tile], page.databytecounts[tile]
-    with path.open("r+b") as file:
-        file.seek(at)
-        file.write(bytes(size))
-    return path
-
-
 def jpeg_tiff(folder: Path, pixels: np.ndarray) -> Path:
     path = folder / "jpeg.tif"
     tifffile.imwrite(
@@ -49,14 +37,14 @@ def jpeg_tiff(folder: Path, pixels: np.ndarray) -> Path:
 
 def damaged(kind: str, files: ModuleType, folder: Path) -> Slide:
     if kind == "jpeg":
-        return open_slide(without_tile(jpeg_tiff(folder, files.picture())))
+        return open_slide(files.without_tile(jpeg_tiff(folder, files.picture()), BAD))
     if kind == "aperio":
-        return open_slide(without_tile(files.aperio(folder)))
+        return open_slide(files.without_tile(files.aperio(folder), BAD))
     if kind == "openslide":
         pytest.importorskip("openslide", reason="OpenSlide is not installed")
         from napari_pathsam.io._openslide import open_openslide
 
-        return open_openslide(without_tile(files.pyramidal_tiff(folder)))
+        return open_openslide(files.without_tile(files.pyramidal_tiff(folder), BAD))
     path = files.ngff(folder, "0.5", channels_last=True)
     (path / "0" / "c" / "2" / "1" / "0").write_bytes(b"not zstd")
     return open_slide(path)
@@ -106,7 +94,7 @@ def test_damage_found_by_a_worker_is_told_at_home(slide_files: ModuleType, tmp_p
 
 def test_a_slide_without_its_first_tile_is_opened(slide_files: ModuleType, tmp_path: Path) -> None:
     first = Region(0, 0, 128, 128)
-    with open_slide(without_tile(slide_files.pyramidal_tiff(tmp_path), first)) as slide:
+    with open_slide(slide_files.without_tile(slide_files.pyramidal_tiff(tmp_path), first)) as slide:
         with pytest.raises(DamagedTileError) as caught:
             slide.read(Region(-9, 100, 300, 300))
         assert caught.value.regions == (first,)

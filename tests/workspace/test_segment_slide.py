@@ -24,7 +24,7 @@ class Strip:
     """A long slide: tissue here and there."""
 
     key, name, mpp = "strip", "strip.tif", MPP
-    shape_yx = SHAPE
+    shape_yx, slide = SHAPE, None
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)

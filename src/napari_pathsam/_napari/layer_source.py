@@ -17,10 +17,13 @@ from napari_pathsam._napari.pixel_sizes import kept_mpp_of
 from napari_pathsam._napari.plane import Plane, level_0, microns_per_pixel, plane_index, plane_of
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.io._pyramid import slide_behind
 
 if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
+
+    from napari_pathsam.io.slides import Slide
 
 RGB = NDArray[np.uint8]
 
@@ -132,6 +135,13 @@ class LayerSource:
     def shape_yx(self) -> tuple[int, int]:
         return self.channels[0].shape_yx
 
+    @property
+    def slide(self) -> Slide | None:
+        """The slide whose pixels are shown as they are; None: it is none, or shown otherwise."""
+        first, *others = self.channels
+        as_it_is = first.rgb and first.opacity == 1 and not first.plane and not others
+        return slide_behind(first.levels[0]) if as_it_is else None
+
     def read(self, region: Region, shape_yx: tuple[int, int]) -> RGB:
         """``(h, w, 3)`` pixels of a region of level-0 pixels, resampled, as displayed."""
         total = np.zeros((*shape_yx, 3), np.float32)
@@ -168,6 +178,10 @@ class ShownSource:
     @property
     def mpp(self) -> float | None:
         return self.now.mpp
+
+    @property
+    def slide(self) -> Slide | None:
+        return self.now.slide
 
     def read(self, region: Region, shape_yx: tuple[int, int]) -> RGB:
         """Pixels as displayed now; called in a worker."""

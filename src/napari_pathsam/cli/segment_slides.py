@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,6 @@ def segment_to_store(
     from napari_pathsam.inference.slide import slide_tiles
     from napari_pathsam.inference.slide_estimate import duration
     from napari_pathsam.inference.slide_job import prepare_slide
-    from napari_pathsam.inference.slide_plan import OVERLAP
 
     (path,) = paths if len(paths) == 1 else (Path(),)
     if path.suffix.lower() != ".zarr" or wish.sharpen:
@@ -79,7 +78,7 @@ def segment_to_store(
         client = _cluster(slides, stack)  # before anything is written
         job = prepare_slide(
             model, slide, mpp=wish.mpp, store=path, resume=slides.resume or again,
-            region=wish.region, settings=replace(wish.settings, overlap=OVERLAP),
+            region=wish.region, settings=wish.settings,
             tissue=slides.tissue, uncertainty=slides.uncertainty,
         )  # fmt: skip
         warn(slide.name, job.plan.warning, job.plan.cut)

@@ -38,6 +38,8 @@ LARGEST_PX = 16_384**2
 """Level-0 pixels of a region whose class map is held in memory."""
 LARGEST_BYTES = 2 * 2**30
 """Memory for the logits that are blended."""
+OVERLAP = 0.25
+"""Of the tiles of an image, unless settings say otherwise."""
 TIMED_TILES = 8
 """The time left follows the last so many tiles."""
 
@@ -57,17 +59,17 @@ class SegmentSettings:
     keep_probabilities
         Whether tiles carry the probabilities of all classes.
     overlap
-        Least part of a tile that its neighbour sees too.
+        Least part of a tile that its neighbour sees too; by default a quarter, of a slide a half.
     """
 
     threshold: float = 0.0
     smallest_px: int = 0
     fill_holes_px: int = 0
     keep_probabilities: bool = False
-    overlap: float = 0.25
+    overlap: float | None = None
 
     def __post_init__(self) -> None:
-        if not (0 <= self.threshold <= 1 and 0 <= self.overlap <= 0.5):
+        if not (0 <= self.threshold <= 1 and 0 <= (self.overlap or 0) <= 0.5):
             raise ValueError(f"{self}: threshold is from 0 to 1, overlap from 0 to 0.5")
         if min(self.smallest_px, self.fill_holes_px) < 0:
             raise ValueError(f"{self}: pixels are not below 0")
@@ -204,7 +206,8 @@ def plan_segmenting(
         )
     whole = Region.of(slide.shape_yx)
     looked_at = None if first is None else grid.cells_of(first.intersection(whole) or whole)
-    tiles = grid.tiles(settings.overlap, cells, looked_at)
+    overlap = OVERLAP if settings.overlap is None else settings.overlap
+    tiles = grid.tiles(overlap, cells, looked_at)
     return SegmentPlan(wanted, grid, tuple(tiles), warning, cut)
 
 

@@ -136,7 +136,7 @@ class SlidePlan:
 
     def touching(self, area: Region) -> list[Tile]:
         """The windows that touch any level-0 pixels and hold tissue, in grid order."""
-        tiles = self.grid.windows(self.settings.overlap, self._cells_round(area))
+        tiles = self.grid.windows(overlap_of(self.settings), self._cells_round(area))
         if self.tissue is None:
             return tiles
         return [t for t in tiles if self.tissue.touches(self.grid.pixels_of(t.region)[0])]
@@ -151,7 +151,9 @@ class SlidePlan:
         strip = [0, 0, *self.grid.shape_yx]
         strip[axis], strip[2 + axis] = low, high - low
         ends = set()
-        for tile in self.grid.windows(self.settings.overlap, self.grid.cells_of(Region(*strip))):
+        for tile in self.grid.windows(
+            overlap_of(self.settings), self.grid.cells_of(Region(*strip))
+        ):
             whole = self.grid.level0_of(tile.region)
             start = (whole.y, whole.x)[axis]
             ends |= {start, start + whole.shape_yx[axis]}
@@ -178,7 +180,7 @@ def plan_slide(
         The model knows no classes.
     """
     wanted, cut = checked_region(model, slide, region)
-    settings = settings or SegmentSettings(overlap=OVERLAP)
+    settings = settings or SegmentSettings()
     mpp, warning = checked_mpp(model, mpp or getattr(slide, "mpp", None), name=slide.name)
     grid = WorkingGrid.of(model, slide.shape_yx, mpp)
     longest = max(grid.working_yx)
@@ -189,11 +191,16 @@ def plan_slide(
         )
     found = find_tissue(slide, mpp, region and wanted) if tissue else None
     channels = len(model.classes) + 1
-    n = _chunks_per_block(grid, settings.overlap, channels, chunk_px)
+    n = _chunks_per_block(grid, overlap_of(settings), channels, chunk_px)
     plan = SlidePlan(
         grid, wanted, settings, n * chunk_px, chunk_px, found, mpp, channels, warning, cut
     )
     return plan if len(plan.blocks) else replace(plan, tissue=None)
+
+
+def overlap_of(settings: SegmentSettings) -> float:
+    """What neighbouring windows of a slide share, as a part of one."""
+    return OVERLAP if settings.overlap is None else settings.overlap
 
 
 def _chunks_per_block(grid: WorkingGrid, overlap: float, channels: int, chunk_px: int) -> int:
@@ -224,7 +231,7 @@ def run_identity(
         "model": weights_identity(model),
         "mpp": round(plan.mpp, 6),
         "region": [r.y, r.x, r.height, r.width],
-        "settings": asdict(plan.settings),
+        "settings": asdict(plan.settings) | {"overlap": overlap_of(plan.settings)},
         "tissue only": plan.tissue is not None,
         "maps": list(kinds),
         "block_px": plan.block_px,

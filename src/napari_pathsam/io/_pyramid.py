@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -33,6 +34,14 @@ LARGEST_READ_PX = LARGEST_SIDE_PX**2
 """What may be read at once; more is a mistake in the numbers, and would fill the memory."""
 
 DAMAGED_GREY = 128
+
+_SHOWN: WeakValueDictionary[str, PyramidSlide] = WeakValueDictionary()
+"""The slide of each dask array that :meth:`PyramidSlide.pyramid` made, by its name."""
+
+
+def slide_behind(array: Any) -> PyramidSlide | None:
+    """The slide whose finest level an array of its :meth:`~PyramidSlide.pyramid` is."""
+    return _SHOWN.get(str(getattr(array, "name", "")))
 
 
 @dataclass(frozen=True)
@@ -196,6 +205,7 @@ class PyramidSlide:
                     meta=np.empty((0, 0, 0), np.uint8),
                 )
             )  # fmt: skip
+        _SHOWN[arrays[0].name] = self
         return arrays
 
     def _shown(self, index: int, rows: slice, columns: slice) -> RGB:

@@ -18,7 +18,7 @@ from scipy import ndimage
 from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.strokes import Areas, held_out, separate_regions
-from napari_pathsam.inference.class_maps import SegmentSettings, tile_pixels
+from napari_pathsam.inference.class_maps import OVERLAP, tile_pixels
 from napari_pathsam.inference.working_grid import TileSource, WorkingGrid, checked_mpp
 from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.model_file import BaseWeights
@@ -332,13 +332,13 @@ def touched_tiles(
         + np.minimum((xs / sx).astype(np.int64), columns - 1)
     )
     at = np.stack(np.divmod(cells, columns), axis=1)
-    overlap, whole = SegmentSettings().overlap, Region.of(grid.shape_yx)
+    whole = Region.of(grid.shape_yx)
     chosen: list[Region] = []
     for extent in (region, None):
         inside = (extent or whole).intersection(whole)
         if not len(at) or inside is None:
             continue
-        tiles = [t.region for t in grid.tiles(overlap, grid.cells_of(inside), None)]
+        tiles = [t.region for t in grid.tiles(OVERLAP, grid.cells_of(inside), None)]
         while len(at) and tiles:
             holds = [_inside(at, tile) for tile in tiles]
             best = int(np.argmax([mask.sum() for mask in holds]))

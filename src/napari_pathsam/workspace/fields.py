@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from napari_pathsam.core.errors import BadImageError, BadPromptError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.prompts import YX, Prompts, polygon_mask
+
+if TYPE_CHECKING:
+    from napari_pathsam.io.slides import Slide
 
 
 class ImageSource(Protocol):
@@ -34,12 +37,18 @@ class ImageSource(Protocol):
     def mpp(self) -> float | None:
         """Microns per level-0 pixel, where known."""
 
+    @property
+    def slide(self) -> Slide | None:
+        """The slide that is shown, as it is; None: these are other pixels."""
+
     def read(self, region: Region, shape_yx: tuple[int, int]) -> NDArray[np.uint8]:
         """The region ``(h, w, 3)``, resampled to ``shape_yx``; called in a worker."""
 
 
 class ArraySource:
     """An RGB array ``(H, W, 3)`` uint8 as an image source."""
+
+    slide = None
 
     def __init__(
         self, image: NDArray[np.uint8], *, name: str = "image", mpp: float | None = None

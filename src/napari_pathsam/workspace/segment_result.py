@@ -102,6 +102,15 @@ class CellMaps:
             self.probabilities[(slice(None), *at)] = tile.probabilities
 
 
+def damage_text(n: int) -> str:
+    """What is said of places that could not be read; empty: there are none."""
+    one = n == 1
+    return "" if not n else (
+        f"{n} {'place' if one else 'places'} could not be read and "
+        f"{'was' if one else 'were'} taken for glass."
+    )  # fmt: skip
+
+
 @dataclass
 class SegmentResult:
     """One model's class map of one image, as far as it was segmented.
@@ -128,6 +137,8 @@ class SegmentResult:
         Probabilities and uncertainty of each region of the last run.
     table
         Areas and counts, of what is shown.
+    damage
+        What the last run could not read of a slide, in level-0 pixels, and took for glass.
     """
 
     request: SegmentRequest
@@ -141,6 +152,7 @@ class SegmentResult:
     covered: NDArray[np.bool_] = field(init=False)
     maps: list[CellMaps] = field(default_factory=list)
     table: AreaTable | None = None
+    damage: frozenset[Region] = frozenset()
 
     def __post_init__(self) -> None:
         self.class_map = GuardedArray(self.window.shape_yx, np.uint8)
@@ -154,6 +166,10 @@ class SegmentResult:
     def mpp(self) -> float | None:
         """Microns per level-0 pixel; None: nobody said."""
         return self.request.mpp
+
+    def summary(self) -> str:
+        """What could not be read; empty: nothing is to be said."""
+        return damage_text(len(self.damage))
 
     @property
     def edited(self) -> bool:

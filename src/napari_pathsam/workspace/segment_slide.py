@@ -23,6 +23,7 @@ from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX
 from napari_pathsam.workspace.scripting import ImageOrigin, quoted
 from napari_pathsam.workspace.segment_request import SegmentRequest, result_window
+from napari_pathsam.workspace.segment_result import damage_text
 from napari_pathsam.workspace.segment_work import (
     Answer,
     Piece,
@@ -103,11 +104,12 @@ class SlideResult:
     def summary(self) -> str:
         """Where it is, how well seams are hidden, what could not be read."""
         from napari_pathsam.inference.seams import seam_text
+        from napari_pathsam.inference.slide_record import places
 
-        text = f"Kept in {self.path}. {seam_text(self.run.record.seams.values())}".rstrip()
-        if n := len(self.run.record.damage):
-            text += f" {n} places could not be read and were taken for glass."
-        return text
+        record = self.run.record
+        said = (f"Kept in {self.path}.", seam_text(record.seams.values()),
+                damage_text(len(places(record.damage))))  # fmt: skip
+        return " ".join(filter(None, said))
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,9 @@ class PreparedSlide:
 
     @property
     def warning(self) -> str:
-        """What is to be said of the pixel size, and of what is cut off; empty: nothing."""
-        plan = self.job.plan
-        return " ".join(str(one) for one in (plan.warning, plan.cut) if one is not None)
+        """See :attr:`Prepared.warning`."""
+        cut = self.job.plan.cut
+        return "" if cut is None else str(cut)
 
     @property
     def embedding_name(self) -> str:
@@ -169,8 +171,9 @@ def prepared_slide(load: Callable[[str, str], Any], request: SegmentRequest) -> 
     wanted = None
     if len(request.parts) == 1:
         wanted = request.parts[0].drawn or result_window(request)
+    slide = request.source.slide or SourceTiles(request.source)
     job = prepare_slide(
-        model, SourceTiles(request.source), mpp=mpp, region=wanted,
+        model, slide, mpp=mpp, region=wanted,
         settings=settings_of(request), uncertainty=request.options.uncertainty,
     )  # fmt: skip
     path = _path_of(request, job)

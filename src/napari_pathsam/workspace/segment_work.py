@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import DamagedTileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.fields import ImageSource
 from napari_pathsam.workspace.segment_objects import objects_one_by_one
@@ -25,11 +26,18 @@ if TYPE_CHECKING:
 
 
 class SourceTiles:
-    """An :class:`ImageSource` as the engine reads it."""
+    """An :class:`ImageSource` as the engine reads it; what cannot be read is taken for glass.
+
+    Attributes
+    ----------
+    damage
+        Those places, as they were come upon, in level-0 pixels.
+    """
 
     def __init__(self, source: ImageSource) -> None:
         self.source = source
         self.name = source.name
+        self.damage: set[Region] = set()
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -42,7 +50,15 @@ class SourceTiles:
 
     def read_resampled(self, region: Region, shape_yx: tuple[int, int]) -> NDArray[np.uint8]:
         """The region brought to a shape."""
-        return self.source.read(region, shape_yx)
+        if self.source.slide is None:
+            return self.source.read(region, shape_yx)
+        try:
+            return self.source.slide.read_resampled(region, shape_yx)
+        except DamagedTileError as error:
+            if error.pixels is None:
+                raise
+            self.damage.update(error.regions)
+            return error.pixels
 
 
 @dataclass(frozen=True)
@@ -65,10 +81,11 @@ class Prepared:
 
     @property
     def warning(self) -> str:
-        """What is to be said of the pixel size, and of what is cut off; empty: nothing."""
-        found = next((plan.warning for plan in self.plans if plan.warning), None)
-        cuts = [plan.cut for plan in self.plans]
-        return " ".join(str(one) for one in (found, *cuts) if one is not None)
+        """What is to be said of what is cut off; empty: nothing.
+
+        The pixel size is shown beside the model, before a run.
+        """
+        return " ".join(str(plan.cut) for plan in self.plans if plan.cut is not None)
 
     @property
     def embedding_name(self) -> str:
@@ -162,13 +179,13 @@ def pieces_of(
     """All there is to do, piece by piece; closing it cancels."""
     from napari_pathsam.inference.class_maps import segment_tiles
 
-    kept, later = cache(), ready.total
+    kept, later, tiles = cache(), ready.total, SourceTiles(request.source)
     result.maps = []
     for part, plan in zip(request.parts, ready.plans, strict=True):
         maps: CellMaps | None = None
         later -= len(plan.tiles)
         for tile in segment_tiles(
-            ready.model, SourceTiles(request.source), mpp=ready.mpp, region=part.region,
+            ready.model, tiles, mpp=ready.mpp, region=part.region,
             first=request.first, settings=settings_of(request), cache=kept,
         ):  # fmt: skip
             if request.options.probabilities or request.options.uncertainty:
@@ -184,6 +201,7 @@ def pieces_of(
                 cells=tile.cells.height * tile.cells.width, encoded=tile.encoded,
                 seconds_left=left,
             )  # fmt: skip
+    result.damage = frozenset(tiles.damage)
     yield Piece(next_text="Measuring")
     yield from rest_of(request, result, ready.model, kept)
 

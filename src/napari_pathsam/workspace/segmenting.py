@@ -264,7 +264,7 @@ class Segmenting:
         self._run = None
         self.progress_changed.emit(None)
         if not run.stopped:
-            summary = result.summary() if isinstance(result, SlideResult) else ""
+            summary = "" if result is None else result.summary()
             if said := f"{summary} {run.warning}".strip():
                 self.status.emit(said)
         if result is not None:
