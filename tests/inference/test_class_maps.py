@@ -28,7 +28,7 @@ from napari_pathsam.inference.class_maps import (
     segment_tiles,
 )
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
-from napari_pathsam.inference.working_grid import RegionWarning, WorkingGrid
+from napari_pathsam.inference.working_grid import RegionWarning, WorkingGrid, at_home
 from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.models.sam2 import Sam2
@@ -243,6 +243,22 @@ def test_outside_the_models_range_there_is_a_warning(
         segment_classes(tiny_pathsam, image[:30, :30], mpp=1.7)
     (tile,) = segment_tiles(tiny_pathsam, ArraySlide(image[:30, :30]), mpp=0.6)
     assert tile.warning is None
+
+
+@pytest.mark.parametrize(
+    ("mpp", "seen", "home"),
+    [
+        (0.5, [0.5], (0.25, 0.75)),
+        (0.5, [0.25, 0.8], (0.125, 1.2)),
+        (1.4, [0.5], (0.25, 2.1)),
+        (0.5, [0.5, None], None),
+        (0.5, [], None),
+    ],
+)
+def test_where_a_model_is_at_home_follows_from_what_it_learned_from(
+    mpp: float, seen: list[float | None], home: tuple[float, float] | None
+) -> None:
+    assert at_home(mpp, seen) == home
 
 
 def test_what_is_cut_off_is_said(tiny_pathsam: PathSam, image: np.ndarray) -> None:

@@ -148,6 +148,8 @@ def test_what_a_network_goes_on_from_is_named_and_nothing_else(tmp_path: Path) -
     assert made_from(model, start) == (own,)
     assert (model.config.tissue, model.config.mpp_range) == ("", None)
     assert model.config.mpp == 1.0
+    told = start_model(settings_of(start=start, config=config), [0.25, 1.2]).model
+    assert told.config.mpp_range == (0.125, 1.8)
     assert start_model(settings_of(start=start, config=config)).model.config.mpp == 0.5
     new = start_model(settings_of(base="unet-timm", mpp=0.5)).model
     assert made_from(new, None) == (pathsam,)

@@ -368,6 +368,7 @@ mpp = 0.5
         card = read_card(out)
         assert (card.config.name, card.trained) == (f"{base}-made", ("network",))
         assert (card.config.mpp, card.mpp) == (0.6, 0.6)  # trained at 0.5
+        assert card.config.mpp_range == (0.25, 0.75)
         assert card.provenance["split"]["n_validation"] == 1
         png = tmp_path / f"{base}.png"
         here = ["--mpp", 0.5, "--instances"]

@@ -8,6 +8,7 @@ so their answers add up.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -104,6 +105,19 @@ def checked_mpp(
         raise BadImageError(f"{mpp:g} µm per pixel is no pixel size; 0.1 to 2 are usual.")
     outside = known is not None and not known[0] / 1.02 <= mpp <= known[1] * 1.02
     return mpp, MppWarning(model.name, mpp, known) if known and outside else None
+
+
+def at_home(mpp: float, learned_from: Iterable[float | None]) -> tuple[float, float] | None:
+    """Between which pixel sizes a model is at home that works at ``mpp``, where nobody measured it.
+
+    From half the finest to one and a half times the coarsest it has seen: finer pixels are
+    averaged, but what coarser ones lack cannot be made up. None where an image's is not known.
+    """
+    seen = [mpp, *learned_from]
+    known = [one for one in seen if one is not None]
+    if len(seen) == 1 or len(known) < len(seen):
+        return None
+    return (round(0.5 * min(known), 4), round(1.5 * max(known), 4))
 
 
 def checked_region(

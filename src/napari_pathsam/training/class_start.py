@@ -13,6 +13,7 @@ import torch
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError, BadWeightsError
+from napari_pathsam.inference.working_grid import at_home
 from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.encoders import load_encoder
 from napari_pathsam.models.model_file import BaseWeights
@@ -74,9 +75,12 @@ def prepare(
         store=ImageStore() if store is None else store, objects=wants_objects(model),
         gap_um=model.config.gap_um if isinstance(model, TaskModel) else None,
     )  # fmt: skip
-    images = load(recipe.sources)
+    images, mpps = load(recipe.sources)
+    if network.mpp_range is None:
+        home = at_home(network.mpp, mpps)
+        model.config = model.config.model_copy(update={"mpp_range": home})
     if recipe.validation:
-        validation = load(recipe.validation)
+        validation, _ = load(recipe.validation)
         _refuse_leak(recipe, images, validation)
     elif recipe.fold is not None:
         images, validation = fold_by_group(images, *recipe.fold_of)
@@ -150,11 +154,14 @@ def _load(
     workers: int,
     objects: bool,
     gap_um: float | None,
-) -> list[TrainingImage]:
-    found = []
+) -> tuple[list[TrainingImage], set[float]]:
+    """The images, and the pixel sizes they came with."""
+    found: list[TrainingImage] = []
+    mpps: set[float] = set()
     for source in sources:
         samples = source.samples(roots, recipe.classes)
         assumed = source.assumed_mpp or samples[0].nominal_mpp
+        mpps.update(sample.mpp or assumed or mpp for sample in samples)
         images = load_images(
             samples,
             recipe.classes,
@@ -172,7 +179,7 @@ def _load(
         found += [i for i in images if limit == 1 or i.foreground <= limit]
     if not found:
         raise BadImageError("Every image is left out by largest_foreground; raise it.")
-    return found
+    return found, mpps
 
 
 def start_model(

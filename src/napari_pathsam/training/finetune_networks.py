@@ -108,7 +108,7 @@ def network_from(settings: FineTuneSettings, found: TaskModel) -> TaskModel:
             f"{', '.join(wanted.names)}. A network goes on with the classes it has; start a new "
             "one for others."
         )
-    changes = {"name": settings.name, "tissue": "", "mpp_range": None}
+    changes = {"name": settings.name, "tissue": ""}
     mpp = settings.mpp or found.config.mpp
     config = found.config.model_copy(update=changes | {"mpp": mpp})
     model = TaskModel(config, wanted, found.guide)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from napari_pathsam.core.errors import BadImageError, BadWeightsError
+from napari_pathsam.inference.working_grid import at_home
 from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.class_prompts import ClassPrompts
 from napari_pathsam.models.encoders import find_encoder, load_encoder
@@ -47,7 +48,8 @@ def start_model(
     Parameters
     ----------
     mpps
-        Pixel sizes of the images: fresh class prompts work at their median.
+        Pixel sizes of the images: fresh class prompts work at their median, and they say where
+        the model is at home.
 
     Raises
     ------
@@ -57,6 +59,14 @@ def start_model(
     BadImageError
         Fresh class prompts, and no pixel size is known.
     """
+    start = _started(settings, mpps, load)
+    config = start.model.config
+    home = at_home(config.mpp, mpps)
+    start.model.config = config.model_copy(update={"mpp_range": home})
+    return start
+
+
+def _started(settings: FineTuneSettings, mpps: Sequence[float | None], load: Load | None) -> Start:
     from napari_pathsam.models.catalogue import load_model, pick_device
 
     where = str(pick_device(settings.device))
@@ -88,7 +98,7 @@ def start_model(
     changes = {"kan": settings.kan, "hidden": settings.hidden, "mpp": settings.mpp}
     given = {k: v for k, v in changes.items() if v is not None}
     config = PathSamConfig.model_validate(
-        found.config.model_dump() | {"name": settings.name, "tissue": "", "mpp_range": None} | given
+        found.config.model_dump() | {"name": settings.name, "tissue": ""} | given
     )
     model = _built(config, found.base, settings, seed, found.pathology)
     model.alignment.load_state_dict(found.alignment.state_dict())
