@@ -378,6 +378,10 @@ mpp = 0.5
         assert ((objects > 0) <= (classes > 0)).all()
         assert run("prompt", tmp_path / "i" / "0.png", "--point", "5,5", "--model", out,
                    "--out", tmp_path / "p.png") == 1  # fmt: skip
+    sure = tmp_path / "sure.zarr"
+    assert run("segment", tmp_path / "i" / "0.png", "--model", out, "--out", sure,
+               "--mpp", 0.5, "--uncertainty") == 0  # fmt: skip
+    assert LabelStore.open(sure, "uncertainty").shape_yx == (96, 96)
     # Of a slide too large for memory Mask R-CNN's objects are its own, too.
     monkeypatch.setattr("napari_pathsam.cli.segment_slides.fits_memory", lambda *_: False)
     zarr = tmp_path / "o.zarr"

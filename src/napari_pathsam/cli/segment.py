@@ -210,7 +210,8 @@ def _segment_one(
 
     with contextlib.closing(open_slide(image, icc=wish.icc)) as slide:
         only_zarr = [path.suffix.lower() for path in paths] == [".zarr"]
-        in_pieces = only_zarr and not wish.sharpen and not knows_objects(model)
+        asked = slides.needs_zarr(wish.settings)
+        in_pieces = asked or (only_zarr and not wish.sharpen and not knows_objects(model))
         if in_pieces or not fits_memory(slide, wish.region):
             return segment_to_store(model, slide, paths, wish, slides, again=again)
         return segment_image(model, slide, paths, wish)
