@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor, QFont
-from qtpy.QtWidgets import QFileDialog, QTableWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_pathsam._napari.finetune_parts import quiet, row
 from napari_pathsam._napari.segment_view import duration
@@ -50,9 +50,8 @@ class Versions(QWidget):
             lambda: self._with_selected(self.revert_wanted),
         )  # fmt: skip
         self.delete_button = button(
-            "Delete", "Remove the selected version from this list and from the disk",
-            lambda: self._with_selected(self.delete_wanted),
-        )  # fmt: skip
+            "Delete…", "Remove the selected version from this list and from the disk", self.delete
+        )
         self.save_button = button("Save…", "As one model file, to keep or to send", self.save)
         self.load_button = button("Load…", "A model file of yours or a colleague's", self.load)
         self.segment_button = button(
@@ -121,6 +120,21 @@ class Versions(QWidget):
         if path.suffix != ".safetensors":
             path = path.with_name(path.name + ".safetensors")
         self.save_wanted.emit(number, path)
+
+    def delete(self) -> None:
+        """Remove the selected version, once the person has said yes."""
+        number = self.value()
+        if number is None:
+            return
+        name = next(v.name for v in self._versions if v.number == number)
+        answer = QMessageBox.question(
+            self, "Delete a version",
+            f"Delete version {number}, “{name}”? It is removed from the disk and cannot be brought "
+            "back. Model files that you saved of it stay.",
+            QMessageBox.Yes | QMessageBox.Cancel, QMessageBox.Cancel,
+        )  # fmt: skip
+        if answer == QMessageBox.Yes:
+            self.delete_wanted.emit(number)
 
     def load(self, path: Path | None = None) -> None:
         """Take a model file in."""

@@ -17,7 +17,7 @@ from napari_pathsam.workspace.prompting import Line, paragraph
 from napari_pathsam.workspace.runner import Runner
 from napari_pathsam.workspace.teaching_choices import Choices
 from napari_pathsam.workspace.teaching_lesson import Lesson, Version
-from napari_pathsam.workspace.teaching_models import copied, joined, taken_in
+from napari_pathsam.workspace.teaching_models import exported, joined, taken_in
 from napari_pathsam.workspace.teaching_pairs import FilePair, Pair, file_key, with_ids
 from napari_pathsam.workspace.teaching_store import LessonFolder, LessonStore, Strokes
 
@@ -285,8 +285,11 @@ class Teaching:
         return None if run is None else self._folder.path / run
 
     def save_as(self, number: int, path: Path, then: Callable[[Path], None]) -> None:
-        """Write a version as a model file of the person's own."""
-        self._files.submit(copied, self.model_path(number), path, then=then, failed=self._say)
+        """Write a version as a model file of the person's own, with its note."""
+        self._files.submit(
+            exported, self.model_path(number), path, self.lesson[number],
+            then=then, failed=self._say,
+        )  # fmt: skip
 
     def load(self, path: Path) -> None:
         """Take a model file in as a version."""
@@ -297,7 +300,8 @@ class Teaching:
             then=partial(self._on_loaded, number, path.stem, file), failed=self._say,
         )  # fmt: skip
 
-    def _on_loaded(self, number: int, name: str, file: str, classes: ClassTable) -> None:
+    def _on_loaded(self, number: int, name: str, file: str, found: tuple[ClassTable, str]) -> None:
+        classes, note = found
         ids: dict[int, int] = {}
         if self.lesson.images:
             table, ids = joined(self._choices.classes, classes)
@@ -305,7 +309,12 @@ class Teaching:
         else:
             self.replace_classes(classes)
         version = Version(
-            number=number, name=name, note="loaded", created=datetime.now(), file=file, ids=ids
+            number=number,
+            name=name,
+            note=note or "loaded",
+            created=datetime.now(),
+            file=file,
+            ids=ids,
         )
         self.add_version(version)
         self.status.emit(f"“{name}” is version {number}: {', '.join(classes.names)}.")

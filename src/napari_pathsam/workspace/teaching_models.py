@@ -7,6 +7,7 @@ from pathlib import Path
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadWeightsError
+from napari_pathsam.workspace.teaching_lesson import Version
 from napari_pathsam.workspace.teaching_store import LessonFolder
 
 
@@ -19,8 +20,16 @@ def copied(source: Path, target: Path) -> Path:
     return target
 
 
-def taken_in(path: Path, folder: LessonFolder, file: str) -> ClassTable:
-    """Copy a model file into the lesson; its classes."""
+def exported(source: Path, target: Path, version: Version) -> Path:
+    """Write a version as a model file of the person's own, with its name and note as they are."""
+    from napari_pathsam.models.model_file import copy_with_provenance
+
+    copy_with_provenance(source, target, {"version": version.name, "note": version.note})
+    return target
+
+
+def taken_in(path: Path, folder: LessonFolder, file: str) -> tuple[ClassTable, str]:
+    """Copy a model file into the lesson; its classes, and the note that is in it."""
     from napari_pathsam.models.model_file import read_card
     from napari_pathsam.models.pathsam_config import PathSamConfig
     from napari_pathsam.models.task_config import TaskConfig
@@ -35,7 +44,7 @@ def taken_in(path: Path, folder: LessonFolder, file: str) -> ClassTable:
     if isinstance(card.config, TaskConfig):
         check_taught(card.config, path.name)
     copied(path, folder.file(file))
-    return card.classes
+    return card.classes, str(card.provenance.get("note", ""))
 
 
 def joined(known: ClassTable, theirs: ClassTable) -> tuple[ClassTable, dict[int, int]]:

@@ -64,6 +64,24 @@ class Lesson(NamedTuple):
         QTest.mouseClick(widget, Qt.LeftButton, pos=at or widget.rect().center())
         self.hands.settle(2)
 
+    def answer(self, widget: Any, text: str) -> None:
+        """Press what asks a question, and then the button of this text."""
+        from qtpy.QtCore import Qt, QTimer
+        from qtpy.QtTest import QTest
+        from qtpy.QtWidgets import QApplication
+
+        asked = []
+
+        def reply() -> None:
+            box = QApplication.activeModalWidget()
+            (wanted,) = [b for b in box.buttons() if b.text().replace("&", "") == text]
+            asked.append(box.text())
+            QTest.mouseClick(wanted, Qt.LeftButton)
+
+        QTimer.singleShot(300, reply)
+        self.press(widget)
+        assert asked
+
     def row(self, table: Any, row: int) -> None:
         """Click a row of a table."""
         self.press(table.viewport(), table.visualItemRect(table.item(row, 0)).center())

@@ -92,6 +92,10 @@ def test_what_cannot_be_learned_is_said_in_a_sentence(finetune_of, made_up, tmp_
     assert dock.view.results.headline.text() == "Version 3 was loaded"  # as its row is selected
     lesson.row(versions._table, 2)
     assert "Version 1: held-out" in dock.view.results.headline.text()
+    lesson.answer(versions.delete_button, "Cancel")
+    assert len(dock.teaching.lesson.versions) == 3
+    lesson.answer(versions.delete_button, "Yes")
+    assert [v.number for v in dock.teaching.lesson.versions] == [2, 3]
 
 
 QUPATH = {
