@@ -12,6 +12,8 @@ def test_adding_takes_the_smallest_free_id_and_leaves_the_old_table():
     smaller = table.without(2)
     assert [c.id for c in smaller.with_class("d")] == [1, 2, 3]
     assert smaller.with_class("d").id_of("d") == 2
+    assert smaller.with_class("d", avoid={2}).id_of("d") == 4
+    assert smaller.with_class("d", avoid=range(256)).id_of("d") == 2
     assert table.names == ("a", "b", "c")
     assert table[3].color == PALETTE[2]
     assert len(table) == 3

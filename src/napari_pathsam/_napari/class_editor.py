@@ -29,6 +29,7 @@ class ClassEditor(QWidget):
     ) -> None:
         super().__init__(parent)
         self._value = ClassTable()
+        self._deleted: set[int] = set()  # an undo of strokes may bring them back
         self._active = 0
         self._filling = False
         self._table, self._name, self._color = table, name, color
@@ -70,12 +71,13 @@ class ClassEditor(QWidget):
         taken = set(self._value.names)
         name = name or next(n for i in range(1, 256) if (n := f"Class {i}") not in taken)
         before = {c.id for c in self._value}
-        if self.change(lambda: self._value.with_class(name)):
+        if self.change(lambda: self._value.with_class(name, avoid=self._deleted)):
             self._activate(next(c.id for c in self._value if c.id not in before))
 
     def delete_active(self) -> None:
         """Remove the selected class."""
         if any(c.id == self._active for c in self._value):
+            self._deleted.add(self._active)
             self.change(lambda: self._value.without(self._active))
 
     def rename(self, class_id: int, name: str) -> None:

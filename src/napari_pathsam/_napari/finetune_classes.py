@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_pathsam._napari.class_editor import ClassEditor
 from napari_pathsam._napari.finetune_parts import Choice, form, quiet, row
-from napari_pathsam._napari.segment_table import grouped
+from napari_pathsam._napari.segment_table import grouped, short
 from napari_pathsam._napari.tables import PlainTable, cell, swatch
 from napari_pathsam._napari.widgets import button
 from napari_pathsam.core.classes import ClassInfo, ClassTable
@@ -131,7 +131,8 @@ class PaintedClasses(ClassEditor):
             (0, 0, 0) if found is None else (found.n_px, found.n_regions, found.n_images)
         )
         for column, number in ((PX, px), (REGIONS, regions), (IMAGES, images)):
-            item = cell(grouped(number) if px else "–", TIPS[column], right=True)
+            tip = f"{TIPS[column]}: {grouped(number)}" if px else TIPS[column]
+            item = cell(short(number) if px else "–", tip, right=True)
             if column == REGIONS and px and regions < 2:
                 item.setForeground(QColor(FEW))
             self._table.setItem(n, column, item)

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_pathsam._napari.finetune_parts import Section, quiet, row
 from napari_pathsam._napari.finetune_plots import Curves, ReliabilityPlot
-from napari_pathsam._napari.segment_table import grouped
+from napari_pathsam._napari.segment_table import grouped, short
 from napari_pathsam._napari.segment_view import duration
 from napari_pathsam._napari.tables import PlainTable, cell, swatch
 from napari_pathsam._napari.widgets import button
@@ -176,7 +176,7 @@ class Results(QWidget):
                  for v in (each.dice, each.iou, each.precision, each.recall)]  # fmt: skip
         for column, text in zip((DICE, IOU, PRECISION, RECALL), texts, strict=True):
             self._put(n, column, text)
-        self._put(n, PX, grouped(each.n_px))
+        self._put(n, PX, short(each.n_px))
         regions = getattr(each, "n_regions", None)
         if regions is not None:
             self._table.item(n, PX).setToolTip(f"{TIPS[PX]}, in {regions} separate regions")

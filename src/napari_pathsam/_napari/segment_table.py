@@ -21,7 +21,7 @@ SMALLEST_PX = 350
 """Narrower, the names of the packaged heads' classes would be cut."""
 
 COLOR, NAME, PX, MM2, COUNT, SIZE = range(6)
-WIDTHS = {COLOR: 24, PX: 60, MM2: 54, COUNT: 32, SIZE: 58}
+WIDTHS = {COLOR: 24, PX: 50, MM2: 52, COUNT: 46, SIZE: 62}
 HEADERS = ("", "Class", "px", "mm²", "n", "px each")
 TIPS = (
     "Colour in the labels layer",
@@ -90,23 +90,21 @@ class AreaTableWidget(QWidget):
     def _fill(self, row: int, class_id: int, name: str, color: str) -> None:
         self._table.setItem(row, COLOR, swatch(color))
         self._table.setItem(row, NAME, cell(name, name))
-        texts = self._numbers(class_id)
-        for column, text in zip((PX, MM2, COUNT, SIZE), texts, strict=True):
-            tip = f"{TIPS[column]}: {text}" if text else TIPS[column]
+        numbers = self._numbers(class_id)
+        for column, number in zip((PX, MM2, COUNT, SIZE), numbers, strict=True):
+            text, whole = ("", "") if number is None else (short(number), grouped(number))
+            if column == MM2 and number is not None:
+                text = whole = mm2_text(number)
+            tip = f"{TIPS[column]}: {whole}" if whole else TIPS[column]
             self._table.setItem(row, column, cell(text, tip, right=True))
 
-    def _numbers(self, class_id: int) -> tuple[str, str, str, str]:
+    def _numbers(self, class_id: int) -> tuple[float | None, ...]:
         found = self._areas.rows if self._areas is not None else ()
         row = next((r for r in found if r.class_id == class_id), None)
         if row is None:
-            return ("", "", "", "")
+            return (None,) * 4
         size = row.median_px if row.um2_per_px is None else row.median_um2
-        return (
-            grouped(row.px),
-            "" if row.mm2 is None else mm2_text(row.mm2),
-            "" if row.objects is None else grouped(row.objects),
-            "" if size is None else grouped(size),
-        )
+        return (row.px, row.mm2, row.objects, size)
 
 
 def mm2_text(area: float) -> str:
@@ -114,6 +112,15 @@ def mm2_text(area: float) -> str:
     if area == 0:
         return "0"
     return f"{area:.2g}" if 1e-4 <= area < 100 else f"{area:.0f}" if area >= 100 else f"{area:.0e}"
+
+
+def short(number: float) -> str:
+    """For a narrow column: ``9 876``, ``57.6 k``, ``6.04 M``; a tooltip has all of it."""
+    if number < 10_000:
+        return grouped(number)
+    size, unit = next((s, u) for s, u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if number >= s)
+    value = number / size
+    return f"{value:.0f}\u2009{unit}" if value >= 100 else f"{value:.3g}\u2009{unit}"
 
 
 def grouped(number: float) -> str:

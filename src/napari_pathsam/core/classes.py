@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
@@ -95,10 +95,16 @@ class ClassTable(BaseModel):
                 return info.id
         raise KeyError(f"no class is called {name!r}; there are {', '.join(self.names) or 'none'}")
 
-    def with_class(self, name: str, color: str | None = None) -> ClassTable:
-        """The table with one more class, under the smallest free id."""
+    def with_class(
+        self, name: str, color: str | None = None, *, avoid: Collection[int] = ()
+    ) -> ClassTable:
+        """The table with one more class, under the smallest free id.
+
+        Where there is a choice it is none of ``avoid``.
+        """
         taken = {c.id for c in self.classes}
-        new_id = next(i for i in range(1, 256) if i not in taken)
+        free = [i for i in range(1, 255) if i not in taken]
+        new_id = next((i for i in free if i not in avoid), None) or next(iter(free))
         color = color or PALETTE[(new_id - 1) % len(PALETTE)]
         added = ClassInfo(id=new_id, name=name, color=color)
         return ClassTable(classes=tuple(sorted((*self.classes, added), key=lambda c: c.id)))

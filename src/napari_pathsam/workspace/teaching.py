@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +16,20 @@ from napari_pathsam.core.classes import ClassInfo, ClassTable
 from napari_pathsam.workspace.prompting import Line, paragraph
 from napari_pathsam.workspace.runner import Runner
 from napari_pathsam.workspace.teaching_choices import Choices
+from napari_pathsam.workspace.teaching_images import Counted, LessonImages, apart, counted
 from napari_pathsam.workspace.teaching_lesson import Lesson, Version
 from napari_pathsam.workspace.teaching_models import exported, joined, taken_in
-from napari_pathsam.workspace.teaching_pairs import FilePair, Pair, file_key, with_ids
+from napari_pathsam.workspace.teaching_pairs import FilePair, Pair, with_ids
 from napari_pathsam.workspace.teaching_store import LessonFolder, LessonStore, Strokes
 
 if TYPE_CHECKING:
-    from napari_pathsam.core.strokes import Areas, ClassStrokes
+    pass
 
 OPEN_TOO = "What is painted on the open layer counts, and not the labels in the folder, of: {}."
+GONE = (
+    "Images of this lesson, or their labels, are no longer where they were: {}. What is trained "
+    "without them is another model. Put them back, and restore the lesson again."
+)
 STILL_PAINTED = (
     "{} is painted, so it is in the table again. What is in a file, on a slide or in a layer of "
     "another dock is not erased here: leave that image out, or erase it there."
@@ -63,9 +68,7 @@ class Teaching:
         self._choices = Choices()
         self._folder = self._store.new()
         self._offer: LessonFolder | None = None
-        self._own: dict[str, Pair] = {}
-        self._files_used: dict[str, FilePair] = {}
-        self._left_out: frozenset[str] = frozenset()
+        self._images = LessonImages()
         self._warned = False
         self._removed: dict[int, ClassInfo] = {}
         self._on_disk: dict[str, int] = {}  # checksums of the strokes; of the worker
@@ -110,56 +113,56 @@ class Teaching:
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """All images with labels, those left out too; none twice, once open and once as a file."""
-        open_now = {file_key(p.path) for p in self._own.values() if p.path is not None}
-        files = (p for key, p in self._files_used.items() if key not in open_now)
-        return (*self._own.values(), *files)
+        return self._images.pairs
 
     @property
     def used(self) -> tuple[Pair, ...]:
         """The images that are trained on."""
-        return tuple(p for p in self.pairs if p.key not in self._left_out)
+        return tuple(p for p in self.pairs if self.is_used(p.key))
 
     def is_used(self, key: str) -> bool:
-        return key not in self._left_out
+        return self._images.is_used(key)
 
     def set_layers(self, pairs: Iterable[Pair]) -> None:
         """The open layers that are used, as they are now."""
-        self._own = {p.key: p for p in pairs}
+        self._images.open = {p.key: p for p in pairs}
         self.pairs_changed.emit()
         self.recount()
 
     def add_files(self, pairs: Iterable[FilePair]) -> None:
         """Images of a folder; what is painted on one that is open counts instead of its file."""
-        new = {p.key: p for p in pairs}
-        self._files_used |= new
-        there = self.pairs
-        twice = [p.name for p in new.values() if p not in there]
+        self._added(self._images.add(pairs))
+
+    def _added(self, twice: list[str]) -> None:
         if twice:
             self.status.emit(OPEN_TOO.format(", ".join(twice)))
-        self.pairs_changed.emit()
-        self.recount()
+        self._images_changed()
 
     def remove_file(self, key: str) -> None:
         """An image of a folder is not wanted any more."""
-        self._files_used.pop(key, None)
-        self.pairs_changed.emit()
-        self.recount()
+        self._images.remove(key)
+        self._images_changed()
 
     def use(self, key: str, wanted: bool) -> None:
         """Train on an image, or leave it out."""
-        self._left_out = self._left_out - {key} if wanted else self._left_out | {key}
+        self._images.use(key, wanted)
+        self._images_changed()
+
+    def _images_changed(self) -> None:
         self.pairs_changed.emit()
+        if self.lesson.images or self.lesson.versions:
+            self._keep()
         self.recount()
 
     def recount(self) -> None:
         """Count what is painted, class by class; and keep it."""
-        own = {p.key for p in self._own.values()}
+        own = set(self._images.open)
         self._counting.start(
-            "count", _counted, self.used, self._choices.classes, own,
+            "count", counted, self.used, self._choices.classes, own,
             then=self._on_counted, failed=self._say,
         )  # fmt: skip
 
-    def _on_counted(self, found: _Counted) -> None:
+    def _on_counted(self, found: Counted) -> None:
         counts, strokes, strange = found
         if strange:  # painted with a label of one's own: that is one more class
             back = [self._removed.pop(i) for i in strange if i in self._removed]
@@ -169,7 +172,7 @@ class Teaching:
                 self.status.emit(STILL_PAINTED.format(" and ".join(f"“{c.name}”" for c in back)))
             return
         self.counts_changed.emit(counts)
-        names = {p.key: p.name for p in self._own.values()}
+        names = {p.key: p.name for p in self._images.open.values()}
         new = {key: s for key, s in strokes.items() if s.labels.any() or key in self.lesson.images}
         if new:
             images = {**self.lesson.images, **{key: names.get(key, "") for key in new}}
@@ -198,7 +201,12 @@ class Teaching:
         chosen = self._choices
         settings = chosen.model_dump(mode="json", exclude={"classes"})
         self._folder.lesson = self.lesson.model_copy(
-            update={"classes": chosen.classes, "settings": settings}
+            update={
+                "classes": chosen.classes,
+                "settings": settings,
+                "files": self._images.files,
+                "left_out": self._images.left_out,
+            }
         )
         self._submit(self._folder.save, self._folder.lesson)
 
@@ -226,13 +234,25 @@ class Teaching:
             return
         self._counting.stop()
         self._folder.close()
-        self._folder, self._on_disk, self._own = offer, {}, {}
+        self._folder, self._on_disk, self._images.open = offer, {}, {}
         lesson = offer.lesson
+        self._images.bring_back((), lesson.files, lesson.left_out)  # kept, should we be killed now
         self._choices = Choices.model_validate({**lesson.settings, "classes": lesson.classes})
         self.offered.emit(None)
         self.choices_changed.emit(self._choices)
         self.lesson_changed.emit(lesson)
         self.restored.emit(offer)
+        if lesson.files:
+            then = partial(self._on_apart, offer)
+            self._files.submit(apart, lesson.files, then=then, failed=self._say)
+
+    def _on_apart(self, folder: LessonFolder, found: tuple[list[Any], list[Any]]) -> None:
+        if folder is not self._folder:
+            return
+        there, gone = found
+        self._added(self._images.bring_back(there, gone))
+        if gone:
+            self.status.emit(GONE.format(", ".join(str(f.image) for f in gone[:3])))
 
     def discard_saved(self) -> None:
         """The lesson on offer is not wanted; it is set aside, not deleted."""
@@ -345,36 +365,6 @@ class Teaching:
 
     def _say(self, error: BaseException) -> None:
         self.failed.emit(paragraph(error))
-
-
-_Counted = tuple[tuple["ClassStrokes", ...], dict[str, Strokes], set[int]]
-
-
-def _counted(pairs: tuple[Pair, ...], classes: ClassTable, own: set[str]) -> _Counted:
-    """How much there is of each class; what was painted on open layers; ids of no class."""
-    from napari_pathsam.core.strokes import separate_regions, strokes_of
-
-    areas, kept = [], {}
-    for pair in pairs:
-        if isinstance(pair, FilePair):
-            areas.append(_areas_of_file(pair, classes))
-            continue
-        found = pair.painted(classes)
-        areas.append(separate_regions(found.labels))
-        if pair.key in own:
-            kept[pair.key] = Strokes(found.labels.copy(), found.at)
-    ids = {i for each in areas for i in each.class_id}
-    strange = {i for i in ids - {c.id for c in classes} if 0 < i < 255}
-    return strokes_of(areas, [c.id for c in classes]), kept, strange
-
-
-@lru_cache(maxsize=4096)
-def _areas_of_file(pair: FilePair, classes: ClassTable) -> Areas:
-    """Regions of a file, without the array: files are counted once."""
-    from napari_pathsam.core.strokes import Areas, separate_regions
-
-    found = separate_regions(pair.painted(classes).labels)
-    return Areas(np.zeros((0, 0), np.int32), found.class_id, found.n_px)
 
 
 def _keep_strokes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -65,11 +66,19 @@ class Running(_Frozen):
     number: int
 
 
+class LessonFile(_Frozen):
+    """An image of a folder, its labels, and the pixel size that somebody gave for it."""
+
+    image: Path
+    labels: Path
+    mpp: float | None = None
+
+
 class Lesson(_Frozen):
     """What is kept on disk beside strokes and models.
 
     ``settings`` are the library's ``FineTuneSettings`` as JSON; ``images`` the keys of the images
-    that were painted on, with their names.
+    that were painted on, with their names; ``left_out`` those that are not trained on.
     """
 
     format: Literal["napari-pathsam lesson"] = "napari-pathsam lesson"
@@ -77,6 +86,8 @@ class Lesson(_Frozen):
     started: datetime
     saved: datetime
     images: dict[str, str] = {}
+    files: tuple[LessonFile, ...] = ()
+    left_out: tuple[str, ...] = ()
     classes: ClassTable = ClassTable()
     settings: dict[str, Any] = {}
     versions: tuple[Version, ...] = ()

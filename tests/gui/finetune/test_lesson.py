@@ -321,9 +321,12 @@ def test_a_deleted_class_takes_its_strokes_along_until_undo(finetune_of, made_up
     assert not (layer.data == 3).any()
     assert (layer.data > 0).sum() == 6 * 14 * 14
     assert "100 pixels" in view.status.text()
+    lesson.press(view.classes.add_button)
+    view.classes.rename(4, "fourth")  # 3 is kept for what may come back
     layer.undo()
     lesson.until(lambda: "third" in dock.teaching.choices.classes.names)
     lesson.until(lambda: view.classes.text(2, PX) == "100")
+    assert dock.teaching.choices.classes.names == ("Class 1", "Background", "third", "fourth")
     # Painted in the other dock: that one's to erase.
     theirs = viewer.add_labels(np.full((160, 160), 3, np.uint8), scale=(0.5, 0.5),
                                units=("um", "um"), metadata={OWN: "classes"})  # fmt: skip

@@ -165,5 +165,7 @@ def test_paint_train_look_revert_save_load_segment(finetune_of, tmp_path):
     of_dock = viewer.layers[PREVIEW].data
     found = next(x for x in viewer.layers if x.metadata.get("napari-pathsam") == "segmentation")
     np.testing.assert_array_equal(found.data, of_dock)
+    assert found.visible
+    assert not viewer.layers[PREVIEW].visible  # it would lie over it
     hands.screenshot("45-finetune-segmented")
     segment.shut_down()

@@ -13,6 +13,8 @@ from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.io.annotations import write_geojson
 from napari_pathsam.io.images import write_labels
+from napari_pathsam.workspace import InlineRunner
+from napari_pathsam.workspace.teaching import Teaching
 from napari_pathsam.workspace.teaching_pairs import (
     FilePair,
     classes_of_files,
@@ -92,6 +94,43 @@ def test_an_image_that_is_open_and_in_the_folder_counts_once(teach, pair, tmp_pa
     assert "not the labels in the folder, of: a.png" in said[-1]
     teaching.set_layers([])
     assert [p.name for p in teaching.used] == ["a.png", "b.png"]
+
+
+def test_images_of_a_folder_come_back_after_a_crash(teach, pair, tmp_path):
+    teaching, *_ = teach
+    for name in ("a", "b", "c"):
+        Image.fromarray(field()).save(tmp_path / f"{name}.png")
+        write_labels(tmp_path / f"{name}_labels.png", strokes())
+    files = {p.name: p for p in pairs_in_folder(tmp_path, 1.0)}
+    teaching.add_files(files.values())
+    teaching.use(files["b.png"].key, False)
+    teaching.use(pair.key, False)
+    teaching.folder.close()  # as if it had been killed
+    (tmp_path / "c_labels.png").rename(tmp_path / "away.png")
+
+    def brought_back() -> tuple[Teaching, list[str]]:
+        again = Teaching(InlineRunner(), LessonStore(tmp_path / "lessons"))
+        said: list[str] = []
+        again.status.connect(said.append)
+        again.look_for_saved(pair.key)
+        again.restore()
+        again.set_layers([pair])
+        return again, said
+
+    again, said = brought_back()
+    assert [p.name for p in again.pairs] == ["discs", "a.png", "b.png"]
+    assert [p.name for p in again.used] == ["a.png"]
+    assert again.used[0].mpp == 1.0
+    assert f"no longer where they were: {tmp_path / 'c.png'}." in said[-1]
+    again.use(pair.key, True)  # and all of it is written down anew
+    again.folder.close()
+    (tmp_path / "away.png").rename(tmp_path / "c_labels.png")
+    again, said = brought_back()
+    assert [p.name for p in again.used] == ["discs", "a.png", "c.png"]
+    assert not said
+    again.remove_file(files["a.png"].key)
+    assert [f.image.name for f in again.lesson.files] == ["b.png", "c.png"]
+    again.close()
 
 
 def test_a_mask_is_one_class(tmp_path):
