@@ -85,6 +85,13 @@ def test_held_images_leave_every_class_in_training(class_map: np.ndarray) -> Non
         whole = [bool(mask.any()) for mask in held]
         assert sum(whole) == 1
         assert not whole[0]
+    slides = ["a", "b", "a", "b"]  # parts of two, each with both classes
+    painted[0][painted[0] == 3] = 0
+    areas = [separate_regions(labels) for labels in painted]
+    for seed in range(8):
+        held = held_out(areas, by="image", share=0.25, seed=seed, groups=slides)
+        whole = [bool(mask.any()) for mask in held]
+        assert whole in ([True, False] * 2, [False, True] * 2)
 
 
 def test_scribbles_stay_in_their_class_and_cover_what_was_asked(class_map: np.ndarray) -> None:

@@ -5,7 +5,8 @@ Label images here hold class ids; 0 means that nobody painted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -103,19 +104,25 @@ def strokes_of(areas: Sequence[Areas], ids: Sequence[int]) -> tuple[ClassStrokes
 
 
 def held_out(
-    areas: Sequence[Areas], *, by: HoldBy = "region", share: float = 0.2, seed: int = 0
+    areas: Sequence[Areas],
+    *,
+    by: HoldBy = "region",
+    share: float = 0.2,
+    seed: int = 0,
+    groups: Sequence[Hashable] | None = None,
 ) -> list[NDArray[np.bool_]]:
     """Which painted pixels of each image are not trained on: whole regions, or whole images.
 
     By region: of each class as many as make up about ``share`` of its pixels, at least one, drawn
     by ``seed``; the largest is always trained on, and a class with one region keeps it. By image:
     about ``share`` of the images, at least one, such that every class stays in training; where that
-    cannot be, nothing is held out.
+    cannot be, nothing is held out. Images of one of the ``groups`` (parts of a slide) are on the
+    same side.
     """
     held = [np.zeros(a.areas.shape, bool) for a in areas]
     rng = np.random.default_rng([seed, 11])
     if by == "image":
-        for i in _held_images(areas, share, rng):
+        for i in _held_images(areas, groups or range(len(areas)), share, rng):
             held[i] = areas[i].areas > 0
         return held
     for class_id in sorted({c for a in areas for c in a.class_id}):
@@ -138,24 +145,24 @@ def held_out(
     return held
 
 
-def _held_images(areas: Sequence[Areas], share: float, rng: np.random.Generator) -> list[int]:
-    """The images that are held out, such that every class is left in some other."""
-    labelled = [i for i, a in enumerate(areas) if a.class_id]
-    n_images = {
-        c: sum(c in areas[i].class_id for i in labelled)
-        for i in labelled
-        for c in areas[i].class_id
-    }
+def _held_images(
+    areas: Sequence[Areas], groups: Sequence[Hashable], share: float, rng: np.random.Generator
+) -> list[int]:
+    """The images that are held out, such that every class is left in some other group."""
+    classes: dict[Hashable, set[int]] = {}
+    for group, a in zip(groups, areas, strict=True):
+        if a.class_id:
+            classes.setdefault(group, set()).update(a.class_id)
+    n_groups = Counter(c for found in classes.values() for c in found)
+    labelled = [*classes]
     wanted = max(1, round(share * len(labelled)))
-    chosen: list[int] = []
+    chosen: set[Hashable] = set()
     for index in rng.permutation(len(labelled)):
-        i = labelled[int(index)]
-        classes = set(areas[i].class_id)
-        if len(chosen) < wanted and all(n_images[c] > 1 for c in classes):
-            chosen.append(i)
-            for c in classes:
-                n_images[c] -= 1
-    return sorted(chosen)
+        group = labelled[int(index)]
+        if len(chosen) < wanted and all(n_groups[c] > 1 for c in classes[group]):
+            chosen.add(group)
+            n_groups.subtract(classes[group])
+    return [i for i, group in enumerate(groups) if group in chosen]
 
 
 def scribbles(

@@ -52,6 +52,8 @@ class FineTuneImage:
         embeddings found.
     held_out
         ``(h, w)``, as ``labels``: what is only scored on (``HoldOut(by="layer")``).
+    group
+        The slide that it is a part of: ``HoldOut(by="image")`` has its parts on one side.
     """
 
     source: TileSource
@@ -63,6 +65,7 @@ class FineTuneImage:
     labels_at: Region | None = None
     region: Region | None = None
     held_out: NDArray | None = None
+    group: str = ""
 
     @property
     def at(self) -> Region:
@@ -269,7 +272,10 @@ def _held(
     hold = settings.hold_out
     painted = [_painted(settings, one) for one in images]
     if hold.by in ("region", "image"):
-        held = held_out(areas, by=hold.by, share=hold.share, seed=settings.config.seed)
+        groups = [one.group or i for i, one in enumerate(images)]
+        held = held_out(
+            areas, by=hold.by, share=hold.share, seed=settings.config.seed, groups=groups
+        )
     else:
         held = [np.zeros(labels.shape, bool) for labels in painted]
     for i, one in enumerate(images):

@@ -14,7 +14,7 @@ from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.workspace.teaching_store import Strokes
+from napari_pathsam.workspace.teaching_store import Strokes, image_of
 
 if TYPE_CHECKING:
     from napari_pathsam.training.finetune_run import FineTuneImage
@@ -216,6 +216,7 @@ def finetune_images(pairs: Iterable[Pair], classes: ClassTable) -> list[FineTune
             FineTuneImage(
                 source=pair.tiles(), labels=strokes.labels, mpp=pair.mpp, name=pair.name,
                 key=pair.key, path=pair.path, labels_at=strokes.at, held_out=pair.held_out(classes),
+                group=image_of(pair.key),
             )
         )  # fmt: skip
     if not found:

@@ -7,6 +7,7 @@ versions are model files beside them. Every file is written whole and then put i
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,9 +32,14 @@ PART = "@"
 """Of a slide each part has a key of its own: the slide's, this, and where it is."""
 
 
+def image_of(key: str) -> str:
+    """The key of the image, of one of its parts too."""
+    return re.sub(rf"{PART}\d+-\d+$", "", key)
+
+
 def is_of(key: str, image_key: str) -> bool:
     """Whether a key is an image's, or that of a part of it."""
-    return key == image_key or key.startswith(image_key + PART)
+    return image_key in (key, image_of(key))
 
 
 @dataclass(frozen=True)

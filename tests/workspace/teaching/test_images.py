@@ -22,7 +22,7 @@ from napari_pathsam.workspace.teaching_pairs import (
     pairs_in_folder,
     with_ids,
 )
-from napari_pathsam.workspace.teaching_store import PART, LessonStore, Strokes
+from napari_pathsam.workspace.teaching_store import PART, LessonStore, Strokes, image_of
 
 from .conftest import CLASSES, SIDE, ArrayPair, field, strokes  # noqa: TID252
 
@@ -151,6 +151,8 @@ def test_a_lesson_of_parts_is_found_for_their_slide(tmp_path):
     found = LessonStore(tmp_path).find("S")
     assert found.path == folder.path
     found.close()
+    assert image_of(f"S{PART}0-12") == image_of("S") == "S"
+    assert image_of("file:/me@home/1.png") == "file:/me@home/1.png"
 
 
 def test_a_damaged_lesson_is_left_alone(tmp_path, pair):
