@@ -99,6 +99,15 @@ def test_densities_are_of_the_tissue(densities):
     assert float(row["share_of_tissue"]) == pytest.approx(1 / 4, rel=0.05)
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_another_slide_of_the_same_size_is_told(densities, slide, own):
+    with open_slide(slide) as opened:
+        known = opened.identity if own else "0" * 32
+    status, _, error = densities(about={"slide": known})
+    assert status == 0
+    assert ("its content is other" in error) != own
+
+
 def test_of_a_region_only_the_tissue_that_was_segmented_counts(densities):
     status, row, _ = densities(about={"region": [0, 0, 512, 1536]})
     assert status == 0

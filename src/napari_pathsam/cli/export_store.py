@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_pathsam.cli.console import OUT, progress
+from napari_pathsam.cli.console import ERR, OUT, progress
 from napari_pathsam.core.errors import BadFileError, BadImageError
 
 if TYPE_CHECKING:
@@ -167,6 +167,12 @@ def _tissue_mm2(path: Path, store: LabelStore, region: Region) -> float:
                 f"{store.path} holds labels of {store.shape_yx[0]} × {store.shape_yx[1]} pixels, "
                 f"and {slide.name} has {slide.shape_yx[0]} × {slide.shape_yx[1]}: they are of "
                 "another slide. Name the one that was segmented (--slide), or leave it out."
+            )
+        segmented = str(store.about.get("slide", ""))
+        if segmented and segmented.removesuffix("-srgb") != slide.identity:
+            ERR.print(
+                f"{slide.name} is as large as what {store.path.name} holds labels of, but its "
+                "content is other: if it is another slide, the densities are wrong."
             )
         mpp = store.mpp or slide.mpp
         if mpp is None:
