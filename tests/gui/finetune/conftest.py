@@ -74,11 +74,14 @@ class Lesson(NamedTuple):
 
         def reply() -> None:
             box = QApplication.activeModalWidget()
+            if box is None:  # not yet
+                QTimer.singleShot(50, reply)
+                return
             (wanted,) = [b for b in box.buttons() if b.text().replace("&", "") == text]
             asked.append(box.text())
             QTest.mouseClick(wanted, Qt.LeftButton)
 
-        QTimer.singleShot(300, reply)
+        QTimer.singleShot(50, reply)
         self.press(widget)
         assert asked
 
