@@ -17,7 +17,8 @@ pytestmark = pytest.mark.gui
 MPP = 0.04
 
 
-def test_blocks_land_in_the_layer_and_stay(segment_of):
+def test_blocks_land_in_the_layer_and_stay(segment_of, monkeypatch):
+    monkeypatch.setattr("napari_pathsam.inference.slide_plan.OVERLAP", 0.25)  # fewer windows
     levels = [level[: 17_408 // f, : 2_048 // f] for f, level in zip((1, 4, 16, 64), slide_levels(),
                                                                      strict=True)]  # fmt: skip
     place = {"scale": (MPP, MPP), "units": ("um", "um"), "name": "slide"}

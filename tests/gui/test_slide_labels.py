@@ -209,7 +209,7 @@ def test_a_stroke_on_a_slide_is_as_quick_as_on_a_small_image(slide_dock, dock_of
     for kind in ("classes", "instances"):
         for mode in ("paint", "erase"):
             took: tuple[list[float], list[float]] = ([], [])
-            for y in range(20, 480, 40):
+            for y in range(20, 480, 80):
                 for where, (d, h, base) in enumerate(
                     ((dock, hands, A), (small_dock, small_hands, (0, 0)))
                 ):

@@ -58,7 +58,9 @@ class Steps(InlineRunner):
 
 
 @pytest.fixture
-def asked(tiny_pathsam):
+def asked(tiny_pathsam, monkeypatch):
+    monkeypatch.setattr("napari_pathsam.inference.slide_plan.OVERLAP", 0.25)  # fewer windows
+
     def of(runner, **options):
         request = SegmentRequest(
             Strip(), (Part(Region.of(SHAPE)),), "tiny:made", mpp=MPP,

@@ -83,14 +83,13 @@ class HeadChoice(ModelChoice):
         if self.summary:
             lines.append(html.escape(self.summary))
         if self.own:
-            lines.append(html.escape(self.name))
+            lines.append(f"{html.escape(self.name)}.")
         if self.licence:
-            lines.append(
-                f"<a style='color:#3d9ae8' href='{html.escape(self.licence_url)}'>"
-                f"{html.escape(self.licence)}</a>"
-                if self.licence_url
-                else html.escape(self.licence)
-            )
+            terms = html.escape(self.licence)
+            if self.licence_url:
+                url = html.escape(self.licence_url)
+                terms = f"<a style='color:#3d9ae8' href='{url}'>{terms}</a>"
+            lines.append(f"Licence: {terms}.")
         return " ".join(lines)
 
 

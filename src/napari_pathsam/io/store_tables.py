@@ -205,18 +205,30 @@ def _texts(values: NDArray[Any]) -> Iterator[Any]:
 def _rows(labels: NDArray[np.integer], at: Region) -> NDArray[np.float64]:
     """Of the objects in a tile: id, pixels, sums of y and x, first and last y and x."""
     ys, xs = np.nonzero(labels)
-    ids, which = np.unique(labels[ys, xs], return_inverse=True)
+    ids, which = _numbered(labels[ys, xs])
     ys, xs = ys + at.y, xs + at.x
     n = len(ids)
     found = np.empty((n, 8))
     found[:, 0], found[:, 1] = ids, np.bincount(which, minlength=n)
     found[:, 2] = np.bincount(which, weights=ys, minlength=n)
     found[:, 3] = np.bincount(which, weights=xs, minlength=n)
-    found[:, 4:6], found[:, 6:8] = np.inf, -np.inf
-    for column, values in ((0, ys), (1, xs)):
-        np.minimum.at(found[:, 4 + column], which, values)
-        np.maximum.at(found[:, 6 + column], which, values)
+    for column, values in ((0, ys), (1, xs)):  # of one type and without gaps: ten times as fast
+        first, last = np.full(n, values.max()), np.full(n, values.min())
+        np.minimum.at(first, which, values)
+        np.maximum.at(last, which, values)
+        found[:, 4 + column], found[:, 6 + column] = first, last
     return found
+
+
+def _numbered(values: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """``np.unique`` with its inverse; of ids that are near each other without sorting them."""
+    low = int(values.min())
+    span = int(values.max()) - low + 1
+    if span > 4 * len(values):
+        return np.unique(values, return_inverse=True)
+    there = np.zeros(span, bool)
+    there[values - low] = True
+    return np.flatnonzero(there) + low, (np.cumsum(there) - 1)[values - low]
 
 
 def _votes(labels: NDArray[np.integer], class_map: NDArray[np.integer]) -> NDArray[np.int64]:
