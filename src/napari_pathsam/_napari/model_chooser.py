@@ -8,6 +8,7 @@ from typing import Any
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_pathsam._napari.elided_box import ElidedBox
 from napari_pathsam._napari.runner import QtJob, QtRunner
 from napari_pathsam._napari.torch_import import load_torch
 from napari_pathsam.core.errors import PathsamError
@@ -103,7 +104,7 @@ class ModelChooser(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._choices: dict[str, ModelChoice] = {}
-        self._model = QComboBox(self)
+        self._model = ElidedBox(self)
         self._model.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Fixed)
         self._model.setToolTip("The model that turns prompts into masks")
         self._device = QComboBox(self)

@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_pathsam._napari.elided_box import ElidedBox
 from napari_pathsam._napari.model_chooser import (
     DEVICE_TIPS,
     DEVICES,
@@ -203,7 +204,7 @@ class HeadChooser(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._heads: tuple[HeadChoice, ...] = ()
-        self._model = QComboBox(self)
+        self._model = ElidedBox(self)
         self._model.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Fixed)
         self._model.setToolTip(
             "The model that knows the classes, and the tissue and stain it was made for"

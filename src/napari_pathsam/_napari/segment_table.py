@@ -21,7 +21,7 @@ SMALLEST_PX = 350
 """Narrower, the names of the packaged heads' classes would be cut."""
 
 COLOR, NAME, PX, MM2, COUNT, SIZE = range(6)
-WIDTHS = {COLOR: 24, PX: 50, MM2: 52, COUNT: 46, SIZE: 62}
+WIDTHS = {COLOR: 24, PX: 46, MM2: 50, COUNT: 42, SIZE: 62}
 HEADERS = ("", "Class", "px", "mm²", "n", "px each")
 TIPS = (
     "Colour in the labels layer",
@@ -111,7 +111,7 @@ def mm2_text(area: float) -> str:
     """As short as it can be: ``12.3``, ``0.0021``, ``3e-05``, ``0``."""
     if area == 0:
         return "0"
-    return f"{area:.2g}" if 1e-4 <= area < 100 else f"{area:.0f}" if area >= 100 else f"{area:.0e}"
+    return f"{area:.2g}" if 1e-3 <= area < 100 else f"{area:.0f}" if area >= 100 else f"{area:.0e}"
 
 
 def short(number: float) -> str:
