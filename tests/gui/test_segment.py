@@ -9,7 +9,7 @@ import pytest
 
 from napari_pathsam._napari.plane import data_to_canvas
 from napari_pathsam._napari.segment_layers import UNSURE
-from napari_pathsam._napari.segment_table import COUNT, MM2, NAME, PX
+from napari_pathsam._napari.segment_table import COUNT, MM2, NAME, PX, short
 from napari_pathsam.inference.class_maps import segment_classes
 from napari_pathsam.inference.objects import instances
 from napari_pathsam.workspace.segment_request import SegmentOptions
@@ -79,8 +79,10 @@ def test_one_press_gives_every_pixel_a_class(segment_of, image, tiny_pathsam, tm
     table = dock.view.table
     texts = [[table.text(row, column) for column in (NAME, PX, COUNT)] for row in range(4)]
     assert [row[0] for row in texts] == ["gland", "stroma", "unsure", "background"]
-    pixels = [int(row[1].replace("\u2009", "")) for row in texts]
-    assert pixels == [int((expected == i).sum()) for i in (1, 2, 255, 0)]
+    pixels = [int((expected == i).sum()) for i in (1, 2, 255, 0)]
+    assert [row[1] for row in texts] == [short(n) for n in pixels]
+    tips = [table._table.item(row, PX).toolTip().rpartition(": ")[2] for row in range(4)]
+    assert [int(tip.replace("\u2009", "")) for tip in tips] == pixels
     assert sum(int(row[2] or 0) for row in texts) == objects.data.max()
     assert table.text(1, MM2)
     table.save_csv(tmp_path / "areas.csv", say=lambda text: None)

@@ -108,7 +108,7 @@ class AreaTableWidget(QWidget):
 
 
 def mm2_text(area: float) -> str:
-    """As short as it can be: ``12.3``, ``0.0021``, ``3e-05``, ``0``."""
+    """As short as it can be: ``1234``, ``12``, ``0.0021``, ``3e-05``, ``0``."""
     if area == 0:
         return "0"
     return f"{area:.2g}" if 1e-3 <= area < 100 else f"{area:.0f}" if area >= 100 else f"{area:.0e}"

@@ -14,6 +14,7 @@ from scipy import ndimage
 from napari_pathsam._napari.finetune_classes import IMAGES, NAME, PX, REGIONS
 from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
 from napari_pathsam._napari.finetune_results import DICE
+from napari_pathsam._napari.segment_table import short
 from napari_pathsam.workspace.teaching_choices import Advanced
 
 pytestmark = pytest.mark.gui
@@ -70,7 +71,7 @@ def test_paint_train_look_revert_save_load_segment(finetune_of, tmp_path):
     hands.until(lambda: dock.view.classes.text(1, REGIONS) == "3")
     assert dock.view.classes.text(0, NAME) == "gland"
     assert dock.view.classes.text(0, IMAGES) == "1"
-    assert int(dock.view.classes.text(0, PX).replace("\u2009", "")) == (layer.data == 1).sum()
+    assert dock.view.classes.text(0, PX) == short((layer.data == 1).sum())
     assert not dock.view.classes.warning.text()
     mine = layer.data.copy()
     lesson.until(lambda: bool(dock.view.how.presets.text("fast").count("GB")))
