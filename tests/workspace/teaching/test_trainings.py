@@ -168,7 +168,7 @@ def test_what_cannot_be_learned_is_said_in_a_sentence(teach, pair):
         (np.where(pair.labels == 1, 1, 0).astype(np.uint8), CLASSES, "Only one class"),
     ):
         teaching.choose(classes=classes)
-        teaching._own = {pair.key: ArrayPair(pair.source, labels)}
+        teaching.set_layers([ArrayPair(pair.source, labels)])
         run.train()
         assert expected in heard["failed"][-1]
         assert not run.running
