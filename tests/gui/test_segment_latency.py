@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.gui, pytest.mark.slow, pytest.mark.alone]
 
 SIDE = 2000
 LONGEST_GUI_CPU_MS = 250
-SWITCH_CPU_S = 0.75
+SWITCH_CPU_S = 1.5
 """Of a machine whose cores are shared; the aim is 0.3 s on two that are not."""
 FIRST_LAYER_MS = 1500
 FIGURES = os.environ.get("PATHSAM_SCREENSHOTS")
