@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -172,8 +175,6 @@ class Hands:
     def screenshot(self, name: str) -> None:
         """Saved when PATHSAM_SCREENSHOTS names a folder; then judged by a person."""
         if SCREENSHOTS:
-            from pathlib import Path
-
             Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
             self.settle(15)
             time.sleep(0.1)
@@ -181,6 +182,97 @@ class Hands:
             self.viewer.screenshot(
                 str(Path(SCREENSHOTS) / f"{name}.png"), canvas_only=False, flash=False
             )
+
+
+class Ticks:
+    """A timer that notes when the event loop got round to it, and what the GUI thread worked."""
+
+    def __init__(self) -> None:
+        from qtpy.QtCore import QTimer
+
+        self.times: list[float] = []
+        self.cpu: list[float] = []
+        self._timer = QTimer()
+        self._timer.setInterval(5)
+        self._timer.timeout.connect(self._on_tick)
+
+    def _on_tick(self) -> None:
+        self.times.append(time.perf_counter())
+        self.cpu.append(time.thread_time())
+
+    def __enter__(self) -> Ticks:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.stop()
+
+    def figures(self) -> dict:
+        """Gaps by the clock, and the part of them that the GUI thread itself worked."""
+        gaps, cpu = np.diff(self.times) * 1000, np.diff(self.cpu) * 1000
+        counts, edges = np.histogram(gaps, [0, 10, 20, 50, 100, 150, 250, 500, 1e9])
+        return {
+            "n": len(gaps),
+            "median_ms": round(float(np.median(gaps)), 1),
+            "p99_ms": round(float(np.percentile(gaps, 99)), 1),
+            "max_ms": round(float(gaps.max()), 1),
+            "p99_gui_cpu_ms": round(float(np.percentile(cpu, 99)), 1),
+            "max_gui_cpu_ms": round(float(cpu.max()), 1),
+            "histogram": {f"<{int(e)}": int(c) for e, c in zip(edges[1:], counts, strict=True)},
+            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        }
+
+
+@pytest.fixture
+def ticking():
+    """``with ticking() as ticks: …``, then ``ticks.figures()``."""
+    return Ticks
+
+
+@pytest.fixture
+def report():
+    """``report(name, figures)``: printed, and written beside the screenshots if there are any."""
+
+    def tell(name: str, figures: dict) -> None:
+        sys.stdout.write(f"\n{name}: {json.dumps(figures)}\n")
+        if SCREENSHOTS:
+            path = Path(SCREENSHOTS) / f"{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(figures, indent=1))
+
+    return tell
+
+
+@pytest.fixture
+def labels_layer_ms():
+    """``(viewer, hands, layer) -> ms``: what the GUI thread works when napari adds such a layer.
+
+    Measured the second time; the first time shaders are compiled. It is napari's own work, and the
+    slower the machine, the longer it takes: no turn of the event loop can be held to less.
+    """
+
+    def measure(viewer, hands, layer) -> float:
+        active = viewer.layers.selection.active
+        for _ in range(2):
+            began = time.thread_time()
+            viewer.add_layer(layer)
+            hands.settle(3)
+            worked = time.thread_time() - began
+            hands.settle(300)
+            viewer.layers.remove(layer)
+        viewer.layers.selection.active = active
+        return 1000 * worked
+
+    return measure
+
+
+@pytest.fixture(autouse=True)
+def _little_to_collect():
+    """napari collects garbage whenever a layer goes: not through all that was there before.
+
+    In a process that holds torch and a few hundred tests' modules that was a third of all time.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

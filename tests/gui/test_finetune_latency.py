@@ -2,16 +2,12 @@
 
 The figures are printed (``pytest -s``) and, with PATHSAM_SCREENSHOTS, written beside the
 screenshots. The aims are p99 below 100 ms, at most 250 ms and 15 s on two quiet cores; what is
-asserted is processor time, which a busy machine does not change.
+asserted is processor time, which a busy machine hardly changes.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,9 +22,9 @@ from napari_pathsam.workspace.teaching_store import LessonStore
 pytestmark = [pytest.mark.gui, pytest.mark.slow, pytest.mark.alone]
 
 SIDE = 1024
-LONGEST_GUI_CPU_MS = 250
-LONGEST_CPU_S = 60
-FIGURES = os.environ.get("PATHSAM_SCREENSHOTS")
+LONGEST_GUI_CPU_MS, P99_GUI_CPU_MS = 250, 100
+FIRST_CPU_S = 30
+"""To the first overlay: both cores for 15 s."""
 
 
 @pytest.fixture
@@ -40,8 +36,10 @@ def image(rng):
 
 
 @pytest.mark.timeout(1500)
-def test_from_a_stroke_to_the_overlay(make_napari_viewer, hands_of, tmp_path, image):
-    from qtpy.QtCore import QTimer
+def test_from_a_stroke_to_the_overlay(
+    make_napari_viewer, hands_of, ticking, report, labels_layer_ms, tmp_path, image
+):
+    from napari.layers import Labels
 
     from napari_pathsam._napari.finetune import FineTuneDock
 
@@ -64,28 +62,19 @@ def test_from_a_stroke_to_the_overlay(make_napari_viewer, hands_of, tmp_path, im
     hands.until(lambda: dock.runner.idle and dock.files.idle, 600_000)
     hands.until(lambda: dock.view.how.estimate.text() == ESTIMATED, 600_000)
     hands.until(lambda: dock.runner.idle, 600_000)  # so the embedding is there
-    # a software renderer compiles the shaders of two labels layers once in its life: 0.5 s
-    warm = viewer.add_labels(np.ones((SIDE, SIDE), np.uint8), opacity=OPACITY, scale=(0.5, 0.5))
-    color_classes(warm, dock.teaching.choices.classes)
-    hands.settle(300)
-    viewer.layers.remove(warm)
-    viewer.layers.selection.active = layer
+    labels_layer = Labels(np.ones((SIDE, SIDE), np.uint8), opacity=OPACITY, scale=(0.5, 0.5))
+    color_classes(labels_layer, dock.teaching.choices.classes)
+    layer_ms = labels_layer_ms(viewer, hands, labels_layer)
 
-    ticks: list[tuple[float, float]] = []
-    timer = QTimer()
-    timer.setInterval(5)
-    timer.timeout.connect(lambda: ticks.append((time.perf_counter(), time.thread_time())))
     seen: list[tuple[float, float]] = []
     dock.run.previewed.connect(lambda _: seen.append((time.perf_counter(), time.process_time())))
     dock.view.classes._table.selectRow(0)
     hands.drag([np.array((300, 500)) * 0.5, np.array((320, 560)) * 0.5])
-    timer.start()
     began, cpu, gui = time.perf_counter(), time.process_time(), time.thread_time()
-    dock.train()
-    hands.until(lambda: not dock.run.running, 1_200_000)
-    hands.until(lambda: dock.runner.idle, 1_200_000)  # the kept version is shown after it is kept
-    timer.stop()
-    gaps, own = (np.diff([t[k] for t in ticks]) * 1000 for k in (0, 1))
+    with ticking() as ticks:
+        dock.train()
+        hands.until(lambda: not dock.run.running, 1_200_000)
+        hands.until(lambda: dock.runner.idle, 1_200_000)  # and what was kept is shown
     figures = {
         "side_px": SIDE,
         "first_overlay_s": round(seen[0][0] - began, 2),
@@ -93,19 +82,14 @@ def test_from_a_stroke_to_the_overlay(make_napari_viewer, hands_of, tmp_path, im
         "last_overlay_s": round(seen[-1][0] - began, 2),
         "last_overlay_cpu_s": round(seen[-1][1] - cpu, 2),
         "gui_cpu_s": round(time.thread_time() - gui, 2),
-        "median_ms": round(float(np.median(gaps)), 1),
-        "p99_ms": round(float(np.percentile(gaps, 99)), 1),
-        "max_ms": round(float(gaps.max()), 1),
-        "p99_gui_cpu_ms": round(float(np.percentile(own, 99)), 1),
-        "max_gui_cpu_ms": round(float(own.max()), 1),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "labels_layer_gui_cpu_ms": round(layer_ms, 1),
+        **ticks.figures(),
     }
-    sys.stdout.write(f"\nfine-tuning: {json.dumps(figures)}\n")
-    if FIGURES:
-        Path(FIGURES).mkdir(parents=True, exist_ok=True)
-        (Path(FIGURES) / "finetune_gaps.json").write_text(json.dumps(figures, indent=1))
+    report("finetune_gaps", figures)
     assert not dock.view.error_bar.text()
     assert PREVIEW in viewer.layers
-    assert own.max() < LONGEST_GUI_CPU_MS
-    assert seen[-1][1] - cpu < LONGEST_CPU_S
+    # one turn is that in which napari adds the preview's layer
+    assert figures["max_gui_cpu_ms"] < LONGEST_GUI_CPU_MS + layer_ms
+    assert figures["p99_gui_cpu_ms"] < P99_GUI_CPU_MS
+    assert figures["first_overlay_cpu_s"] < FIRST_CPU_S
     dock.shut_down()

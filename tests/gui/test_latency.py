@@ -7,12 +7,9 @@ maximum below 250 ms, a click answered within 50 ms (median).
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,51 +17,13 @@ import pytest
 pytestmark = [pytest.mark.gui, pytest.mark.slow, pytest.mark.alone]
 
 SIDE = 1024
-LONGEST_GAP_MS = 500
+LONGEST_GAP_MS, LONGEST_GUI_CPU_MS = 1000, 250
+"""By the clock, and what the GUI thread itself works: in one of the bursts at least."""
 CLICK_GUI_MS, FRAME_GUI_MS = 50, 100
 """What the GUI thread may work from a click to its candidate, and to the frame that shows it."""
 BURSTS = 3
 PRESSED_MS = 100
 """As long as a finger takes from press to release; the prompt is there with the release."""
-
-
-class Ticks:
-    """A timer that notes when the event loop got round to it."""
-
-    def __init__(self) -> None:
-        from qtpy.QtCore import QTimer
-
-        self.times: list[float] = []
-        self.cpu: list[float] = []
-        self._timer = QTimer()
-        self._timer.setInterval(5)
-        self._timer.timeout.connect(self._on_tick)
-
-    def _on_tick(self) -> None:
-        self.times.append(time.perf_counter())
-        self.cpu.append(time.thread_time())
-
-    def __enter__(self) -> Ticks:
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.stop()
-
-    def figures(self) -> dict:
-        """Gaps by the clock, and the part of them that the GUI thread itself worked."""
-        gaps, cpu = np.diff(self.times) * 1000, np.diff(self.cpu) * 1000
-        counts, edges = np.histogram(gaps, [0, 10, 20, 50, 100, 150, 250, 500, 1e9])
-        return {
-            "n": len(gaps),
-            "median_ms": round(float(np.median(gaps)), 1),
-            "p99_ms": round(float(np.percentile(gaps, 99)), 1),
-            "max_ms": round(float(gaps.max()), 1),
-            "p99_gui_cpu_ms": round(float(np.percentile(cpu, 99)), 1),
-            "max_gui_cpu_ms": round(float(cpu.max()), 1),
-            "histogram": {f"<{int(e)}": int(c) for e, c in zip(edges[1:], counts, strict=True)},
-            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        }
 
 
 @pytest.fixture
@@ -100,17 +59,6 @@ def nano_loader():
     return loader
 
 
-FIGURES = os.environ.get("PATHSAM_SCREENSHOTS")
-
-
-def report(name: str, figures: dict) -> None:
-    sys.stdout.write(f"\n{name}: {json.dumps(figures)}\n")
-    if FIGURES:
-        path = Path(FIGURES) / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=1))
-
-
 @pytest.fixture
 def working(dock_of, nano_loader, rng):
     """A dock on an H&E-like field with the real network, loaded and warm."""
@@ -122,7 +70,7 @@ def working(dock_of, nano_loader, rng):
     return viewer, dock, hands
 
 
-def burst(viewer, dock, hands, qtbot, rng, *, n_clicks: int = 30) -> dict:
+def burst(ticks, dock, hands, qtbot, rng, *, n_clicks: int = 30) -> dict:
     """Clicks every 100 ms while fields are encoded and the camera moves."""
     from qtpy.QtCore import QTimer
 
@@ -139,7 +87,7 @@ def burst(viewer, dock, hands, qtbot, rng, *, n_clicks: int = 30) -> dict:
             dock.workspace.forget_embeddings()
             shared_cache().clear()  # the next click encodes
         if n % 7 == 3:
-            viewer.scene.camera.zoom *= 1.05 if n % 2 else 1 / 1.05
+            hands.viewer.scene.camera.zoom *= 1.05 if n % 2 else 1 / 1.05
         pos = hands.at(next(clicks))
         events = hands.canvas._scene_canvas.events
         press = events.mouse_press(pos=pos, button=1, modifiers=[])
@@ -147,22 +95,21 @@ def burst(viewer, dock, hands, qtbot, rng, *, n_clicks: int = 30) -> dict:
         if len(done) < n_clicks:
             QTimer.singleShot(100, act)
 
-    with Ticks() as ticks:
+    with ticks:
         QTimer.singleShot(50, act)
         qtbot.waitUntil(lambda: len(done) == n_clicks, timeout=120_000)
         qtbot.waitUntil(lambda: dock.runner.idle, timeout=120_000)
     return ticks.figures()
 
 
-def test_the_event_loop_ticks_while_the_model_works(working, qtbot, rng):
-    viewer, dock, hands = working
+def test_the_event_loop_ticks_while_the_model_works(working, ticking, report, qtbot, rng):
+    _viewer, dock, hands = working
     bursts = []
     for _ in range(BURSTS):
-        bursts.append(burst(viewer, dock, hands, qtbot, rng))
-        if min(b["max_ms"] for b in bursts) < LONGEST_GAP_MS and not FIGURES:
-            break
+        bursts.append(burst(ticking(), dock, hands, qtbot, rng))
     report("event_loop_gaps", {"bursts": bursts})
     assert min(b["max_ms"] for b in bursts) < LONGEST_GAP_MS
+    assert min(b["max_gui_cpu_ms"] for b in bursts) < LONGEST_GUI_CPU_MS
     assert not dock.view.error_bar.text()
 
 
@@ -219,7 +166,7 @@ def clicks(working, rng, n: int) -> dict:
     }  # fmt: skip
 
 
-def test_a_click_is_answered_at_once(working, rng):
+def test_a_click_is_answered_at_once(working, report, rng):
     """The embedding ready. The clock depends on who else uses the machine; the GUI thread's own
     work hardly does, once no marker is drawn in between because the decoder had to wait."""
     _viewer, dock, _hands = working
@@ -228,6 +175,6 @@ def test_a_click_is_answered_at_once(working, rng):
     dock.session._marker_timer.setInterval(60_000)
     by_work = clicks(working, rng, 12)
     report("click_cpu_ms", by_work)
-    assert by_the_clock["to_layer_ms"] < 20 * LONGEST_GAP_MS
+    assert by_the_clock["to_layer_ms"] < 10 * LONGEST_GAP_MS
     assert by_work["to_layer_gui_cpu_ms"] < CLICK_GUI_MS
     assert by_work["to_frame_gui_cpu_ms"] < FRAME_GUI_MS

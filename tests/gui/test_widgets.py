@@ -98,3 +98,25 @@ def test_models_are_listed_with_size_and_licence(qtbot):
         widget._model.setCurrentIndex(widget._model.findData("sam2.1-tiny"))
     assert caught.args == ["sam2.1-tiny", "auto"]
     assert "Apache-2.0" in widget._info.text()
+
+
+def test_a_preview_that_made_room_comes_back_and_one_a_person_hid_does_not(qtbot):
+    from napari_pathsam._napari.finetune_preview import LookPanel
+
+    panel = kept(qtbot, LookPanel())
+    box = panel.shown_box
+    for _ in range(2):
+        panel.make_room()
+        assert not box.isChecked()
+    panel.come_back()
+    assert box.isChecked()
+    box.click()
+    panel.make_room()
+    panel.come_back()
+    assert not box.isChecked()
+    box.click()
+    panel.make_room()
+    box.click()  # a look at it ...
+    box.click()  # ... was enough
+    panel.come_back()
+    assert not box.isChecked()

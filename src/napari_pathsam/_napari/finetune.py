@@ -155,7 +155,7 @@ class FineTuneDock(ImageDock):
             return
         self._pair()
         self.teaching.set_layers(self.paint.pairs())
-        self.view.look.shown_box.setChecked(True)
+        self.view.look.come_back()
         self.run.train()
 
     def new_labels(self) -> Labels | None:

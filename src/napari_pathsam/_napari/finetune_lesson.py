@@ -298,7 +298,7 @@ class LessonShown(QObject):
         if dock.image is not None:
             segment.open_image(dock.image)
         segment.view.heads.file_chosen.emit(str(path))
-        dock.view.look.shown_box.setChecked(False)  # else it lies over what will be segmented
+        dock.view.look.make_room()  # else it lies over what will be segmented
         segment.show_in_front()
 
     def _describe(self, number: int, name: Any, note: Any) -> None:

@@ -150,6 +150,7 @@ class LookPanel(QWidget):
         self.shown_box = QCheckBox("Show", self)
         self.shown_box.setToolTip("The layer “PathSAM preview”")
         self.shown_box.setChecked(True)
+        self._gave_way = False
         self.here_button = button(
             "Field in view", "Show the version in use on what is in view now",
             self.here_wanted.emit,
@@ -177,6 +178,7 @@ class LookPanel(QWidget):
         layout.addLayout(top)
         layout.addLayout(form((("Before", self.before), ("Swipe", swipe))))
         self.shown_box.toggled.connect(self.shown_changed)
+        self.shown_box.toggled.connect(lambda _: setattr(self, "_gave_way", False))
         self.before.value_changed.connect(self._on_before)
         self._slider.valueChanged.connect(lambda v: self.split_changed.emit(v / STEPS))
         self.set_versions({}, None)
@@ -187,6 +189,17 @@ class LookPanel(QWidget):
     def set_split(self, share: float) -> None:
         """Swipe so far."""
         self._slider.setValue(round(STEPS * share))
+
+    def make_room(self) -> None:
+        """Hide the preview for what another dock will show in its place."""
+        shown = self.shown_box.isChecked()
+        self.shown_box.setChecked(False)
+        self._gave_way = self._gave_way or shown
+
+    def come_back(self) -> None:
+        """Show the preview again if it had made room; a person who hid it keeps it hidden."""
+        if self._gave_way:
+            self.shown_box.setChecked(True)
 
     def set_versions(self, versions: dict[Any, str], chosen: Any) -> None:
         """The versions one can compare with; emits nothing."""
