@@ -5,8 +5,9 @@
 
 The slide is generated: tissue of the packaged sample, repeated, at the model's pixel size. The loop
 reads a tile, encodes, decodes and pastes it, with the same model and as many tiles as cover the
-slide without overlap. Processor seconds are told beside the wall's: they do not depend on what else
-the machine does. ``--times``: slides of so many times the area, whose cost must grow as they do.
+slide without overlap. Processor seconds are told beside the wall's: they do not depend on what
+else the machine does. ``model_share``: of the run's time, in which the model worked. ``--times``:
+slides of so many times the area, whose cost must grow as they do.
 ``sam2.1-tiny`` gets random weights and one class at 0.5 µm: times do not depend on them. With
 ``--cache`` it tells what the embedding of a field takes anew, from memory, and from the disk.
 """
@@ -115,13 +116,13 @@ def measured(model: ClassModel, side: int, *, with_loop: bool) -> dict[str, Any]
         expected = estimate_slide(job)
         start, wall = process_time(), perf_counter()
         with closing(slide_tiles(job)) as tiles:
-            for _ in tiles:
-                pass
+            for tile in tiles:
+                share = tile.model_share
         cpu, wall = process_time() - start, perf_counter() - wall
         stored = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
     told["slide"] = {
         "cpu_s": cpu, "wall_s": wall, "cpu_s_per_mm2": cpu / mm2, "mpx_per_cpu_s": mpx / cpu,
-        "windows": job.plan.n_windows,
+        "windows": job.plan.n_windows, "batch": job.batch, "model_share": share,
     }  # fmt: skip
     told["estimate"] = {
         "seconds": expected.seconds, "of_wall": expected.seconds / wall,

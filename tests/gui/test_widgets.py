@@ -120,3 +120,30 @@ def test_a_preview_that_made_room_comes_back_and_one_a_person_hid_does_not(qtbot
     box.click()  # ... was enough
     panel.come_back()
     assert not box.isChecked()
+
+
+def test_a_bar_that_waits_counts_seconds_and_is_painted_once_for_each(qtbot):
+    from qtpy.QtCore import QEvent, QObject
+
+    from napari_pathsam._napari.progress_bar import ProgressBar
+
+    class Paints(QObject):
+        n = 0
+
+        def eventFilter(self, watched, event):
+            self.n += event.type() == QEvent.Paint
+            return False
+
+    bar, paints = kept(qtbot, ProgressBar()), Paints()
+    bar.installEventFilter(paints)
+    for _ in range(3):
+        bar.show_steps(0, 0)
+    assert bar.text() == "…"
+    qtbot.waitUntil(lambda: bar.text() == "2 s", timeout=10_000)
+    assert 2 <= paints.n <= 5
+    bar.show_steps(1, 4, "1 of 4")
+    assert (bar.text(), bar.value(), bar.maximum()) == ("1 of 4", 1, 4)
+    bar.show_steps(0, 0)
+    assert bar.text() == "…"
+    bar.rest()
+    assert not bar._timer.isActive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
@@ -107,6 +108,27 @@ def test_windows_kept_for_neighbours_are_not_run_twice(
         asked += len([*windows.logits(plan.windows(block))])
     windows.close()
     assert windows.run == plan.n_windows < asked
+
+
+@pytest.mark.parametrize("slow", ["model", "slide"])
+def test_the_models_share_of_the_time_is_told(
+    tiny_pathsam: PathSam, slide: ArraySlide, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    who, what = (PathSam, "decode_classes") if slow == "model" else (ArraySlide, "read_resampled")
+    true = getattr(who, what)
+
+    def slowly(self, *args, **kwargs):
+        sleep(0.2)
+        return true(self, *args, **kwargs)
+
+    monkeypatch.setattr(who, what, slowly)
+    region = Region(0, 0, 200, 200)
+    *_, last = segment_slide(tiny_pathsam, slide, tissue=False, chunk_px=CHUNK, region=region)
+    assert last.model_share is not None
+    if slow == "model":
+        assert 0.7 < last.model_share <= 1
+    else:  # two threads read
+        assert 0 < last.model_share < 0.6
 
 
 def test_batches_give_what_single_windows_give(tiny_pathsam: PathSam, slide: ArraySlide) -> None:

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QDoubleSpinBox, QLineEdit, QSpinBox, QVBoxLayout, QWi
 from napari_pathsam._napari.finetune_parts import Choice, PresetButtons, Section, form, quiet
 from napari_pathsam._napari.image_chooser import LayerChooser
 from napari_pathsam._napari.model_chooser import DEVICE_TIPS, DEVICES
-from napari_pathsam._napari.segment_view import duration
+from napari_pathsam.core.duration import duration
 from napari_pathsam.workspace.teaching_choices import NETWORKS, Advanced, Choices
 
 if TYPE_CHECKING:

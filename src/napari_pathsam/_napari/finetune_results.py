@@ -6,14 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_pathsam._napari.finetune_parts import Section, quiet, row
 from napari_pathsam._napari.finetune_plots import Curves, ReliabilityPlot
+from napari_pathsam._napari.progress_bar import ProgressBar
 from napari_pathsam._napari.segment_table import grouped, short
-from napari_pathsam._napari.segment_view import duration
 from napari_pathsam._napari.tables import PlainTable, cell, swatch
 from napari_pathsam._napari.widgets import button
+from napari_pathsam.core.duration import duration
 
 if TYPE_CHECKING:
     from napari_pathsam.training.finetune_report import Scores, TeachReport
@@ -50,7 +51,7 @@ class TrainBar(QWidget):
         self.train_button.setMinimumHeight(32)
         self.cancel_button = button("Cancel", "Stop; the best so far is kept", lambda: None)
         self.cancel_button.setMinimumHeight(32)
-        self.bar = QProgressBar(self)
+        self.bar = ProgressBar(self)
         self.bar.setFixedHeight(18)
         self._text = quiet()
         layout = QVBoxLayout(self)
@@ -74,10 +75,10 @@ class TrainBar(QWidget):
             widget.setVisible(running)
         self.train_button.setEnabled(not running)
         if progress is None:
+            self.bar.rest()
             return
-        self.bar.setRange(0, progress.total)  # 0, 0 moves to and fro
-        self.bar.setValue(progress.done)
-        self.bar.setFormat(f"{progress.done} of {progress.total}" if progress.total else "")
+        done, total = progress.done, progress.total
+        self.bar.show_steps(done, total, f"{done} of {total}")
         parts = [f"{progress.text}…"]
         if progress.epochs and progress.epoch:
             parts.append(f"epoch {progress.epoch} of at most {progress.epochs}")

@@ -9,9 +9,9 @@ from qtpy.QtGui import QColor, QFont
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_pathsam._napari.finetune_parts import quiet, row
-from napari_pathsam._napari.segment_view import duration
 from napari_pathsam._napari.tables import GREY, PlainTable
 from napari_pathsam._napari.widgets import button
+from napari_pathsam.core.duration import duration
 from napari_pathsam.workspace.teaching_lesson import Lesson, Version
 
 NUMBER, NAME, DICE, NOTE = range(4)

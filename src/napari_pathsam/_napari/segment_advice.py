@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_pathsam._napari.segment_view import duration
+from napari_pathsam.core.duration import duration
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.segment_work import encoding_of
 

@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -20,6 +19,7 @@ from qtpy.QtWidgets import (
 from napari_pathsam._napari.column import Column
 from napari_pathsam._napari.copy_as import CopyButton
 from napari_pathsam._napari.image_chooser import LayerChooser
+from napari_pathsam._napari.progress_bar import ProgressBar
 from napari_pathsam._napari.segment_extent import ExtentChooser
 from napari_pathsam._napari.segment_heads import QUIET, HeadChooser
 from napari_pathsam._napari.segment_similar import SimilarPanel
@@ -33,6 +33,7 @@ from napari_pathsam._napari.widgets import (
     button,
     heading,
 )
+from napari_pathsam.core.duration import duration
 from napari_pathsam.workspace.segment_request import Progress, SegmentOptions
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class ProgressPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.bar = QProgressBar(self)
+        self.bar = ProgressBar(self)
         self.bar.setFixedHeight(20)
         self._text = QLabel("", self)
         self._text.setWordWrap(True)
@@ -176,10 +177,10 @@ class ProgressPanel(QWidget):
         """Show it; None: nothing is under way."""
         self.setVisible(progress is not None)
         if progress is None:
+            self.bar.rest()
             return
-        self.bar.setRange(0, progress.total)  # 0, 0 moves to and fro
-        self.bar.setValue(progress.done)
-        self.bar.setFormat(f"{progress.done} of {progress.total} tiles" if progress.total else "")
+        done, total = progress.done, progress.total
+        self.bar.show_steps(done, total, f"{done} of {total} tiles")
         parts = [f"{progress.text}…"]
         if progress.seconds_left is not None and progress.done < progress.total:
             parts.append(f"about {duration(progress.seconds_left)} left")
@@ -259,15 +260,6 @@ def _label(text: str) -> QLabel:
     label = QLabel(text)
     label.setMinimumWidth(LABEL_PX)
     return label
-
-
-def duration(seconds: float) -> str:
-    """``8 s``, ``3 min``, ``2.5 h``: as exactly as an estimate is."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _row(*widgets: QWidget) -> QHBoxLayout:

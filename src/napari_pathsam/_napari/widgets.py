@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QSizePolicy,
     QToolButton,
@@ -22,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_pathsam._napari.icons import tool_icon
 from napari_pathsam._napari.keys import TOOL_IDS
+from napari_pathsam._napari.progress_bar import ProgressBar
 
 AMBER, RED, BLUE = "#8a5a00", "#8b2e2e", "#2b4c6f"
 GOOD, FAIR, POOR = "#1f7a3d", "#8a6d00", "#a33232"
@@ -268,7 +268,7 @@ class CandidatePanel(QWidget):
         self._text = QLabel(self.HINT, self)
         self._text.setWordWrap(True)
         self._color = ""
-        self._score = QProgressBar(self)
+        self._score = ProgressBar(self)
         self._score.setRange(0, 100)
         self._score.setTextVisible(True)
         self._score.setFixedHeight(18)
@@ -360,12 +360,11 @@ class CandidatePanel(QWidget):
     def _show_score(self, score: float | None, *, waiting: bool) -> None:
         self._score.setVisible(score is not None or waiting)
         if score is None:
-            self._score.setRange(0, 0)  # moves to and fro: nobody knows how long
+            self._score.wait() if waiting else self._score.rest()
             return
         self._score.setUpdatesEnabled(False)  # it would be painted at once, before the mask is
-        self._score.setRange(0, 100)
-        self._score.setValue(round(100 * min(max(score, 0.0), 1.0)))
-        self._score.setFormat(f"predicted IoU {score:.2f}")
+        percent = round(100 * min(max(score, 0.0), 1.0))
+        self._score.show_steps(percent, 100, f"predicted IoU {score:.2f}")
         self._score.setUpdatesEnabled(True)
         color = GOOD if score >= 0.85 else FAIR if score >= 0.6 else POOR
         if color != self._color:  # a new style sheet is not free

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_pathsam.cli.console import ERR, OUT, progress
+from napari_pathsam.core.duration import duration
 
 if TYPE_CHECKING:
     from napari_pathsam.cli.segment_images import Wish
@@ -62,7 +63,6 @@ def segment_to_store(
     from napari_pathsam.core.errors import BadImageError
     from napari_pathsam.inference.distributed import distributed_tiles, workers_of
     from napari_pathsam.inference.slide import slide_tiles
-    from napari_pathsam.inference.slide_estimate import duration
     from napari_pathsam.inference.slide_job import prepare_slide
 
     (path,) = paths if len(paths) == 1 else (Path(),)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from napari_pathsam.cli.console import ERR, OUT
+from napari_pathsam.core.duration import duration
 from napari_pathsam.core.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -173,13 +174,6 @@ def _tell_result(provenance: Mapping[str, Any], out: Path) -> None:
             table.add_row(name, f"{found['dice']:.3f}", f"{found['iou']:.3f}")
         OUT.print(table)
     OUT.print(f"The model is in {out}; use it as --model {out}")
-
-
-def duration(seconds: float) -> str:
-    """``40 s``, ``12 min`` or ``3.5 h``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def size(n_bytes: int) -> str:

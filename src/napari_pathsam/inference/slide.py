@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +59,9 @@ class SlideTile:
         Of everything so far: changes of class at window ends and elsewhere.
     warning
         Said of the whole slide: its pixel size is not one the model was made for.
+    model_share
+        Of the time since the run began, in which the model worked; in the rest it waited for
+        pixels, for the blending or for the disk. None where workers share the run.
     """
 
     region: Region
@@ -69,6 +73,7 @@ class SlideTile:
     damage: tuple[Damage, ...]
     seams: SeamCounts
     warning: MppWarning | None
+    model_share: float | None = None
 
 
 def segment_slide(
@@ -148,6 +153,12 @@ def slide_tiles(job: SlideJob, *, first: Region | None = None) -> Generator[Slid
         ThreadPoolExecutor(1, "pathsam-write") as writer,
     ):
         written: deque[tuple[Block, Future[None] | None]] = deque()
+        started = perf_counter()
+
+        def finished() -> SlideTile:
+            share = windows.busy_s / (perf_counter() - started)
+            return replace(progress.finished(*written.popleft()), model_share=share)
+
         for number, following in zip_longest(todo, todo[1:]):
             then = [] if following is None else plan.windows(plan.blocks[following])
             block = run_block(plan, windows, number, ids=job.ids, names=job.names, then=then)
@@ -155,9 +166,9 @@ def slide_tiles(job: SlideJob, *, first: Region | None = None) -> Generator[Slid
             future = None if run is None else writer.submit(run.write, block)
             written.append((block, future))
             while written and (len(written) > WRITTEN_AHEAD or _is_done(written[0][1])):
-                yield progress.finished(*written.popleft())
+                yield finished()
         while written:
-            yield progress.finished(*written.popleft())
+            yield finished()
     if run is not None:
         run.record.finish()
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pathsam.core.duration import duration
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.label_map import halved
 from napari_pathsam.core.tiling import Tile
@@ -84,13 +85,6 @@ class Estimate:
                 said += "time of sam2.1-tiny"
             said += "."
         return said
-
-
-def duration(seconds: float) -> str:
-    """``80 s``, ``3 min``, ``2.5 h``: as exactly as an estimate is."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def estimate_slide(job: SlideJob, *, objects: bool = False, workers: int = 0) -> Estimate:

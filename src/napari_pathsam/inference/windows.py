@@ -85,9 +85,8 @@ class Windows:
         self._held = 0
         self._readers = ThreadPoolExecutor(READERS, "pathsam-read")
         self._reading: dict[Region, Future[tuple[NDArray[np.uint8], tuple[Damage, ...]]]] = {}
-        self.busy_s = self.waited_s = 0.0
-        self.run = 0
-        """Windows that were run, the seconds that took, and those spent waiting for pixels."""
+        self.busy_s, self.run = 0.0, 0
+        """The seconds in which the model worked, and the windows that it did."""
 
     def close(self) -> None:
         """Leave what is still to be read unread."""
@@ -128,7 +127,6 @@ class Windows:
         return made.pop(at, None) or self._kept.get(at)
 
     def _run(self, tiles: Sequence[Tile]) -> list[WindowLogits]:
-        started = perf_counter()
         read = [
             self._reading.pop(t.region).result()
             if t.region in self._reading
@@ -143,7 +141,6 @@ class Windows:
         for tile, logits, (_, damage) in zip(tiles, answers, read, strict=False):
             inside = logits[:, : tile.region.height, : tile.region.width]
             out.append(WindowLogits(tile, inside.half().cpu().clone(), damage))
-        self.waited_s += fed - started
         self.busy_s += perf_counter() - fed
         self.run += len(tiles)
         return out
