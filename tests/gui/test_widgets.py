@@ -147,3 +147,61 @@ def test_a_bar_that_waits_counts_seconds_and_is_painted_once_for_each(qtbot):
     assert bar.text() == "…"
     bar.rest()
     assert not bar._timer.isActive()
+
+
+def typed(table, row: int, column: int, text: str):
+    """Double-click a cell and type over what it says; the editor, still open."""
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QLineEdit
+
+    at = table.visualItemRect(table.item(row, column)).center()
+    QTest.mouseClick(table.viewport(), Qt.LeftButton, pos=at)
+    QTest.mouseDClick(table.viewport(), Qt.LeftButton, pos=at)
+    (editor,) = table.findChildren(QLineEdit)
+    editor.selectAll()
+    QTest.keyClicks(editor, text)
+    return editor
+
+
+def test_a_class_name_that_is_being_typed_outlives_new_counts(qtbot):
+    from qtpy.QtTest import QTest
+
+    from napari_pathsam._napari.finetune_classes import NAME, PX, PaintedClasses
+    from napari_pathsam.core.strokes import ClassStrokes
+
+    widget = kept(qtbot, PaintedClasses())
+    widget.set_value(ClassTable.of("gland", "stroma"))
+    editor = typed(widget._table, 1, NAME, "lum")
+    widget.set_counts((ClassStrokes(1, 70, 2, 1), ClassStrokes(2, 50, 2, 1)))
+    QTest.keyClicks(editor, "en")
+    QTest.keyClick(editor, Qt.Key_Return)
+    qtbot.waitUntil(lambda: widget.value().names == ("gland", "lumen"))
+    qtbot.waitUntil(lambda: widget.text(1, PX) == "50")
+    assert widget.text(1, NAME) == "lumen"
+    typed(widget._table, 1, NAME, "gland")
+    QTest.keyClick(widget._table.findChild(type(editor)), Qt.Key_Return)
+    qtbot.waitUntil(lambda: "share the name" in widget.error())
+    qtbot.waitUntil(lambda: widget.text(1, NAME) == "lumen")  # as it was
+
+
+def test_a_note_that_is_being_typed_outlives_a_new_version(qtbot):
+    from datetime import UTC, datetime
+
+    from qtpy.QtTest import QTest
+
+    from napari_pathsam._napari.finetune_versions import NOTE, Versions
+    from napari_pathsam.workspace.teaching_lesson import Lesson, Version
+
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    first = Version(number=1, name="one", created=now, file="1.safetensors")
+    lesson = Lesson(started=now, saved=now).with_version(first)
+    widget = kept(qtbot, Versions())
+    widget.set_value(lesson)
+    editor = typed(widget._table, 0, NOTE, "better ")
+    widget.set_value(lesson.with_version(first.model_copy(update={"number": 2, "name": "two"})))
+    QTest.keyClicks(editor, "glands")
+    with qtbot.waitSignal(widget.described) as told:
+        QTest.keyClick(editor, Qt.Key_Return)
+    assert told.args == [1, None, "better glands"]
+    qtbot.waitUntil(lambda: widget._table.rowCount() == 2)
+    assert widget.value() == 2

@@ -111,6 +111,9 @@ class ClassEditor(QWidget):
     # --- the table ---
 
     def _fill(self) -> None:
+        self._table.when_free(self._fill_now)
+
+    def _fill_now(self) -> None:
         self._filling = True
         self._table.setRowCount(len(self._value))
         self.fill_rows()

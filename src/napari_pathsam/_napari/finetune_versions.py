@@ -75,6 +75,9 @@ class Versions(QWidget):
 
     def set_value(self, lesson: Lesson | None) -> None:
         """Show these versions, the newest on top; the one in use is selected where it changed."""
+        self._table.when_free(lambda: self._show(lesson))
+
+    def _show(self, lesson: Lesson | None) -> None:
         before, kept = self._current, self.value()
         self._versions = tuple(reversed(lesson.versions)) if lesson else ()
         self._current = lesson.current if lesson else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -54,6 +54,24 @@ class PlainTable(QTableWidget):
             self.setSelectionMode(QAbstractItemView.NoSelection)
             self.setEditTriggers(QAbstractItemView.NoEditTriggers)
             self.setFocusPolicy(Qt.NoFocus)
+        self._waiting: Callable[[], None] | None = None
+        # Later: Qt has not put the editor away yet.
+        self.itemDelegate().closeEditor.connect(lambda *_: QTimer.singleShot(0, self._catch_up))
+
+    def when_free(self, fill: Callable[[], None]) -> None:
+        """Fill it: now, or once the cell is left into which a person types.
+
+        A cell that is written meanwhile would take what was typed with it.
+        """
+        if self.state() == QAbstractItemView.EditingState:
+            self._waiting = fill
+        else:
+            self._waiting = None
+            fill()
+
+    def _catch_up(self) -> None:
+        if self._waiting is not None:
+            self.when_free(self._waiting)
 
     def fit_rows(self, least: int, most: int) -> None:
         """Be as high as the rows, or as so many; more of them scroll."""
