@@ -285,7 +285,7 @@ class Session(QObject):
 
     def _on_field(self, field: Any) -> None:
         view = None if self.source is None else self._view(self.source.now)
-        covered = field is None or view is None or _covers(field.region, view)
+        covered = field is None or view is None or field.region.intersection(view) == view
         with self._own_doing():
             self.outline.show(None if covered else field.region)
 
@@ -388,10 +388,6 @@ class Session(QObject):
             yield
         finally:
             self._busy_self = before
-
-
-def _covers(outer: Region, inner: Region) -> bool:
-    return outer.intersection(inner) == inner
 
 
 def _timer(parent: QObject, interval_ms: int, slot: Callable[[], None]) -> QTimer:
