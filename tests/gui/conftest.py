@@ -303,6 +303,15 @@ def model() -> ColorModel:
 
 
 @pytest.fixture
+def shown(request) -> bool:
+    """Whether a viewer is drawn. In software that takes longer than all else, so files of tests
+    that ask for what is in layers and docks are marked ``hidden``; for screenshots all are drawn.
+    """
+    mark = request.node.get_closest_marker("hidden")
+    return bool(SCREENSHOTS) or mark is None or mark.args == (False,)
+
+
+@pytest.fixture
 def put_beside(make_napari_viewer, hands_of):
     """``put(viewer, dock, name) -> Hands``; when the test is over the docks are shut down."""
     docks = []
@@ -323,12 +332,12 @@ def put_beside(make_napari_viewer, hands_of):
 
 
 @pytest.fixture
-def dock_of(make_napari_viewer, put_beside, tmp_path: Path, model: ColorModel):
+def dock_of(make_napari_viewer, put_beside, shown, tmp_path: Path, model: ColorModel):
     """``open_(image, …) -> (viewer, dock, hands)``; closed docks leave nothing behind."""
     from napari_pathsam._napari.annotate import AnnotateDock
     from napari_pathsam._napari.keys import Keys
 
-    def open_(image=None, *, loader=None, show: bool = True, **layer):
+    def open_(image=None, *, loader=None, show: bool = shown, **layer):
         viewer = make_napari_viewer(show=show)
         viewer.window._qt_window.resize(1500, 950)
         if image is not None:
@@ -362,7 +371,7 @@ def heads(tiny_pathsam):
 
 
 @pytest.fixture
-def segment_of(make_napari_viewer, put_beside, tmp_path, tiny_pathsam, heads):
+def segment_of(make_napari_viewer, put_beside, shown, tmp_path, tiny_pathsam, heads):
     """``open_(image, …) -> (viewer, dock, hands)``, the dock without annotations beside it.
 
     ``model=None``: with the packaged heads, as a person gets it.
@@ -370,7 +379,7 @@ def segment_of(make_napari_viewer, put_beside, tmp_path, tiny_pathsam, heads):
     from napari_pathsam._napari.segment import SegmentDock
     from napari_pathsam._napari.segment_heads import OwnHeads
 
-    def open_(image=None, *, model=tiny_pathsam, show=True, viewer=None, **layer):
+    def open_(image=None, *, model=tiny_pathsam, show=shown, viewer=None, **layer):
         viewer = viewer or make_napari_viewer(show=show)
         viewer.window._qt_window.resize(1500, 950)
         if image is not None:

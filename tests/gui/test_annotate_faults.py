@@ -8,7 +8,7 @@ import pytest
 from .conftest import SCREENSHOTS  # noqa: TID252
 from .test_annotate import click_and_accept, ready  # noqa: TID252
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 def test_the_image_goes_while_work_runs(dock_of, field, model):
@@ -60,6 +60,7 @@ def test_layers_of_ours_may_be_deleted(dock_of, field):
     assert len(dock.workspace.objects) == 2
 
 
+@pytest.mark.hidden(False)
 def test_cancel_and_a_newer_prompt_while_encoding(dock_of, field, model):
     model.encode_s = 1.0
     _viewer, dock, hands = dock_of(field.image, rgb=True)

@@ -10,7 +10,7 @@ from napari_pathsam._napari.plane import data_to_canvas, plane_of
 from napari_pathsam.workspace import prompting
 from napari_pathsam.workspace.segment_request import SegmentOptions
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 MICRONS = {"rgb": True, "name": "H&E", "scale": (0.5, 0.5), "units": ("um", "um")}
 LONG_MS = 120_000

@@ -7,7 +7,7 @@ import pytest
 
 from napari_pathsam._napari.plane import data_to_canvas
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 def test_shapes_of_the_persons_own_stay_as_they_are(dock_of, field):

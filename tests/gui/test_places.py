@@ -7,7 +7,7 @@ import pytest
 
 from napari_pathsam._napari.plane import data_to_canvas
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 def canvas(dock, yx):

@@ -9,7 +9,7 @@ import pytest
 
 from napari_pathsam._napari.prompt_marks import NEGATIVE, POSITIVE
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from napari_pathsam._napari.finetune_places import Place
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.training.finetune_file import read_run
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 def test_where_next_worst_and_explain(finetune_of, made_up):

@@ -7,7 +7,7 @@ import pytest
 from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
 from napari_pathsam.workspace.teaching_choices import Advanced
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 def test_a_unet_is_trained_scored_and_cancelled_like_any_other(finetune_of, made_up):

@@ -9,7 +9,7 @@ from napari_pathsam._napari.finetune_classes import REGIONS
 from napari_pathsam._napari.plane import data_to_canvas, plane_of
 from napari_pathsam.core.geometry import Region
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 MICRONS = {"scale": (0.5, 0.5), "units": ("um", "um"), "name": "H&E"}
 SIDE = 832

@@ -10,7 +10,7 @@ import pytest
 from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
 from napari_pathsam.workspace.teaching_store import LessonStore
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 MICRONS = {"scale": (0.5, 0.5), "units": ("um", "um"), "name": "H&E"}
 
@@ -96,6 +96,7 @@ def test_things_may_go_while_it_trains(finetune_of, made_up, what):
         assert dock.view.labels.value() == layer
 
 
+@pytest.mark.hidden(False)
 def test_a_closed_viewer_leaves_a_training_that_can_be_resumed(finetune_of, made_up):
     viewer, dock, _ = lesson = finetune_of(made_up())
     lesson.strokes()

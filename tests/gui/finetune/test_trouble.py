@@ -9,7 +9,7 @@ import torch
 from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
 from napari_pathsam.workspace.teaching_choices import Advanced
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 def test_short_memory_and_a_loss_that_is_no_number(finetune_of, made_up, monkeypatch):
