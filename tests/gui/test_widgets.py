@@ -139,8 +139,8 @@ def test_a_bar_that_waits_counts_seconds_and_is_painted_once_for_each(qtbot):
     for _ in range(3):
         bar.show_steps(0, 0)
     assert bar.text() == "…"
-    qtbot.waitUntil(lambda: bar.text() == "2 s", timeout=10_000)
-    assert 2 <= paints.n <= 5
+    qtbot.waitUntil(lambda: bar.text() not in ("…", "1 s"), timeout=10_000)
+    assert 2 <= paints.n <= 10  # Qt's own: fifty
     bar.show_steps(1, 4, "1 of 4")
     assert (bar.text(), bar.value(), bar.maximum()) == ("1 of 4", 1, 4)
     bar.show_steps(0, 0)
@@ -182,6 +182,25 @@ def test_a_class_name_that_is_being_typed_outlives_new_counts(qtbot):
     QTest.keyClick(widget._table.findChild(type(editor)), Qt.Key_Return)
     qtbot.waitUntil(lambda: "share the name" in widget.error())
     qtbot.waitUntil(lambda: widget.text(1, NAME) == "lumen")  # as it was
+
+
+def test_a_name_that_is_being_typed_goes_to_its_class_when_another_one_goes(qtbot):
+    from qtpy.QtTest import QTest
+
+    from napari_pathsam._napari.finetune_classes import NAME, PaintedClasses
+
+    widget, classes = kept(qtbot, PaintedClasses()), ClassTable.of("gland", "stroma", "fat")
+    widget.set_value(classes)
+    editor = typed(widget._table, 1, NAME, "lumen")
+    widget.set_value(classes.without(1))
+    QTest.keyClick(editor, Qt.Key_Return)
+    qtbot.waitUntil(lambda: widget._table.rowCount() == 2)
+    assert widget.value().names == ("lumen", "fat")
+    editor = typed(widget._table, 1, NAME, "nerve")
+    widget.set_value(classes.without(3))
+    QTest.keyClick(editor, Qt.Key_Return)  # what it named is gone
+    qtbot.waitUntil(lambda: widget.text(1, NAME) == "stroma")
+    assert widget.value() == classes.without(3)
 
 
 def test_a_note_that_is_being_typed_outlives_a_new_version(qtbot):

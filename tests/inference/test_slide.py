@@ -118,17 +118,15 @@ def test_the_models_share_of_the_time_is_told(
     true = getattr(who, what)
 
     def slowly(self, *args, **kwargs):
-        sleep(0.2)
+        sleep(0.4)
         return true(self, *args, **kwargs)
 
     monkeypatch.setattr(who, what, slowly)
     region = Region(0, 0, 200, 200)
     *_, last = segment_slide(tiny_pathsam, slide, tissue=False, chunk_px=CHUNK, region=region)
     assert last.model_share is not None
-    if slow == "model":
-        assert 0.7 < last.model_share <= 1
-    else:  # two threads read
-        assert 0 < last.model_share < 0.6
+    assert 0 < last.model_share < 1
+    assert (last.model_share > 0.5) == (slow == "model")
 
 
 def test_batches_give_what_single_windows_give(tiny_pathsam: PathSam, slide: ArraySlide) -> None:

@@ -32,6 +32,7 @@ class ClassEditor(QWidget):
         self._deleted: set[int] = set()  # an undo of strokes may bring them back
         self._active = 0
         self._filling = False
+        self._rows: tuple[int, ...] = ()  # ids as the table shows them, while a cell is edited too
         self._table, self._name, self._color = table, name, color
         self._error = error_line(self)
         table.itemChanged.connect(self._on_item)
@@ -115,7 +116,8 @@ class ClassEditor(QWidget):
 
     def _fill_now(self) -> None:
         self._filling = True
-        self._table.setRowCount(len(self._value))
+        self._rows = tuple(c.id for c in self._value)
+        self._table.setRowCount(len(self._rows))
         self.fill_rows()
         self._filling = False
         self._select_active()
@@ -123,8 +125,8 @@ class ClassEditor(QWidget):
     def _select_active(self) -> None:
         self._filling = True
         self._table.clearSelection()
-        for row, info in enumerate(self._value):
-            if info.id == self._active:
+        for row, class_id in enumerate(self._rows):
+            if class_id == self._active:
                 self._table.selectRow(row)
         self._filling = False
 
@@ -137,21 +139,25 @@ class ClassEditor(QWidget):
     def _on_select(self) -> None:
         row = self._table.chosen_row()
         if not self._filling and row is not None:
-            self._activate(self._value.classes[row].id)
+            self._activate(self._rows[row])
+
+    def _class_in(self, row: int) -> ClassInfo | None:
+        """The class a row shows; None: it went while a cell was edited."""
+        return next((c for c in self._value if c.id == self._rows[row]), None)
 
     def _on_item(self, item: QTableWidgetItem) -> None:
-        if self._filling:
+        info = self._class_in(item.row())
+        if self._filling or info is None:
             return
-        info = self._value.classes[item.row()]
         if item.column() == self._name:
             self.rename(info.id, item.text())
         else:
             self.edited(info, item)
 
     def _on_double_click(self, row: int, column: int) -> None:
-        if column != self._color:
+        info = self._class_in(row)
+        if column != self._color or info is None:
             return
-        info = self._value.classes[row]
         color = QColorDialog.getColor(QColor(info.color), self, f"Colour of {info.name}")
         if color.isValid():
             self._replace(lambda: ClassInfo(id=info.id, name=info.name, color=color.name()))

@@ -269,8 +269,6 @@ class CandidatePanel(QWidget):
         self._text.setWordWrap(True)
         self._color = ""
         self._score = ProgressBar(self)
-        self._score.setRange(0, 100)
-        self._score.setTextVisible(True)
         self._score.setFixedHeight(18)
         policy = self._score.sizePolicy()
         policy.setRetainSizeWhenHidden(True)  # nothing jumps when a candidate comes or goes
@@ -359,8 +357,11 @@ class CandidatePanel(QWidget):
 
     def _show_score(self, score: float | None, *, waiting: bool) -> None:
         self._score.setVisible(score is not None or waiting)
+        if score is None and waiting:
+            self._score.wait()
+            return
         if score is None:
-            self._score.wait() if waiting else self._score.rest()
+            self._score.rest()
             return
         self._score.setUpdatesEnabled(False)  # it would be painted at once, before the mask is
         percent = round(100 * min(max(score, 0.0), 1.0))

@@ -60,8 +60,9 @@ class SlideTile:
     warning
         Said of the whole slide: its pixel size is not one the model was made for.
     model_share
-        Of the time since the run began, in which the model worked; in the rest it waited for
-        pixels, for the blending or for the disk. None where workers share the run.
+        Of the time since the run began, in which the model worked; in the rest it waited: for
+        pixels, the blending, the disk, or whoever takes the pieces. None where workers share the
+        run.
     """
 
     region: Region
