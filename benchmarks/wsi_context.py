@@ -1,14 +1,16 @@
 """WSI-SAM with and without context, on objects that the field's border cuts.
 
     python benchmarks/wsi_context.py --dataset tnbc --root DIR --work DIR --json FILE [--seeds 0 1]
+                                     [--ablations]
 
 Trains the packaged recipe of that data set twice a seed: with the surroundings, and the ablation
 without (``context = false``, everything else the same: fields, prompts, steps, order). Measured on
 what the recipe holds out: every object in every field, a click on and a box round what the field
 shows of it, IoU with that part. Differences are paired by object, means over objects; seeds are
 averaged first; intervals by drawing images with replacement. ``hidden`` is the model with context
-shown none: how much of the difference is not what it saw round the field. A run that was stopped
-goes on where it was.
+shown none: how much of the difference is not what it saw round the field. ``--ablations`` trains
+the recipe with one thing changed, too: how the tokens are joined, what the mask of the surroundings
+is, how much it weighs. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -30,11 +32,24 @@ from napari_pathsam.training.wsi_recipe import prepare_wsi_sam, read_wsi_recipe
 from napari_pathsam.training.wsi_score import score_fields
 
 FIGURES = ("iou_click", "iou_box")
+ABLATIONS: dict[str, tuple[dict, dict]] = {
+    "aggregate max": ({"aggregate": "max"}, {}),
+    "aggregate concat": ({"aggregate": "concat"}, {}),
+    "aggregate sum at weights": ({"aggregate": "sum", "aggregate_at": "weights"}, {}),
+    "no carry": ({"carry": False}, {}),
+    "target visible": ({}, {"target": "visible"}),
+    "target field": ({}, {"target": "field"}),
+    "balance 0.25": ({}, {"balance": 0.25}),
+    "balance 0.75": ({}, {"balance": 0.75}),
+    "balance 1": ({}, {"balance": 1.0}),
+}
+"""What is changed of the network, and of its training; the rest is the recipe's: tokens averaged,
+the whole object, both resolutions alike."""
 
 
 def trained(args: argparse.Namespace, seed: int, kind: str, network: dict, **train: object) -> Path:
     """Scores of one run, from its file where it was done before."""
-    name = "-".join([args.dataset, kind, str(seed)])
+    name = "-".join([args.dataset, *kind.split(), str(seed)])
     done = args.work / f"{name}.json"
     if done.exists():
         return done
@@ -106,22 +121,26 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--ablations", action="store_true")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    runs: dict[str, list] = {"with": [], "hidden": [], "without": []}
+    kinds = {"with": ({"context": True}, {}), "without": ({"context": False}, {})}
+    pairs = [("without", "with"), ("without", "hidden"), ("hidden", "with")]
+    if args.ablations:
+        kinds |= ABLATIONS
+        pairs += [("with", kind) for kind in ABLATIONS]
+    runs: dict[str, list] = {kind: [] for kind in (*kinds, "hidden")}
     seconds = []
     for seed in args.seeds:
-        for kind in ("with", "without"):
-            found = json.loads(trained(args, seed, kind, {"context": kind == "with"}).read_text())
-            seconds.append(found.pop("cpu_s"))
-            for name, rows in found.items():
-                runs[name].append(rows)
+        for kind, (network, train) in kinds.items():
+            found = json.loads(trained(args, seed, kind, network, **train).read_text())
+            seconds.append(found["cpu_s"])
+            runs[kind].append(found[kind])
+            if kind == "with":
+                runs["hidden"].append(found["hidden"])
     report = {"dataset": args.dataset, "seeds": args.seeds, "cpu_s": seconds}
     for name, cut in (("cut", True), ("whole", False)):
-        report[name] = {
-            f"{b} against {a}": compared(runs[a], runs[b], cut)
-            for a, b in (("without", "with"), ("without", "hidden"), ("hidden", "with"))
-        }
+        report[name] = {f"{b} against {a}": compared(runs[a], runs[b], cut) for a, b in pairs}
         for pair, told in report[name].items():
             for figure in FIGURES:
                 f = told[figure]

@@ -230,6 +230,17 @@ def ticking():
 
 
 @pytest.fixture
+def free() -> Callable[[dict], bool]:
+    """Whether the GUI thread was free for a person, by what ``Ticks`` found.
+
+    What is asserted is what a shared, slow machine keeps as well: the thread's own work, four times
+    the longest turn that is the aim (250 ms; there are turns in which napari itself adds a layer
+    for 240 to 300 ms). A model that works in this thread takes seconds.
+    """
+    return lambda found: found["p99_gui_cpu_ms"] < 150 and found["max_gui_cpu_ms"] < 1000
+
+
+@pytest.fixture
 def report():
     """``report(name, figures)``: printed, and written beside the screenshots if there are any."""
 
@@ -241,29 +252,6 @@ def report():
             path.write_text(json.dumps(figures, indent=1))
 
     return tell
-
-
-@pytest.fixture
-def labels_layer_ms():
-    """``(viewer, hands, layer) -> ms``: what the GUI thread works when napari adds such a layer.
-
-    Measured the second time; the first time shaders are compiled. It is napari's own work, and the
-    slower the machine, the longer it takes: no turn of the event loop can be held to less.
-    """
-
-    def measure(viewer, hands, layer) -> float:
-        active = viewer.layers.selection.active
-        for _ in range(2):
-            began = time.thread_time()
-            viewer.add_layer(layer)
-            hands.settle(3)
-            worked = time.thread_time() - began
-            hands.settle(300)
-            viewer.layers.remove(layer)
-        viewer.layers.selection.active = active
-        return 1000 * worked
-
-    return measure
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 And how long another head takes on a field that is encoded already. The figures are printed
 (``pytest -s``) and, with PATHSAM_SCREENSHOTS, written beside the
-screenshots. The limit is that of a busy machine; the aim is p99 below 100 ms.
+screenshots. The aims are p99 below 100 ms and at most 250 ms.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from napari_pathsam.workspace.segment_request import SegmentOptions
 pytestmark = [pytest.mark.gui, pytest.mark.slow, pytest.mark.alone]
 
 SIDE = 2000
-LONGEST_GUI_CPU_MS, P99_GUI_CPU_MS = 250, 100
 SWITCH_CPU_S = 1.5
 """Of a machine whose cores are shared; the aim is 0.3 s on two that are not."""
 
@@ -42,9 +41,8 @@ def nano_head():
 
 
 def test_the_event_loop_ticks_while_a_large_image_is_segmented(
-    segment_of, nano_head, ticking, report, labels_layer_ms, rng
+    segment_of, nano_head, ticking, free, report, rng
 ):
-    from napari.layers import Labels
     from qtpy.QtCore import QTimer
 
     from napari_pathsam._napari.runner import interruptible
@@ -59,7 +57,6 @@ def test_the_event_loop_ticks_while_a_large_image_is_segmented(
     dock.view.heads.value_changed.emit()
     dock.view.extent.set_value("whole")
     hands.until(lambda: dock.runner.idle, 60_000)  # as it is when a person has chosen a head
-    layer_ms = labels_layer_ms(viewer, hands, Labels(np.ones((SIDE, SIDE), np.uint8)))
     pans = QTimer()
     pans.setInterval(700)
     pans.timeout.connect(lambda: setattr(viewer.scene.camera, "zoom",
@@ -73,14 +70,11 @@ def test_the_event_loop_ticks_while_a_large_image_is_segmented(
     figures = {
         "side_px": SIDE,
         "seconds": round(time.perf_counter() - began, 1),
-        "labels_layer_gui_cpu_ms": round(layer_ms, 1),
         **ticks.figures(),
     }
     report("segment_gaps", figures)
     assert not dock.view.error_bar.text()
-    # one turn is that in which napari adds the layer of the classes
-    assert figures["max_gui_cpu_ms"] < LONGEST_GUI_CPU_MS + layer_ms
-    assert figures["p99_gui_cpu_ms"] < P99_GUI_CPU_MS
+    assert free(figures)
 
 
 @pytest.mark.weights
