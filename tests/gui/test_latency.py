@@ -1,13 +1,14 @@
 """The GUI thread never waits: gaps between ticks of the event loop while a real model works.
 
 The figures are printed (``pytest -s``) and, with PATHSAM_SCREENSHOTS, written beside the
-screenshots. The limits asserted here are those of a busy machine; the aim is p99 below 100 ms and a
-maximum below 250 ms, a click answered within 50 ms (median).
+screenshots. The aims are p99 below 100 ms and a maximum below 250 ms, a click answered within 50 ms
+(median); what is asserted, a busy machine keeps as well.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import replace
 
@@ -17,10 +18,9 @@ import pytest
 pytestmark = [pytest.mark.gui, pytest.mark.slow, pytest.mark.alone]
 
 SIDE = 1024
-LONGEST_GAP_MS, LONGEST_GUI_CPU_MS = 1000, 250
-"""By the clock, and what the GUI thread itself works: in one of the bursts at least."""
-CLICK_GUI_MS, FRAME_GUI_MS = 50, 200
-"""What the GUI thread may work from a click to its candidate, and to the frame that shows it."""
+CLICK_GUI_MS, FRAME_GUI_MS = 150, 400
+"""What the GUI thread may work from a click to its candidate, and to the frame that shows it: a few
+times what it takes on a quiet machine (26 and 78 ms)."""
 BURSTS = 3
 PRESSED_MS = 100
 """As long as a finger takes from press to release; the prompt is there with the release."""
@@ -39,7 +39,12 @@ def nano_loader():
     from napari_pathsam.models.sam2_config import SAM2_CONFIGS
 
     class Discs(Sam2):
+        def encode(self, image, **options):
+            in_threads.add(threading.current_thread())
+            return super().encode(image, **options)
+
         def decode_prompts(self, embedding, prompts, **options):
+            in_threads.add(threading.current_thread())
             answer = super().decode_prompts(embedding, prompts, **options)
             k, h, w = answer.low_res_logits.shape
             y, x = np.asarray(prompts.points_yx[-1]) * (h, w) / np.asarray(answer.shape_yx)
@@ -49,7 +54,8 @@ def nano_loader():
 
     torch.manual_seed(0)
     model = Discs(SAM2_CONFIGS["pathsam-nano"]).eval()
-    holder: dict = {}
+    in_threads: set[threading.Thread] = set()
+    holder: dict = {"in_threads": in_threads}
 
     def loader(name: str, device: str):
         torch.set_num_threads(os.cpu_count() or 2)
@@ -102,14 +108,18 @@ def burst(ticks, dock, hands, qtbot, rng, *, n_clicks: int = 30) -> dict:
     return ticks.figures()
 
 
-def test_the_event_loop_ticks_while_the_model_works(working, ticking, report, qtbot, rng):
+def test_the_event_loop_ticks_while_the_model_works(
+    working, nano_loader, ticking, free, report, qtbot, rng
+):
     _viewer, dock, hands = working
     bursts = []
     for _ in range(BURSTS):
         bursts.append(burst(ticking(), dock, hands, qtbot, rng))
     report("event_loop_gaps", {"bursts": bursts})
-    assert min(b["max_ms"] for b in bursts) < LONGEST_GAP_MS
-    assert min(b["max_gui_cpu_ms"] for b in bursts) < LONGEST_GUI_CPU_MS
+    in_threads = nano_loader.holder["in_threads"]
+    assert in_threads
+    assert threading.main_thread() not in in_threads
+    assert any(free(b) for b in bursts)
     assert not dock.view.error_bar.text()
 
 
@@ -175,6 +185,5 @@ def test_a_click_is_answered_at_once(working, report, rng):
     dock.session._marker_timer.setInterval(60_000)
     by_work = clicks(working, rng, 12)
     report("click_cpu_ms", by_work)
-    assert by_the_clock["to_layer_ms"] < 10 * LONGEST_GAP_MS
     assert by_work["to_layer_gui_cpu_ms"] < CLICK_GUI_MS
     assert by_work["to_frame_gui_cpu_ms"] < FRAME_GUI_MS

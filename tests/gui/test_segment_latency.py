@@ -20,7 +20,7 @@ from napari_pathsam.workspace.segment_request import SegmentOptions
 pytestmark = [pytest.mark.gui, pytest.mark.slow, pytest.mark.alone]
 
 SIDE = 2000
-SWITCH_CPU_S = 1.5
+SWITCH_CPU_S = 3.0
 """Of a machine whose cores are shared; the aim is 0.3 s on two that are not."""
 
 

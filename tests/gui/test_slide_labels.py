@@ -221,4 +221,4 @@ def test_a_stroke_on_a_slide_is_as_quick_as_on_a_small_image(slide_dock, dock_of
         Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
         (Path(SCREENSHOTS) / "slide-strokes.json").write_text(text)
     slide, plain = np.transpose(list(table.values()))
-    assert (slide < 1.6 * plain + 10).all(), table
+    assert (slide < 2.5 * plain + 10).all(), table
