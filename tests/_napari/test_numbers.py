@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("napari")
 
-from napari_pathsam._napari.segment_table import mm2_text, short
+from napari_pathsam._napari.segment_table import density_text, mm2_text, short
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,12 @@ def test_large_numbers_are_short(number: float, text: str) -> None:
 )
 def test_areas_fit_their_column(area: float, text: str) -> None:
     assert mm2_text(area) == text
+
+
+@pytest.mark.parametrize(
+    ("density", "text"),
+    [(0, "0"), (0.0432, "0.043"), (3.14, "3.1"), (278.4, "278"), (5123, "5 123"),
+     (12_345, "12.3 k")],
+)  # fmt: skip
+def test_densities_fit_their_column(density: float, text: str) -> None:
+    assert density_text(density) == text

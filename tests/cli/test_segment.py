@@ -76,6 +76,10 @@ def test_every_format_says_the_same(
     by_class = {row["class"]: row for row in rows}
     assert int(by_class["gland"]["px"]) == (expected == 1).sum()
     assert sum(int(r["objects"] or 0) for r in rows) == objects.max()
+    n, tissue = int(by_class["gland"]["objects"]), float(by_class["gland"]["tissue_mm2"])
+    assert 0 < tissue <= expected.size * 0.25e-6 * 1.001
+    per_mm2 = float(by_class["gland"]["objects_per_mm2_of_tissue"])
+    assert per_mm2 == pytest.approx(n / tissue, rel=1e-4)
 
 
 def test_a_region_is_placed_where_it_was(segment: Run, image: Path, tmp_path: Path) -> None:

@@ -75,6 +75,10 @@ def test_a_pyramid_holds_what_an_image_would(
     assert stored(out, "uncertainty").any()
     rows = {r["class"]: r for r in csv.DictReader((tmp_path / "a.csv").read_text().splitlines())}
     assert int(rows["gland"]["px"]) == (stored(out) == 1).sum()
+    tissue = float(rows["gland"]["tissue_mm2"])
+    assert 0 < tissue <= SHAPE[0] * SHAPE[1] * 0.25e-6 * 1.001
+    per_mm2 = float(rows["gland"]["objects_per_mm2_of_tissue"])
+    assert per_mm2 == pytest.approx(int(rows["gland"]["objects"]) / tissue, rel=1e-4)
     code, _, err = segment(image, "--out", out, "--uncertainty")
     assert code == 1
     assert "--resume" in err

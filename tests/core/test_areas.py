@@ -47,6 +47,20 @@ def test_a_class_that_is_not_there(class_table: ClassTable) -> None:
     assert [r.name for r in table.rows] == ["background", "gland", "stroma"]
 
 
+def test_densities_are_per_mm2_of_tissue(class_map: np.ndarray, class_table: ClassTable) -> None:
+    table = area_table(class_map, class_table, mpp=500.0, tissue_mm2=4.0)
+    assert table.tissue_mm2 == 4
+    assert (table[1].objects_per_mm2, table[1].share_of_tissue) == (0.5, 0.5)
+    assert (table[0].objects_per_mm2, table[0].share_of_tissue) == (None, None)
+    assert (table[255].objects_per_mm2, table[255].share_of_tissue) == (None, 0.25 / 4)
+    for unknown in ({"mpp": 500.0}, {"tissue_mm2": 4.0}, {"mpp": 500.0, "tissue_mm2": 0.0}):
+        row = area_table(class_map, class_table, **unknown)[1]
+        assert (row.objects_per_mm2, row.share_of_tissue) == (None, None)
+    (gland,) = (r for r in csv.DictReader(io.StringIO(to_csv([table]))) if r["class"] == "gland")
+    assert gland["objects_per_mm2_of_tissue"] == gland["share_of_tissue"] == "0.5"
+    assert gland["tissue_mm2"] == "4"
+
+
 def test_csv_of_several_images(class_map: np.ndarray, class_table: ClassTable) -> None:
     tables = [
         area_table(class_map, class_table, mpp=0.5, name="a, b.png"),

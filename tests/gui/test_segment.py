@@ -9,7 +9,15 @@ import pytest
 
 from napari_pathsam._napari.plane import data_to_canvas
 from napari_pathsam._napari.segment_layers import UNSURE
-from napari_pathsam._napari.segment_table import COUNT, MM2, NAME, PX, short
+from napari_pathsam._napari.segment_table import (
+    COUNT,
+    DENSITY,
+    MM2,
+    NAME,
+    PX,
+    density_text,
+    short,
+)
 from napari_pathsam.inference.class_maps import segment_classes
 from napari_pathsam.inference.objects import instances
 from napari_pathsam.workspace.segment_request import SegmentOptions
@@ -91,6 +99,25 @@ def test_one_press_gives_every_pixel_a_class(segment_of, image, tiny_pathsam, tm
     assert int(rows["stroma"]["px"]) == pixels[1]
     assert float(rows["stroma"]["mm2"]) == pytest.approx(pixels[1] * 0.25e-6, rel=1e-4)
 
+    # The field is tissue all over, so that densities are of all of it.
+    mm2 = image.shape[0] * image.shape[1] * 0.25e-6
+    for row, name in enumerate(("gland", "stroma")):
+        n = int(rows[name]["objects"])
+        assert float(rows[name]["tissue_mm2"]) == pytest.approx(mm2, rel=1e-4)
+        assert float(rows[name]["objects_per_mm2_of_tissue"]) == pytest.approx(n / mm2, rel=1e-4)
+        assert table.text(row, DENSITY) == density_text(n / mm2)
+    assert not table.text(3, DENSITY)  # of background there are no objects
+    assert f"{mm2:.2g} mm²" in table.tissue_text()
+    shown = [c for c in range(7) if not table._table.isColumnHidden(c)]
+    assert DENSITY in shown
+    assert PX not in shown
+    metrics = table._table.fontMetrics()
+    for column in shown[1:]:
+        texts = [table.text(row, column) for row in range(4)]
+        texts.append(table._table.horizontalHeaderItem(column).text())
+        wide = max(metrics.horizontalAdvance(text) for text in texts)
+        assert wide + 4 <= table._table.columnWidth(column), (column, texts)
+
     uncertainty.visible = layer.visible = False
     viewer.theme = "light"
     hands.screenshot("31-light")
@@ -124,6 +151,38 @@ def test_what_is_missing_is_said(segment_of, image):
     dock.view.run_button.click()
     hands.settle(3)
     assert "nothing to segment" in dock.view.error_bar.text()
+
+
+def test_densities_are_only_said_where_there_is_something_to_relate_them_to(segment_of, image):
+    viewer, dock, hands = segment_of(image, rgb=True, name="unknown size")
+    choose(dock)
+    run(dock, hands)
+    table = dock.view.table
+    assert not table.tissue_text()  # without a pixel size there are no mm²
+    assert table._table.isColumnHidden(DENSITY)
+    assert not table._table.isColumnHidden(PX)
+    dark = viewer.add_image(np.ascontiguousarray((255 - image) // 6), **{**MICRONS, "name": "dark"})
+    dock.open_image(dark)
+    choose(dock)
+    run(dock, hands)
+    assert table.text(0, COUNT)
+    assert not table.text(0, DENSITY)
+    assert "No densities" in table.tissue_text()
+
+
+def test_densities_of_a_drawn_part_are_of_the_tissue_in_it(segment_of, image):
+    """The left half is glass; a triangle reaches over both."""
+    image = np.tile(image, (2, 2, 1))
+    image[:, :300] = 243
+    viewer, dock, hands = segment_of(image, **MICRONS)
+    corners = np.array([(0, 300), (479, 0), (479, 599)]) / 2.0
+    part = viewer.add_shapes([corners], shape_type="polygon", name="part", units=("um", "um"))
+    choose(dock, kind="shapes")
+    dock.view.extent.shapes.set_value(part)
+    run(dock, hands)
+    areas = dock.view.table.value()
+    assert sum(row.px for row in areas.rows) == pytest.approx(480 * 600 / 2, rel=0.01)
+    assert areas.tissue_mm2 == pytest.approx(480 * 300 / 2 * 0.25e-6, rel=0.2)
 
 
 def test_it_appears_tile_by_tile_and_cancel_keeps_it(segment_of, image):

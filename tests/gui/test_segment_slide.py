@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_pathsam._napari.finetune_labels import Painted
-from napari_pathsam._napari.segment_table import MM2, NAME, PX
+from napari_pathsam._napari.segment_table import DENSITY, MM2, NAME, PX, density_text
 from napari_pathsam.workspace.scripting import segment_python
 from napari_pathsam.workspace.segment_slide import slide_python
 
@@ -62,6 +62,13 @@ def test_blocks_land_in_the_layer_and_stay(segment_of, monkeypatch):
     assert [table.text(row, NAME) for row in range(2)] == ["gland", "stroma"]
     assert table.text(0, PX)
     assert table.text(0, MM2)
+    tissue = result.plan.tissue.mm2(MPP)
+    assert result.table.tissue_mm2 == pytest.approx(tissue)
+    assert gone.tissue_mm2 is None or 0 < gone.tissue_mm2 < tissue
+    for row in range(2):
+        n = result.table.rows[row + 1].objects
+        assert table.text(row, DENSITY) == density_text(n / tissue)
+    assert "per mm² of tissue" in table.tissue_text()
     assert "Uncertainty made" in viewer.layers
     objects = viewer.layers["PathSAM made objects"]
     assert objects.multiscale

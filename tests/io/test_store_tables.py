@@ -18,6 +18,7 @@ from napari_pathsam.io.store_tables import (
     class_columns,
     count_store,
     object_columns,
+    store_areas,
     write_table,
 )
 from napari_pathsam.io.store_tiff import write_store_tiff
@@ -77,8 +78,9 @@ def test_counts_are_those_of_the_whole_map(stores, maps):
 
 def test_tables_as_files(stores, maps, tmp_path):
     *_, counted = count_store(stores[1], stores[0])
-    table = class_columns(counted, CLASSES, mpp=MPP, objects=True, tissue_mm2=0.01)
-    write_table(tmp_path / "c.csv", table)
+    whole = {"region": Region.of(maps[0].shape)}
+    areas = store_areas(counted, CLASSES, **whole, mpp=MPP, objects=True, tissue_mm2=0.01)
+    write_table(tmp_path / "c.csv", class_columns(areas))
     with (tmp_path / "c.csv").open() as file:
         rows = {r["class"]: r for r in csv.DictReader(file)}
     assert list(rows) == ["gland", "none here", "stroma", "unsure"]
@@ -92,8 +94,8 @@ def test_tables_as_files(stores, maps, tmp_path):
     assert float(gland["objects_per_mm2_of_tissue"]) == pytest.approx(n / 0.01)
     assert rows["none here"]["objects"] == "0"
     assert rows["none here"]["median_um2"] == rows["unsure"]["objects"] == ""
-    plain = class_columns(counted, CLASSES, mpp=None, objects=False)
-    write_table(tmp_path / "p.csv", plain)
+    plain = store_areas(counted, CLASSES, **whole, mpp=None, objects=False, tissue_mm2=0.01)
+    write_table(tmp_path / "p.csv", class_columns(plain))
     with (tmp_path / "p.csv").open() as file:
         one = next(csv.DictReader(file))
     assert (one["mm2"], one["objects"], one["share_of_tissue"]) == ("", "", "")

@@ -93,6 +93,7 @@ def test_all_of_a_slide(asked):
         assert result.table[info.id].px == (values == info.id).sum()
     assert sum(row.px for row in result.table.rows) == SHAPE[0] * SHAPE[1]
     assert result.table.rows[1].mm2 is not None
+    assert result.table.tissue_mm2 == pytest.approx(result.plan.tissue.mm2(MPP))
     assert "Seam score" in result.summary()
     ids = np.asarray(LabelStore.open(result.path, "objects").pyramid()[0])
     first = np.unique(ids, return_index=True)[1]
@@ -121,6 +122,8 @@ def test_a_stop_keeps_what_is_done_and_the_next_run_goes_on(asked, tmp_path):
     assert not segmenting.running
     (stopped,) = heard["finished"]
     done = stopped.table.rows[1].px
+    whole_mm2 = stopped.plan.tissue.mm2(MPP)
+    assert 0 < stopped.table.tissue_mm2 < whole_mm2  # of the blocks that are done
     total = heard["progress"][-2].total
     assert 0 < len(heard["pieces"]) < total
     segmenting.start(request)
@@ -128,6 +131,7 @@ def test_a_stop_keeps_what_is_done_and_the_next_run_goes_on(asked, tmp_path):
         runner.step()
     result = heard["finished"][-1]
     assert result.table.rows[1].px >= done
+    assert result.table.tissue_mm2 == pytest.approx(whole_mm2)
     assert len(heard["pieces"]) <= total  # none twice
     again, request, heard = asked(InlineRunner(), threshold=0.01)
     again.start(request)

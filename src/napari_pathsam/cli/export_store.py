@@ -113,8 +113,8 @@ def _write_table(
         Counted,
         class_columns,
         count_store,
-        counted_in,
         object_columns,
+        store_areas,
         write_table,
     )
 
@@ -140,10 +140,10 @@ def _write_table(
     if table == OBJECTS:
         columns = object_columns(counted, classes, mpp=mpp)
     else:
-        columns = class_columns(
-            counted_in(counted, region), classes, mpp=mpp, objects=objects is not None,
-            tissue_mm2=tissue,
-        )  # fmt: skip
+        areas = store_areas(
+            counted, classes, region=region, mpp=mpp, objects=objects is not None, tissue_mm2=tissue
+        )
+        columns = class_columns(areas)
     write_table(out, columns)
     OUT.print(f"{len(next(iter(columns.values())))} rows are in {out}.")
 
@@ -181,12 +181,18 @@ def _tissue_mm2(path: Path, store: LabelStore, region: Region) -> float:
                 "known. Leave --slide out."
             )
         try:
-            return find_tissue(slide, mpp, region).mm2(mpp, region)
+            area = find_tissue(slide, mpp, region).mm2(mpp, region)
         except BadImageError as error:
             raise BadFileError(
                 f"No tissue was found on {slide.name} where it was segmented, so there are no "
                 "densities. Leave --slide out."
             ) from error
+        if area is None:
+            raise BadFileError(
+                f"{slide.name} is dark, as fluorescence is: how much of it is tissue cannot be "
+                "seen, so there are no densities. Leave --slide out."
+            )
+        return area
 
 
 def _opened(container: Path, name: str) -> LabelStore | None:

@@ -80,10 +80,15 @@ def _written(
 ) -> AreaTable:
     """Write the files, and say what is in them."""
     from napari_pathsam.core.areas import area_table
+    from napari_pathsam.inference.tissue import tissue_of
 
     for path in paths:
         _write(path, class_map, labels, slide, region, mpp, model.classes)
-    table = area_table(class_map, model.classes, mpp=mpp, labels=labels, name=slide.name)
+    tissue = None if mpp is None else tissue_of(slide, mpp)
+    table = area_table(
+        class_map, model.classes, mpp=mpp, labels=labels, name=slide.name,
+        tissue_mm2=None if tissue is None or mpp is None else tissue.mm2(mpp, region),
+    )  # fmt: skip
     found = ", ".join(f"{row.name} {100 * row.share:.1f} %" for row in table.rows[1:])
     OUT.print(f"{', '.join(map(str, paths))}: {found}")
     return table

@@ -159,6 +159,7 @@ def _told(job: SlideJob, path: Path, wish: Wish, todo: int) -> AreaTable:
 
 def _areas(store: LabelStore, job: SlideJob, wish: Wish) -> AreaTable:
     """Counted piece by piece."""
+    from napari_pathsam.inference.tissue import tissue_of
     from napari_pathsam.io.label_store import LabelStore
     from napari_pathsam.io.object_classes import OBJECTS
     from napari_pathsam.io.store_tables import Counted, count_store, store_areas
@@ -166,7 +167,9 @@ def _areas(store: LabelStore, job: SlideJob, wish: Wish) -> AreaTable:
     objects = LabelStore.open(store.path, OBJECTS) if wish.instances else None
     *_, counted = count_store(store, objects)
     assert isinstance(counted, Counted)
+    mpp, region = job.plan.mpp, job.plan.region
+    tissue = job.plan.tissue or tissue_of(job.slide, mpp)
     return store_areas(
-        counted, job.model.classes, region=job.plan.region, mpp=store.mpp,
-        objects=wish.instances, name=job.slide.name,
+        counted, job.model.classes, region=region, mpp=mpp, objects=wish.instances,
+        name=job.slide.name, tissue_mm2=None if tissue is None else tissue.mm2(mpp, region),
     )  # fmt: skip

@@ -6,7 +6,7 @@ import csv
 import io
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ class ClassArea:
         Pixels of an object, and of all objects; None without objects.
     um2_per_px
         What turns sizes into µm², None where the pixel size is unknown.
+    tissue_mm2
+        All tissue that was segmented, of any class, which densities are of; None: not known.
     """
 
     class_id: int
@@ -48,6 +50,7 @@ class ClassArea:
     median_px: float | None = None
     total_px: int | None = None
     um2_per_px: float | None = None
+    tissue_mm2: float | None = None
 
     @property
     def mm2(self) -> float | None:
@@ -61,9 +64,23 @@ class ClassArea:
     def median_um2(self) -> float | None:
         return _times(self.median_px, self.um2_per_px)
 
+    @property
+    def share_of_tissue(self) -> float | None:
+        """Part of the tissue, 0 … 1; None of background, most of which is no tissue."""
+        return _over(self.mm2 if self.class_id else None, self.tissue_mm2)
+
+    @property
+    def objects_per_mm2(self) -> float | None:
+        """Objects per mm² of tissue."""
+        return _over(self.objects, self.tissue_mm2)
+
 
 def _times(size: float | None, factor: float | None) -> float | None:
     return None if size is None or factor is None else size * factor
+
+
+def _over(amount: float | None, area: float | None) -> float | None:
+    return None if amount is None or not area else amount / area
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,11 @@ class AreaTable:
                 return row
         raise KeyError(f"no row for class {class_id}; there are {[r.class_id for r in self.rows]}")
 
+    @property
+    def tissue_mm2(self) -> float | None:
+        """All tissue that was segmented; None: not known."""
+        return self.rows[0].tissue_mm2 if self.rows else None
+
 
 def area_table(
     class_map: NDArray[np.uint8],
@@ -87,6 +109,7 @@ def area_table(
     mpp: float | None = None,
     labels: NDArray[np.integer] | None = None,
     name: str = "",
+    tissue_mm2: float | None = None,
 ) -> AreaTable:
     """Count the pixels of each class, and the objects and their sizes.
 
@@ -103,10 +126,12 @@ def area_table(
         8-connected areas of a class are its objects.
     name
         Of the image.
+    tissue_mm2
+        All tissue that was segmented, which densities are of; None: not known.
     """
     counts = np.bincount(class_map.ravel(), minlength=256)
     sizes = _areas_of(class_map, classes) if labels is None else _sizes(class_map, labels)
-    return counted_areas(counts, classes, mpp=mpp, sizes=sizes, name=name)
+    return counted_areas(counts, classes, mpp=mpp, sizes=sizes, name=name, tissue_mm2=tissue_mm2)
 
 
 def counted_areas(
@@ -116,10 +141,12 @@ def counted_areas(
     mpp: float | None = None,
     sizes: Mapping[int, Sequence[int]] | None = None,
     name: str = "",
+    tissue_mm2: float | None = None,
 ) -> AreaTable:
     """The table of pixels counted before: ``(256,)`` by class id, and objects' sizes by class.
 
-    ``sizes`` is None where nobody looked for objects.
+    ``sizes`` is None where nobody looked for objects; ``tissue_mm2`` is only believed where the
+    pixel size is known.
     """
     total, per_px = max(int(counts.sum()), 1), None if mpp is None else mpp * mpp
     rows = [_row(0, BACKGROUND_NAME, counts, total, per_px, None)]
@@ -128,7 +155,8 @@ def counted_areas(
         rows.append(_row(info.id, info.name, counts, total, per_px, found))
     if counts[UNSURE]:
         rows.append(_row(UNSURE, UNSURE_NAME, counts, total, per_px, None))
-    return AreaTable(tuple(rows), name)
+    tissue = None if mpp is None else tissue_mm2
+    return AreaTable(tuple(replace(row, tissue_mm2=tissue) for row in rows), name)
 
 
 def _row(
@@ -179,7 +207,8 @@ def _sizes(class_map: NDArray[np.uint8], labels: NDArray[np.integer]) -> dict[in
 
 COLUMNS = (
     "image", "class_id", "class", "px", "mm2", "share", "objects", "mean_px", "median_px",
-    "total_px", "mean_um2", "median_um2",
+    "total_px", "mean_um2", "median_um2", "tissue_mm2", "share_of_tissue",
+    "objects_per_mm2_of_tissue",
 )  # fmt: skip
 
 
@@ -192,7 +221,8 @@ def to_csv(tables: Sequence[AreaTable]) -> str:
         for row in table.rows:
             given = [
                 row.px, row.mm2, row.share, row.objects, row.mean_px, row.median_px, row.total_px,
-                row.mean_um2, row.median_um2,
+                row.mean_um2, row.median_um2, row.tissue_mm2, row.share_of_tissue,
+                row.objects_per_mm2,
             ]  # fmt: skip
             writer.writerow([table.name, row.class_id, row.name, *(_text(v) for v in given)])
     return out.getvalue()

@@ -12,6 +12,8 @@ GLASS = 200
 """Empty glass is brighter than this in all channels; else the picture is taken to hold none."""
 INK = 0.3
 """Ink is denser than this."""
+DARK = 48
+"""Stained tissue is brighter in some channel, the ground of fluorescence darker in all."""
 
 
 def tissue_mask(image: NDArray[np.uint8], *, um_per_px: float | None = None) -> NDArray[np.bool_]:
@@ -50,6 +52,11 @@ def tissue_mask(image: NDArray[np.uint8], *, um_per_px: float | None = None) -> 
     whole = remove_small_objects(whole, max_size=max(4, int((50 / um_per_px) ** 2)))
     filled: NDArray[np.bool_] = remove_small_holes(whole, max_size=int((150 / um_per_px) ** 2))
     return filled
+
+
+def is_dark(image: NDArray[np.uint8]) -> bool:
+    """Whether most of ``(H, W, 3)`` is darker than light that came through tissue or glass."""
+    return float(np.median(image.max(2))) < DARK
 
 
 def optical_density(image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -145,6 +145,13 @@ class SlidePlan:
         inside = grown(self.grid.cells_of(area), 2).intersection(Region.of(self.grid.cells_yx))
         assert inside is not None
         return inside
+
+    def tissue_mm2(self, done: Iterable[int]) -> float | None:
+        """Tissue in blocks of these numbers; None: nobody looked for it, or it cannot be known."""
+        if self.tissue is None or not self.tissue.measured:
+            return None
+        parts = (self.part(self.blocks[number]) for number in done)
+        return sum(self.tissue.mm2(self.mpp, part) or 0.0 for part in parts)
 
     def edges(self, axis: int, low: int, high: int) -> list[int]:
         """Where windows begin or end between two level-0 rows (axis 0) or columns."""

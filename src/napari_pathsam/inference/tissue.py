@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.core.tissue import tissue_mask
+from napari_pathsam.core.tissue import is_dark, tissue_mask
 from napari_pathsam.inference.windows import read_around_damage
 
 if TYPE_CHECKING:
@@ -23,10 +23,15 @@ LONGEST_PX = 4096
 
 @dataclass(frozen=True)
 class Tissue:
-    """Where a slide has tissue: ``mask`` over its ``shape_yx`` level-0 pixels, coarse."""
+    """Where a slide has tissue: ``mask`` over its ``shape_yx`` level-0 pixels, coarse.
+
+    ``measured``: light came through the slide, so that the mask is an area to relate others to; of
+    a dark ground, as of fluorescence, it only says where there may be something.
+    """
 
     mask: NDArray[np.bool_]
     shape_yx: tuple[int, int]
+    measured: bool = True
 
     def touches(self, region: Region) -> bool:
         """Whether there is tissue in a region of level-0 pixels, or within a pixel of the mask."""
@@ -38,16 +43,37 @@ class Tissue:
             spans.append(slice(max(0, low), -int(-(start + length) * n // whole) + 1))
         return bool(self.mask[tuple(spans)].any())
 
-    def mm2(self, mpp: float, region: Region | None = None) -> float:
-        """Its area in a region (None: all) of level-0 pixels, at this size of them."""
+    def mm2(
+        self, mpp: float, region: Region | None = None, within: NDArray[np.bool_] | None = None
+    ) -> float | None:
+        """Its area in a region of level-0 pixels, at this size of them; None: not to be known.
+
+        Parameters
+        ----------
+        region
+            None: all of the slide.
+        within
+            ``(h, w)``, which pixels of the region count; None: each of them.
+        """
+        if not self.measured:
+            return None
         region = region or Region.of(self.shape_yx)
         rows, columns = (
-            np.diff(np.clip(np.linspace(0, whole, n + 1), start, start + length))
+            ((start + np.arange(length) + 0.5) * n / whole).astype(int)
             for start, length, n, whole in zip(
                 (region.y, region.x), region.shape_yx, self.mask.shape, self.shape_yx, strict=True
             )
         )
-        return float(rows @ self.mask @ columns) * mpp**2 / 1e6
+        if within is None:
+            mask = self.mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            height, width = (np.bincount(n - n[0]).astype(float) for n in (rows, columns))
+            return float(height @ mask @ width) * mpp**2 / 1e6
+        each, first = np.unique(rows, return_index=True)
+        px = sum(
+            np.count_nonzero(strip & self.mask[row, columns])
+            for row, strip in zip(each.tolist(), np.split(within, first[1:]), strict=True)
+        )
+        return float(px * mpp**2 / 1e6)
 
 
 def find_tissue(slide: TileSource, mpp: float, region: Region | None = None) -> Tissue:
@@ -62,7 +88,8 @@ def find_tissue(slide: TileSource, mpp: float, region: Region | None = None) -> 
     step = max(OVERVIEW_UM / mpp, max(slide.shape_yx) / LONGEST_PX, 1.0)
     height, width = (max(1, round(n / step)) for n in slide.shape_yx)
     overview, _ = read_around_damage(slide, whole, (height, width))
-    tissue = Tissue(tissue_mask(overview, um_per_px=mpp * step), slide.shape_yx)
+    mask = tissue_mask(overview, um_per_px=mpp * step)
+    tissue = Tissue(mask, slide.shape_yx, measured=not is_dark(overview))
     if not tissue.touches(region or whole):
         where = "" if region is None else f" in {region}"
         raise BadImageError(
@@ -71,3 +98,11 @@ def find_tissue(slide: TileSource, mpp: float, region: Region | None = None) -> 
             "(tissue=False, --everywhere); else choose another slide or region."
         )
     return tissue
+
+
+def tissue_of(slide: TileSource, mpp: float) -> Tissue | None:
+    """Where there is tissue; None: there is none."""
+    try:
+        return find_tissue(slide, mpp)
+    except BadImageError:
+        return None

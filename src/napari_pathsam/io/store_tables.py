@@ -6,14 +6,14 @@ import csv
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pathsam.core.areas import UNSURE_NAME, AreaTable, counted_areas
+from napari_pathsam.core.areas import AreaTable, counted_areas
 from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import UnavailableError
@@ -87,29 +87,9 @@ def store_areas(
     mpp: float | None,
     objects: bool,
     name: str = "",
-) -> AreaTable:
-    """What was counted as the areas of the region outside of which nothing was segmented."""
-    px = counted_in(counted, region).px
-    sizes = {info.id: counted.area_px[counted.class_id == info.id].tolist() for info in classes}
-    return counted_areas(px, classes, mpp=mpp, sizes=sizes if objects else None, name=name)
-
-
-def counted_in(counted: Counted, region: Region) -> Counted:
-    """What was counted, without the background outside the region that was segmented."""
-    px = counted.px.copy()
-    px[0] += region.height * region.width - px.sum()
-    return replace(counted, px=px)
-
-
-def class_columns(
-    counted: Counted,
-    classes: ClassTable,
-    *,
-    mpp: float | None,
-    objects: bool,
     tissue_mm2: float | None = None,
-) -> Columns:
-    """A row for each class: its area, and its objects where they are known.
+) -> AreaTable:
+    """What was counted as the areas of the region outside of which nothing was segmented.
 
     Parameters
     ----------
@@ -117,32 +97,41 @@ def class_columns(
         Area of all tissue that was segmented, which densities and shares of tissue are of; None:
         not known.
     """
-    per_px = math.nan if mpp is None else mpp * mpp
-    tissue = tissue_mm2 or math.nan
-    infos = [(info.id, info.name) for info in classes]
-    if counted.px[UNSURE]:
-        infos.append((UNSURE, UNSURE_NAME))
-    table: dict[str, list[Any]] = {name: [] for name in CLASS_COLUMNS}
-    for class_id, name in infos:
-        px = int(counted.px[class_id])
-        sizes = counted.area_px[counted.class_id == class_id]
-        mm2, n = px * per_px / 1e6, len(sizes)
-        known = objects and class_id != UNSURE
-        values = (
-            class_id, name, px, mm2, px / max(int(counted.px.sum()), 1), mm2 / tissue,
-            float(n) if known else math.nan, n / tissue if known else math.nan,
-            float(sizes.mean()) * per_px if known and n else math.nan,
-            float(np.median(sizes)) * per_px if known and n else math.nan,
-        )  # fmt: skip
-        for column, value in zip(CLASS_COLUMNS, values, strict=True):
-            table[column].append(value)
-    return {name: np.array(values) for name, values in table.items()}
+    px = counted.px.copy()
+    px[0] += region.height * region.width - px.sum()  # background outside is nobody's
+    sizes = {info.id: counted.area_px[counted.class_id == info.id].tolist() for info in classes}
+    return counted_areas(
+        px, classes, mpp=mpp, sizes=sizes if objects else None, name=name, tissue_mm2=tissue_mm2
+    )
+
+
+def class_columns(areas: AreaTable) -> Columns:
+    """A row for each class: its area, and its objects where they are known."""
+    rows = [
+        (
+            row.class_id, row.name, row.px, row.mm2, row.share, row.share_of_tissue, row.objects,
+            row.objects_per_mm2, row.mean_um2, row.median_um2,
+        )
+        for row in areas.rows
+        if row.class_id
+    ]  # fmt: skip
+    columns = list(zip(*rows, strict=True)) or [()] * len(CLASS_COLUMNS)
+    table = zip(CLASS_COLUMNS, columns, strict=True)
+    return {name: _column(name, values) for name, values in table}
+
+
+def _column(name: str, values: tuple[Any, ...]) -> NDArray[Any]:
+    if name in WHOLE:
+        return np.array(values)
+    return np.array([math.nan if value is None else value for value in values], np.float64)
 
 
 CLASS_COLUMNS = (
     "class_id", "class", "px", "mm2", "share", "share_of_tissue", "objects",
     "objects_per_mm2_of_tissue", "mean_um2", "median_um2",
 )  # fmt: skip
+WHOLE = ("class_id", "class", "px")
+"""Known of every class; the others are fractions, or not known."""
 
 
 def object_columns(counted: Counted, classes: ClassTable, *, mpp: float | None) -> Columns:

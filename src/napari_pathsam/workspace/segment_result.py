@@ -14,6 +14,7 @@ from napari_pathsam.core.geometry import Region
 if TYPE_CHECKING:
     from napari_pathsam.core.areas import AreaTable
     from napari_pathsam.inference.class_maps import ClassTile
+    from napari_pathsam.inference.tissue import Tissue
     from napari_pathsam.workspace.segment_request import SegmentRequest
 
 
@@ -137,6 +138,8 @@ class SegmentResult:
         Probabilities and uncertainty of each region of the last run.
     table
         Areas and counts, of what is shown.
+    tissue
+        Where the image has tissue, once that was looked for; None: not known.
     damage
         What the last run could not read of a slide, in level-0 pixels, and took for glass.
     """
@@ -152,6 +155,7 @@ class SegmentResult:
     covered: NDArray[np.bool_] = field(init=False)
     maps: list[CellMaps] = field(default_factory=list)
     table: AreaTable | None = None
+    tissue: Tissue | None = None
     damage: frozenset[Region] = frozenset()
 
     def __post_init__(self) -> None:

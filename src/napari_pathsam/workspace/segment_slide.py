@@ -35,6 +35,7 @@ from napari_pathsam.workspace.segment_work import (
 
 if TYPE_CHECKING:
     from napari_pathsam.inference.slide_job import SlideJob, SlideRun
+    from napari_pathsam.inference.slide_plan import SlidePlan
     from napari_pathsam.io.label_store import LabelStore
 
 
@@ -53,6 +54,8 @@ class SlideResult:
         As of a :class:`~napari_pathsam.workspace.segment_result.SegmentResult`.
     run
         The label pyramids, and the record of what is done.
+    plan
+        What the run does, and where there is tissue.
     """
 
     request: SegmentRequest
@@ -64,6 +67,7 @@ class SlideResult:
     table: AreaTable | None = None
     objects: None = None
     edited: bool = False
+    plan: SlidePlan | None = None
 
     @property
     def image_key(self) -> str:
@@ -153,7 +157,9 @@ class PreparedSlide:
     def result(self, request: SegmentRequest) -> SlideResult:
         """Where the job's labels are."""
         assert self.job.run is not None
-        return SlideResult(request, self.title, self.classes, self.mpp, self.job.run)
+        return SlideResult(
+            request, self.title, self.classes, self.mpp, self.job.run, plan=self.job.plan
+        )
 
 
 def prepared_slide(load: Callable[[str, str], Any], request: SegmentRequest) -> PreparedSlide:
@@ -233,11 +239,12 @@ def slide_areas(result: SlideResult, objects: LabelStore | None = None) -> Itera
     """Measure what is in a label pyramid."""
     from napari_pathsam.io.store_tables import Counted, count_store, store_areas
 
+    tissue = None if result.plan is None else result.plan.tissue_mm2(result.run.record.done)
     for found in count_store(result.stores["classes"], objects):
         if isinstance(found, Counted):
             table = store_areas(
                 found, result.classes, region=result_window(result.request), mpp=result.mpp,
-                objects=objects is not None, name=result.request.source.name,
+                objects=objects is not None, name=result.request.source.name, tissue_mm2=tissue,
             )  # fmt: skip
             yield Piece(answer=Answer(table))
         else:

@@ -276,6 +276,10 @@ def rest_of(
                 yield Piece(next_text=text)
             labels = sharp_labels(labels, outlines, result, region)
         objects = (region, labels, classes_in(labels, result, region))
+    from napari_pathsam.inference.tissue import tissue_of
+
+    if result.mpp is not None:
+        result.tissue = tissue_of(SourceTiles(request.source), result.mpp)
     yield Piece(answer=Answer(measured(result, objects), objects))
 
 
@@ -341,12 +345,17 @@ def measured(
         labels[own.slices] = objects[1]
     elif result.objects is not None and result.class_of:
         labels = np.where(inside, result.objects.shown[at.slices], 0)
+    tissue_mm2 = None
+    if result.tissue is not None and result.mpp is not None:
+        region = Region(at.y + result.window.y, at.x + result.window.x, *at.shape_yx)
+        tissue_mm2 = result.tissue.mm2(result.mpp, region, inside)
     table = area_table(
         np.where(inside, result.class_map.shown[at.slices], 0).astype(np.uint8),
         result.classes,
         mpp=result.mpp,
         labels=labels,
         name=result.request.source.name,
+        tissue_mm2=tissue_mm2,
     )
     outside, total = int((~inside).sum()), max(1, int(inside.sum()))
     rows = [replace(r, px=r.px - outside) if r.class_id == 0 else r for r in table.rows]
