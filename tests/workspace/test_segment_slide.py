@@ -123,7 +123,7 @@ def test_a_stop_keeps_what_is_done_and_the_next_run_goes_on(asked, tmp_path):
     (stopped,) = heard["finished"]
     done = stopped.table.rows[1].px
     whole_mm2 = stopped.plan.tissue.mm2(MPP)
-    assert 0 < stopped.table.tissue_mm2 < whole_mm2  # of the blocks that are done
+    assert 0 < stopped.table.tissue_mm2 < 0.95 * whole_mm2  # of the blocks that are done
     total = heard["progress"][-2].total
     assert 0 < len(heard["pieces"]) < total
     segmenting.start(request)
