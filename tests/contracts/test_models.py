@@ -221,20 +221,26 @@ def test_what_is_trained_has_finite_gradients_and_what_is_frozen_none(case: Case
     assert trainer.trained
 
 
+@pytest.mark.slow
 def test_it_learns_four_images_by_heart(case: Case) -> None:
+    """In at most so many epochs; less is needed of most."""
     model = case.build()
     fields: dict[str, Any] = {"epochs": 60}
+    enough = 0.95
     if case.name in PATHSAM:  # the tiny SAM is random: frozen it has nothing to offer
         fields["parts"] = ("head", "alignment", "decoder", "encoder")
-    elif case.name == "mask-rcnn":  # its steps are dear
-        fields = {"epochs": 28, "lr": 1e-2}
+    elif case.name == "mask-rcnn":  # its steps are dear; 0.85 are right where it finds nothing
+        fields, enough = {"epochs": 28, "lr": 1e-2}, 0.93
     trainer = case.trainer(model, schedule="constant", **fields)
-    losses = [loss for _ in range(trainer.config.epochs) for loss in trainer.train_epoch()]
+    losses: list[float] = []
+    right = 0.0
+    while right <= enough and trainer.epoch < trainer.config.epochs:
+        losses += [loss for _ in range(4) for loss in trainer.train_epoch()]
+        counts = count_images(model.eval(), case.images())
+        right = np.trace(counts) / counts.sum()
     trainer.finish()
+    assert right > enough
     assert np.mean(losses[-2:]) < 0.8 * losses[0]
-    counts = count_images(model, case.images())
-    # Of Mask R-CNN's pixels 0.85 are right where it finds nothing.
-    assert np.trace(counts) / counts.sum() > (0.93 if case.name == "mask-rcnn" else 0.95)
     if case.name == "mask-rcnn":
         assert all(len(model.find_objects(model.encode(i.image)).scores) for i in case.images())
 
