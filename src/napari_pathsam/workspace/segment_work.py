@@ -278,7 +278,7 @@ def rest_of(
         objects = (region, labels, classes_in(labels, result, region))
     from napari_pathsam.inference.tissue import tissue_of
 
-    if result.mpp is not None:
+    if result.mpp is not None and result.tissue is None:
         result.tissue = tissue_of(SourceTiles(request.source), result.mpp)
     yield Piece(answer=Answer(measured(result, objects), objects))
 
