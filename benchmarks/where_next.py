@@ -134,7 +134,8 @@ class Pool:
                 for _ in range(options.regions):
                     painter.paint(painter.chance())
             else:
-                *_, last = where_next(model, self.slide, mpp=self.slide.mpp, labels=painter.labels,
+                painted = [(Region.of(painter.labels.shape), painter.labels)]
+                *_, last = where_next(model, self.slide, mpp=self.slide.mpp, painted=painted,
                                       n=options.regions, cache=self.cache)  # fmt: skip
                 for suggestion in last.suggestions:
                     painter.paint(suggestion.region)

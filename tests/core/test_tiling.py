@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.core.tiling import Tile, plan_tiles
+from napari_pathsam.core.tiling import Tile, plan_tiles, spread_out
 
 
 def test_every_pixel_is_covered_and_neighbours_overlap(rng: np.random.Generator) -> None:
@@ -54,6 +54,25 @@ def test_what_is_looked_at_comes_first() -> None:
     assert touching == sorted(touching, reverse=True)
     unordered = plan_tiles((500, 500), tile_px=100, overlap_px=20)
     assert sorted(map(str, tiles)) == sorted(map(str, unordered))
+
+
+def test_spread_out_each_next_piece_is_the_farthest(rng: np.random.Generator) -> None:
+    pieces = [Region(int(y), int(x), 7, 5) for y, x in rng.integers(0, 300, (60, 2))]
+    ranks = [int(r) for r in rng.integers(0, 3, 60)]
+    order = [*spread_out(pieces, ranks, Region(100, 100, 20, 20))]
+    assert sorted(order) == [*range(60)]
+    assert [ranks[i] for i in order] == sorted(ranks)
+
+    def apart(i: int, y: float, x: float) -> float:
+        return float(np.hypot(pieces[i].y + 3.5 - y, pieces[i].x + 2.5 - x))
+
+    assert order[0] == min((i for i in range(60) if not ranks[i]), key=lambda i: apart(i, 110, 110))
+    for done in range(1, 60):
+        nearest = {
+            i: min(apart(i, pieces[k].y + 3.5, pieces[k].x + 2.5) for k in order[:done])
+            for i in order[done:] if ranks[i] == ranks[order[done]]
+        }  # fmt: skip
+        assert nearest[order[done]] == pytest.approx(max(nearest.values()))
 
 
 def test_weights_fade_inside_the_image_only() -> None:

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
-from napari_pathsam.inference.uncertainty import _ranked, _Window, where_next
+from napari_pathsam.inference.suggestions import Window, Windows
+from napari_pathsam.inference.uncertainty import where_next
 from napari_pathsam.inference.working_grid import WorkingGrid
 from napari_pathsam.io.slides import ArraySlide
 from napari_pathsam.models.pathsam import PathSam
@@ -55,12 +56,11 @@ def test_what_is_painted_is_not_suggested(tiny_pathsam: PathSam, slide: ArraySli
     best = free.suggestions[0].region
     labels = np.zeros(slide.shape_yx, np.uint8)
     labels[best.slices] = 1
-    *_, painted = where_next(tiny_pathsam, slide, mpp=0.5, n=3, labels=labels)
+    whole = [(Region.of(slide.shape_yx), labels)]
+    *_, painted = where_next(tiny_pathsam, slide, mpp=0.5, n=3, painted=whole)
     assert all(s.region != best for s in painted.suggestions)
-    part = Region(best.y, best.x, best.height, best.width)
-    *_, again = where_next(
-        tiny_pathsam, slide, mpp=0.5, n=3, labels=labels[best.slices], labels_at=part
-    )
+    part = [(best, labels[best.slices])]
+    *_, again = where_next(tiny_pathsam, slide, mpp=0.5, n=3, painted=part)
     assert again.suggestions == painted.suggestions
 
 
@@ -78,16 +78,21 @@ NAMES = ("background", "gland", "stroma")
 
 
 def suggested(
-    features: ArrayLike, unsure: ArrayLike, painted: NDArray | None = None, n: int = 2
+    features: ArrayLike,
+    unsure: ArrayLike,
+    painted: NDArray | None = None,
+    n: int = 2,
+    most: int = 10**6,
 ) -> list[int]:
     """Which windows, side by side, are suggested."""
     features = np.asarray(features, np.float32)
     known = np.zeros(len(features)) if painted is None else painted
-    windows = [
-        _Window(Region(0, 24 * i, 24, 24), u, k, f, np.array([0.5, 0.4, 0.1]))
+    windows = Windows(most)
+    windows.add(
+        Window(Region(0, 24 * i, 24, 24), u, k, f, np.array([0.5, 0.4, 0.1]))
         for i, (f, u, k) in enumerate(zip(features, np.asarray(unsure), known, strict=True))
-    ]
-    found = _ranked(windows, GRID, Region(0, 0, 240, 600_000), NAMES, n)
+    )
+    found = windows.best(GRID, Region(0, 0, 240, 600_000), NAMES, n)
     assert all(s.classes == ("background", "gland") for s in found)
     return [s.region.x // 96 for s in found]
 

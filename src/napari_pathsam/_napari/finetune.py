@@ -276,6 +276,7 @@ class FineTuneDock(ImageDock):
             self._pair()
 
     def image_opened(self) -> None:
+        self.answers.forget()
         there, view = self.source is not None, self.view
         view.images.set_value(self.image)
         for widget in (view.pixel_size, view.labels, view.new_button, view.train.train_button):
@@ -381,6 +382,7 @@ class FineTuneDock(ImageDock):
         """Stop all work and leave the viewer as it is; labels stay, previews go."""
         self._finish_writing()
         self.run.close()
+        self.answers.forget()
         self.look.stop()
         self.end()
         self._binder.unbind()

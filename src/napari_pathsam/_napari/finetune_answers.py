@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject
 
+from napari_pathsam._napari.finetune_map import UncertaintyMap
 from napari_pathsam._napari.finetune_places import Place
 from napari_pathsam._napari.finetune_preview import PREVIEW
 from napari_pathsam._napari.layer_source import OWN
 from napari_pathsam._napari.plane import own_layer_place
+from napari_pathsam.core.duration import duration
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.io.images import LARGEST_SIDE_PX
 
 if TYPE_CHECKING:
     from napari_pathsam._napari.finetune import FineTuneDock
@@ -44,16 +45,17 @@ class Answers(QObject):
         self._dock = dock
         self._layers: dict[str, Any] = {}
         self._explained: Explained | None = None
-        self._left_out = False  # more was asked for than is looked through at a time
-        self._seen: list[Seen] = []
+        self._map: UncertaintyMap | None = None
         view, look = dock.view, dock.look
         view.where.wanted.connect(self.find)
+        view.where.stopped.connect(look.stop_seeking)
         view.where.shown_changed.connect(self._on_shown)
-        view.where.places.chosen.connect(self.go)
+        view.where.places.chosen.connect(self._go_and_mark)
         view.worst.chosen.connect(self.go)
         view.explain.wanted.connect(self.explain)
         view.explain.map_wanted.connect(self.show_map)
         look.seen.connect(self._on_seen)
+        look.seeking_changed.connect(self._on_seeking)
         look.explained.connect(self._on_explained)
 
         dock.run.began.connect(self._on_began)
@@ -61,10 +63,7 @@ class Answers(QObject):
     # --- where next ---
 
     def find(self) -> None:
-        """Look for uncertain regions in the field in view, or in all of the image.
-
-        Of a slide in as much as can be looked through at once, round what is in view.
-        """
+        """Look for uncertain regions in the field in view, or in all of the image or slide."""
         dock = self._dock
         number, field_now = dock.current_number(), dock.field_in_view(exactly=True)
         if number is None or field_now is None or dock.source is None:
@@ -72,52 +71,69 @@ class Answers(QObject):
                 "There is no version yet to be unsure of anything: paint a little and train first."
             )
             return
-        view, shape_yx = field_now.region, dock.source.shape_yx
+        view = field_now.region
         whole = dock.view.where.extent.value() == "whole"
-        wanted = Region.of(shape_yx) if whole else view
-        region = view.round_middle(LARGEST_SIDE_PX, shape_yx).intersection(wanted) or view
-        self._left_out = region != wanted
-        pair = dock.paint.pair_over(dock.source.key, region)
-        first = view.intersection(region) or region
-        dock.look.seek(number, replace(field_now, region=region), pair, first)
+        region = Region.of(dock.source.shape_yx) if whole else view
+        pairs = dock.paint.pairs_over(dock.source.key, region)
+        dock.look.seek(number, replace(field_now, region=region), pairs, view)
+
+    def _on_seeking(self, seeking: bool) -> None:
+        self._dock.view.where.set_busy(seeking)
+        self._dock.view.where.say("")
+        if seeking:
+            self._map = None
+        elif self._map is not None:
+            self._show_found(self._map)
 
     def _on_seen(self, seen: Seen) -> None:
         dock = self._dock
-        if dock.source is None or dock.image is None:
+        if dock.source is None:
             return
-        dock.view.where.places.set_value(
+        where = dock.view.where
+        where.places.set_value(
             Place(
                 f"{s.classes[0]} or {s.classes[1]}?  ·  stands for {_percent(s.score)}",
                 s.region, dock.source.key, STANDS_FOR.format(*s.classes, _percent(s.score)),
             )
             for s in seen.suggestions
         )  # fmt: skip
-        if seen.done == 1:
-            self._seen = []
-        self._seen.append(seen)
-        if seen.done >= seen.total:
-            values, region = _together(self._seen)
-            self._seen = []
-            if ACTS in self._layers:  # one map at a time can be read
-                self.remove(ACTS)
-                dock.view.where.map_box.setChecked(True)
-            visible = dock.view.where.map_box.isChecked()
-            self._show_values(UNCERTAINTY, values, region, "magma", visible=visible)
-            self._mark([s.region for s in seen.suggestions])
-            said = []
-            if not seen.suggestions:
-                said.append(
-                    "Nothing unpainted stands out here. Look elsewhere, or in the whole image."
-                )
-            if self._left_out:
-                said.append(
-                    f"Up to {LARGEST_SIDE_PX:,} pixels each way were looked through, round the "
-                    "middle of what was in view. Go elsewhere and look again for more."
-                )
-            if said:
-                dock.say(" ".join(said))
+        if self._map is None:
+            self._map = UncertaintyMap(seen)
+        else:
+            self._map.add(seen)
+        where.bar.show_steps(
+            seen.done, seen.total,
+            f"{_looked_through(seen)} · {duration(seen.seconds_left)} left",
+        )  # fmt: skip
+
+    def _show_found(self, found: UncertaintyMap) -> None:
+        """The map, the places and a sentence: it is over."""
+        dock, seen = self._dock, found.last
+        if ACTS in self._layers:  # one map at a time can be read
+            self.remove(ACTS)
+            dock.view.where.map_box.setChecked(True)
+        visible = dock.view.where.map_box.isChecked()
+        self._show_values(UNCERTAINTY, found.values, found.region, "magma", visible=visible)
+        self._mark([s.region for s in seen.suggestions])
+        said = []
+        if not seen.suggestions:
+            said.append("Nothing unpainted stands out here. Look elsewhere, or in the whole image.")
+        if seen.done < seen.total:
+            said.append(
+                f"{_looked_through(seen)} looked through: what was in view, what is painted, then "
+                "places spread over the rest."
+            )
+        elif seen.tissue:
+            said.append("All of the tissue was looked through.")
+        dock.view.where.say(" ".join(said))
+
+    def forget(self) -> None:
+        """Stop looking, and show nothing of what was found."""
+        self._map = None
+        self._dock.look.stop_seeking()
 
     def _on_began(self) -> None:
+        self.forget()
         self.remove(UNCERTAINTY, ACTS)  # of another version, and over the one being made
 
     def _on_shown(self, shown: bool) -> None:
@@ -141,6 +157,11 @@ class Answers(QObject):
             self._dock.view.worst.say("The newest version agrees with all that it was trained on.")
 
     # --- going there ---
+
+    def _go_and_mark(self, place: Place) -> None:
+        self.go(place)
+        if self._dock.source is not None and self._dock.source.key == place.key:
+            self._mark([p.region for p in self._dock.view.where.places.value()])
 
     def go(self, place: Place) -> None:
         """Bring a place into view, of another image too."""
@@ -239,7 +260,7 @@ class Answers(QObject):
                       (r.y + r.height, r.x)]) - 0.5
             for r in regions
         ]  # fmt: skip
-        width = max(1.0, max(dock.source.shape_yx) / 400)
+        width = max(1.0, min(max(dock.source.shape_yx) / 400, max(regions[0].shape_yx) / 20))
         layer = Shapes(
             squares, shape_type="rectangle", face_color="transparent", edge_color="#ffe14a",
             edge_width=width, name=PLACES, metadata={OWN: PREVIEW},
@@ -269,15 +290,5 @@ def _percent(part: float) -> str:
     return f"{100 * part:.0f} %" if part >= 0.01 else "under 1 %"
 
 
-def _together(seen: list[Seen]) -> tuple[NDArray[np.float32], Region]:
-    """Uncertainty of all tiles in one array, and the level-0 region it covers."""
-    y, x = min(s.cells.y for s in seen), min(s.cells.x for s in seen)
-    bottom = max(s.cells.y + s.cells.height for s in seen)
-    right = max(s.cells.x + s.cells.width for s in seen)
-    values = np.full((bottom - y, right - x), np.nan, np.float32)
-    for s in seen:
-        values[Region(s.cells.y - y, s.cells.x - x, *s.cells.shape_yx).slices] = s.uncertainty
-    cell = seen[0].cell_yx
-    top_left = (round(y * cell[0]), round(x * cell[1]))
-    size = (round(values.shape[0] * cell[0]), round(values.shape[1] * cell[1]))
-    return values, Region(*top_left, *size)
+def _looked_through(seen: Seen) -> str:
+    return f"{_percent(seen.share)} of the {'tissue' if seen.tissue else 'field'}"

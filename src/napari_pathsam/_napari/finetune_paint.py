@@ -55,12 +55,10 @@ class PaintWatch(QObject):
         """Every image with labels, of slides every part."""
         return [part for _, _, pair in self._pairs.values() for part in pair.parts()]
 
-    def pair_over(self, key: str, region: Region) -> LayerPair | None:
-        """An image and its labels; of a slide those over a region."""
-        if key not in self._pairs:
-            return None
-        pair = self._pairs[key][2]
-        return replace(pair, part=region) if pair.parts() != (pair,) else pair
+    def pairs_over(self, key: str, region: Region) -> list[LayerPair]:
+        """An image and its labels; of a slide the parts that a region touches."""
+        parts = self._pairs[key][2].parts() if key in self._pairs else ()
+        return [p for p in parts if p.part is None or p.part.intersection(region)]
 
     def labels_of(self, key: str) -> Labels | None:
         """The labels layer on an image."""

@@ -9,6 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QListWidget, QVBoxLayout, QWidget
 
 from napari_pathsam._napari.finetune_parts import Choice, quiet, row
+from napari_pathsam._napari.progress_bar import ProgressBar
 from napari_pathsam._napari.widgets import button
 from napari_pathsam.core.geometry import Region
 
@@ -50,12 +51,16 @@ class PlaceList(QWidget):
         return self._places
 
     def set_value(self, places: Iterable[Place]) -> None:
-        """List these; emits nothing."""
+        """List these; emits nothing, and the place one went to stays chosen if it is listed."""
+        row = self._list.currentRow()
+        here = self._places[row] if 0 <= row < len(self._places) else None
         self._places = tuple(places)
         self._list.clear()
         for n, place in enumerate(self._places, start=1):
             self._list.addItem(f"{n}   {place.text}")
             self._list.item(n - 1).setToolTip(place.tip)
+            if here is not None and (place.region, place.key) == (here.region, here.key):
+                self._list.setCurrentRow(n - 1)
         self._list.setFixedHeight(ROW_PX * min(max(len(self._places), 1), SHOWN) + 4)
         self._list.setVisible(bool(self._places))
         self._nothing.setVisible(not self._places)
@@ -81,6 +86,7 @@ class WhereNext(QWidget):
     """Asks where painting helps most, and lists the answer."""
 
     wanted = Signal()
+    stopped = Signal()
     shown_changed = Signal(bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -90,13 +96,17 @@ class WhereNext(QWidget):
             "how much of all it is unsure of looks like them."
         )
         self.find_button = button(
-            "Find", "Look for what the version in use is unsure of", self.wanted.emit
+            "Find", "Look for what the version in use is unsure of", self._on_button
         )
         self.extent = Choice(
             {"view": "in the field in view", "whole": "in the whole image"},
-            "Where to look; of the whole image the part in view is looked at first, and of a slide "
-            "up to 16,384 pixels each way round it",
+            "Where to look: first at what is in view, then at what is painted, then all over the "
+            "rest, of a slide where there is tissue. Stop when you have seen enough",
         )
+        self.bar = ProgressBar(self)
+        self.bar.hide()
+        self._said = quiet("")
+        self._said.hide()
         self.previous_button = button("◀", "The place before", lambda: self.places.step(-1))
         self.next_button = button("▶", "The next place", lambda: self.places.step(1))
         self.map_box = QCheckBox("Map", self)
@@ -107,8 +117,24 @@ class WhereNext(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addLayout(row(self.find_button, self.extent))
+        layout.addWidget(self.bar)
         layout.addLayout(row(self.previous_button, self.next_button, self.map_box))
+        layout.addWidget(self._said)
         layout.addWidget(self.places)
+
+    def set_busy(self, busy: bool) -> None:
+        """Whether it is being looked; then the button stops it."""
+        self.find_button.setText("Stop" if busy else "Find")
+        self.bar.setVisible(busy)
+        (self.bar.wait if busy else self.bar.rest)()
+
+    def say(self, text: str) -> None:
+        """What was looked at, or why there is nothing to list."""
+        self._said.setText(text)
+        self._said.setVisible(bool(text))
+
+    def _on_button(self) -> None:
+        (self.wanted if self.bar.isHidden() else self.stopped).emit()
 
     def print_keys(self, previous: str, following: str) -> None:
         """Print the keys on the buttons."""

@@ -6,7 +6,9 @@ worked on anywhere, in any order, and the tiles are the same.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,6 +155,31 @@ def _spread(n: int, start: int, length: int, tile: int, overlap: int) -> list[in
     cover = min(n, tile + (count - 1) * step)
     begin = min(max(start - (cover - length) // 2, 0), n - cover)
     return [begin + int(at) for at in np.linspace(0, cover - tile, count)]
+
+
+def spread_out(pieces: Sequence[Region], ranks: Sequence[Any], first: Region) -> Iterator[int]:
+    """Indices of pieces in an order in which whoever stops early has seen some from everywhere.
+
+    Lower ranks come first; the first piece is the nearest to ``first``, each next one the farthest
+    from all before it (Gonzalez, Clustering to minimize the maximum intercluster distance, TCS 38,
+    1985).
+    """
+    middles = np.array([(p.y + p.height / 2, p.x + p.width / 2) for p in pieces])
+    order = sorted(set(ranks))
+    waiting = np.array([order.index(rank) for rank in ranks], float)
+    far = -_squared(middles, np.array([first.y + first.height / 2, first.x + first.width / 2]))
+    for done in range(len(pieces)):
+        next_ones = np.flatnonzero(waiting == waiting.min())
+        i = int(next_ones[far[next_ones].argmax()])
+        waiting[i] = np.inf
+        gaps = _squared(middles, middles[i])
+        far = np.minimum(far, gaps) if done else gaps
+        yield i
+
+
+def _squared(middles: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.float64]:
+    gaps: NDArray[np.float64] = ((middles - one) ** 2).sum(1)
+    return gaps
 
 
 def distance(one: Region, first: Region) -> float:

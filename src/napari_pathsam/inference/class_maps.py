@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -174,10 +174,15 @@ class SegmentPlan:
     @property
     def cover(self) -> Region:
         """The cells of all tiles together."""
-        y, x = (min(getattr(t.region, a) for t in self.tiles) for a in "yx")
-        bottom = max(t.region.y + t.region.height for t in self.tiles)
-        right = max(t.region.x + t.region.width for t in self.tiles)
-        return Region(y, x, bottom - y, right - x)
+        return cells_of_tiles(self.tiles)
+
+
+def cells_of_tiles(tiles: Sequence[Tile]) -> Region:
+    """The cells between which tiles lie."""
+    y, x = (min(getattr(t.region, a) for t in tiles) for a in "yx")
+    bottom = max(t.region.y + t.region.height for t in tiles)
+    right = max(t.region.x + t.region.width for t in tiles)
+    return Region(y, x, bottom - y, right - x)
 
 
 def plan_segmenting(
@@ -193,17 +198,10 @@ def plan_segmenting(
     wanted, cut = checked_region(model, slide, region)
     mpp, warning = checked_mpp(model, mpp, name=slide.name)
     settings = settings or SegmentSettings()
-    _check_size(slide.name, wanted)
     grid = WorkingGrid.of(model, slide.shape_yx, mpp)
+    if why := why_too_large(model, grid, wanted):
+        raise _too_large(slide.name, wanted, why)
     cells = grid.cells_of(wanted)
-    needed = 4 * (len(model.classes) + 2) * cells.height * cells.width
-    if needed > LARGEST_BYTES:
-        raise _too_large(
-            slide.name,
-            wanted,
-            f"at {model.config.mpp:g} µm per pixel {needed / 2**30:.1f} GiB would be needed, and "
-            f"at most {LARGEST_BYTES / 2**30:g} are taken",
-        )
     whole = Region.of(slide.shape_yx)
     looked_at = None if first is None else grid.cells_of(first.intersection(whole) or whole)
     overlap = OVERLAP if settings.overlap is None else settings.overlap
@@ -211,11 +209,18 @@ def plan_segmenting(
     return SegmentPlan(wanted, grid, tuple(tiles), warning, cut)
 
 
-def _check_size(name: str, region: Region) -> None:
+def why_too_large(model: ClassModel, grid: WorkingGrid, region: Region) -> str:
+    """Why a level-0 region cannot be held in memory with its blended logits; empty: it can."""
     if region.height * region.width > LARGEST_PX:
-        raise _too_large(
-            name, region, f"at most {LARGEST_PX / 1e6:.0f} million pixels are segmented at once"
+        return f"at most {LARGEST_PX / 1e6:.0f} million pixels are segmented at once"
+    cells = grid.cells_of(region)
+    needed = 4 * (len(model.classes) + 2) * cells.height * cells.width
+    if needed > LARGEST_BYTES:
+        return (
+            f"at {model.config.mpp:g} µm per pixel {needed / 2**30:.1f} GiB would be needed, and "
+            f"at most {LARGEST_BYTES / 2**30:g} are taken"
         )
+    return ""
 
 
 def _too_large(name: str, region: Region, why: str) -> BadImageError:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import Tile, distance
 from napari_pathsam.inference.blending import grown
@@ -21,6 +20,7 @@ from napari_pathsam.inference.working_grid import (
     MppWarning,
     TileSource,
     WorkingGrid,
+    checked_grid,
     checked_mpp,
     checked_region,
 )
@@ -39,8 +39,6 @@ STRIDES = 3
 """A block is about so many windows wide: fewer are shared with its neighbours."""
 LONGEST_HALO_PX = 1024
 """How far beyond a block specks and holes are followed."""
-LARGEST_PX = 2_000_000
-"""Rows or columns of a slide; more are not to be believed."""
 
 
 @dataclass(frozen=True)
@@ -189,13 +187,7 @@ def plan_slide(
     wanted, cut = checked_region(model, slide, region)
     settings = settings or SegmentSettings()
     mpp, warning = checked_mpp(model, mpp or getattr(slide, "mpp", None), name=slide.name)
-    grid = WorkingGrid.of(model, slide.shape_yx, mpp)
-    longest = max(grid.working_yx)
-    if longest > LARGEST_PX or min(grid.cell_level0_yx) < 1 / 64:
-        raise BadImageError(
-            f"At {mpp:g} µm per pixel {slide.name} would be {longest * model.config.mpp / 1e3:.3g} "
-            "mm long: that is no slide. Check the pixel size (--mpp); 0.1 to 2 µm are usual."
-        )
+    grid = checked_grid(model, slide, mpp)
     found = find_tissue(slide, mpp, region and wanted) if tissue else None
     channels = len(model.classes) + 1
     n = _chunks_per_block(grid, overlap_of(settings), channels, chunk_px)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 STEP_PX = 32
 """Network pixels per step of the network's input sizes."""
+LONGEST_PX = 2_000_000
+"""Rows or columns of a slide in working pixels; more are not to be believed."""
 
 
 class TileSource(Protocol):
@@ -311,3 +313,15 @@ class WorkingGrid:
         bottom = -(-(cells.y + cells.height) // self.step)
         right = -(-(cells.x + cells.width) // self.step)
         return Region(y, x, bottom - y, right - x)
+
+
+def checked_grid(model: ClassModel, slide: TileSource, mpp: float) -> WorkingGrid:
+    """The model's cells on a slide of this pixel size in µm; BadImageError where it is absurd."""
+    grid = WorkingGrid.of(model, slide.shape_yx, mpp)
+    longest = max(grid.working_yx)
+    if longest > LONGEST_PX or min(grid.cell_level0_yx) < 1 / 64:
+        raise BadImageError(
+            f"At {mpp:g} µm per pixel {slide.name} would be {longest * model.config.mpp / 1e3:.3g} "
+            "mm long: that is no slide. Check the pixel size (--mpp); 0.1 to 2 µm are usual."
+        )
+    return grid

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,8 @@ class TeachLook:
     """What is under way, in words; empty: nothing."""
     seen = Signal(object)
     """``inference.uncertainty.Seen``: the field as far as it was looked through."""
+    seeking_changed = Signal(bool)
+    """It is being looked through; False: it was, or it was stopped, or that went wrong."""
     explained = Signal(object)
     failed = Signal(str)
 
@@ -103,32 +105,43 @@ class TeachLook:
     # --- where next ---
 
     def seek(
-        self, number: int, field_now: FieldOfView, pair: Pair | None, first: Region, n: int = 12
+        self, number: int, field_now: FieldOfView, pairs: Sequence[Pair], first: Region, n: int = 12
     ) -> None:
-        """Look for the regions of a field that are worth painting most; ``first`` first."""
+        """Look for the regions of a field that are worth painting most; ``first`` first.
+
+        ``pairs``: what is painted on it. It ends with the last tile, or with :meth:`stop_seeking`.
+        """
+        self.stop_seeking()
         path, device = self._teaching.model_path(number), self._teaching.choices.device
-        self.busy_changed.emit("Looking for what is uncertain")
+        self.seeking_changed.emit(True)
         self._seeking.start(
-            "begin", _seeking, self._load, path, device, field_now, pair,
+            "begin", _seeking, self._load, path, device, field_now, tuple(pairs),
             self._teaching.choices.classes, self._cache, first, n,
-            then=self._seek_on, failed=self._went_wrong,
+            then=self._seek_on, failed=self._seeking_failed,
         )  # fmt: skip
+
+    def stop_seeking(self) -> None:
+        """What was found so far stands."""
+        if self._seeking.busy_with is not None:
+            self._seeking.stop()
+            self.seeking_changed.emit(False)
 
     def _seek_on(self, pieces: Iterator[Seen]) -> None:
         self._seeking.start(
             "piece", next, pieces, None,
-            then=partial(self._on_seen, pieces), failed=self._went_wrong,
+            then=partial(self._on_seen, pieces), failed=self._seeking_failed,
         )  # fmt: skip
 
     def _on_seen(self, pieces: Iterator[Seen], seen: Seen | None) -> None:
         if seen is None:
+            self.seeking_changed.emit(False)
             return
-        left = seen.done < seen.total
-        self.busy_changed.emit(
-            f"Looking for what is uncertain, {seen.done} of {seen.total} tiles" if left else ""
-        )
-        self.seen.emit(seen)  # whoever hears the last one may say something of it
+        self.seen.emit(seen)
         self._seek_on(pieces)
+
+    def _seeking_failed(self, error: BaseException) -> None:
+        self.seeking_changed.emit(False)
+        self.failed.emit(paragraph(error))
 
     # --- explain ---
 
@@ -149,7 +162,8 @@ class TeachLook:
 
     def stop(self) -> None:
         """Stop whatever is under way."""
-        for line in (self._previewing, self._seeking, self._explaining):
+        self.stop_seeking()
+        for line in (self._previewing, self._explaining):
             line.stop()
         self.busy_changed.emit("")
 
@@ -169,19 +183,19 @@ def _preview(
 
 
 def _seeking(
-    load: Any, path: Path, device: str, field_now: FieldOfView, pair: Pair | None,
+    load: Any, path: Path, device: str, field_now: FieldOfView, pairs: tuple[Pair, ...],
     classes: Any, cache: Any, first: Region, n: int,
 ) -> Iterator[Seen]:  # fmt: skip
     kept = cache()
     model = load(str(path), device)
     from napari_pathsam.inference.uncertainty import where_next
 
-    strokes = None if pair is None else pair.painted(classes)
+    whole = Region.of(field_now.source.shape_yx)
+    strokes = (pair.painted(classes) for pair in pairs)  # one after the other: they may be large
     return where_next(
         model, SourceTiles(field_now.source), mpp=field_now.mpp or model.config.mpp,
         region=field_now.region, first=first, n=n, cache=kept,
-        labels=None if strokes is None else strokes.labels,
-        labels_at=None if strokes is None else strokes.at,
+        painted=((s.at or whole, s.labels) for s in strokes),
     )  # fmt: skip
 
 

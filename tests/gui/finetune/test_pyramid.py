@@ -10,7 +10,6 @@ from napari_pathsam._napari.store_levels import levels_of
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.sparse_labels import SparseLabels
-from napari_pathsam.io.images import LARGEST_SIDE_PX
 from napari_pathsam.io.label_store import LabelStore
 from napari_pathsam.io.store_sparse import write_sparse_labels
 
@@ -49,12 +48,17 @@ def test_what_is_worked_out_of_a_slide_in_one_go_has_an_end(finetune_of, tmp_pat
     asked = []
     monkeypatch.setattr(dock, "current_number", lambda: 1)
     monkeypatch.setattr(dock.look, "seek", lambda *wanted: asked.append(wanted))
-    for extent in ("in the whole image", "in the field in view"):
+    for extent, region in (
+        ("in the whole image", Region.of(SHAPE)), ("in the field in view", seen)
+    ):  # fmt: skip
         dock.view.where.extent.setCurrentText(extent)
         dock.view.where.find_button.click()
-        number, field_now, pair, first = asked.pop()
+        number, field_now, pairs, first = asked.pop()
         assert number == 1
-        assert max(field_now.region.shape_yx) <= LARGEST_SIDE_PX
-        assert first.intersection(field_now.region) == first
-        assert pair.painted(classes).at == field_now.region
-    assert Region.of(SHAPE) != field_now.region
+        assert field_now.region == region
+        assert first == seen
+        painted = [pair.painted(classes) for pair in pairs]  # never more than a part at a time
+        assert {(s.at.y, s.at.x) for s in painted} == set(PLACES)
+        assert max(max(s.labels.shape) for s in painted) < 4096
+    (near,) = dock.paint.pairs_over(dock.source.key, Region(0, 0, 500, 500))
+    assert near.part.y == 0  # what lies elsewhere is not read
