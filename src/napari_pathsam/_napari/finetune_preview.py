@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QSlider, QVBoxLayout,
 
 from napari_pathsam._napari.finetune_parts import Choice, form, row
 from napari_pathsam._napari.layer_source import OWN
+from napari_pathsam._napari.overlays import SwipeLine
 from napari_pathsam._napari.plane import Plane, own_layer_place
 from napari_pathsam._napari.segment_layers import color_classes
 from napari_pathsam._napari.widgets import button
@@ -43,6 +44,7 @@ class PreviewLayer(QObject):
         self.now: Preview | None = None
         self.before: Preview | None = None
         self._image: Image | None = None
+        self._line = SwipeLine(viewer)
         self._split = 0.0
         self._shown = True
         viewer.layers.events.removed.connect(self._on_removed)
@@ -54,6 +56,10 @@ class PreviewLayer(QObject):
         same = self.layer is not None and self.now is not None and self._image == image and (
             now.field.region == self.now.field.region
         )  # fmt: skip
+        if self._image == image:
+            self._line.place(plane)
+        else:
+            self._line.open(image, plane)
         self.now, self._image = now, image
         self.before = before if before and before.field.region == now.field.region else None
         if not same or self.layer is None:
@@ -86,7 +92,8 @@ class PreviewLayer(QObject):
         return None if self.layer is None else np.asarray(self.layer.data)
 
     def close(self) -> None:
-        """Remove the layer: it means nothing without the dock."""
+        """Remove the layers: they mean nothing without the dock."""
+        self._line.close()
         layer, self.layer = self.layer, None
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         if layer is not None and layer in self._viewer.layers:
@@ -94,6 +101,8 @@ class PreviewLayer(QObject):
 
     def clear(self) -> None:
         """There is nothing to show."""
+        self._line.close()
+        self._image = None
         layer, self.layer, self.now, self.before = self.layer, None, None, None
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
@@ -118,22 +127,38 @@ class PreviewLayer(QObject):
         layers.insert(layers.index(image) + 1, layer)
         layer.editable = False
         layers.selection.active = active
+        layer.events.visible.connect(self._draw_line)
         self.layer = layer
 
     def _draw(self) -> None:
         if self.layer is None or self.now is None:
             return
         shown = self.now.class_map
-        column = round(self._split * shown.shape[1])
-        if self.before is not None and column:
+        if self.before is not None and (column := self._column()):
             shown = shown.copy()
             shown[:, :column] = self.before.class_map[:, :column]
         np.copyto(self.layer.data, shown)
         self.layer.refresh(extent=False, thumbnail=False)
+        self._draw_line()
+
+    def _column(self) -> int:
+        """Where after begins."""
+        return 0 if self.now is None else round(self._split * self.now.field.region.width)
+
+    def _draw_line(self, *_: Any) -> None:
+        """Where before and after meet, while both are on screen."""
+        if self.layer is None or self.now is None:
+            return
+        region, column = self.now.field.region, self._column()
+        if self.before is None or not 0 < column < region.width or not self.layer.visible:
+            self._line.hide()
+        else:
+            self._line.show(region, column)
 
     def _on_removed(self, event: Any) -> None:
         if self.layer is not None and event.value == self.layer:
             self.layer = None
+            self._line.hide()
 
 
 class LookPanel(QWidget):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_pathsam.workspace import Candidate
 
-CANDIDATE_NAME, FIELD_NAME = "PathSAM candidate", "PathSAM field"
+CANDIDATE_NAME, FIELD_NAME, SWIPE_NAME = "PathSAM candidate", "PathSAM field", "PathSAM swipe"
 FILL = 105  # alpha of 255
 INNER, OUTER = (255, 255, 255, 255), (20, 20, 20, 200)
 NOTHING = np.zeros((1, 1, 4), np.uint8)
@@ -141,7 +141,7 @@ class Overlay:
         active = self._viewer.layers.selection.active
         index = self._viewer.layers.index(self._image) + 1
         for i, other in enumerate(self._viewer.layers):
-            if other.metadata.get(OWN) in ("instances", "classes", "overlay"):
+            if other.metadata.get(OWN) in ("instances", "classes", "overlay", "preview"):
                 index = max(index, i + 1)
         self._viewer.layers.insert(index, layer)
         self._viewer.layers.selection.active = active  # a new layer never takes the tool away
@@ -165,20 +165,42 @@ class CandidateOverlay(Overlay):
         self._show(painted(candidate.mask, color, width), at, ratio)
 
 
-class FieldOutline(Overlay):
-    """A line round the encoded field, when it is less than what is in view."""
+class Frame(Overlay):
+    """A rectangle in lines that are as wide on screen at every zoom."""
 
     COLOR = "#ffd54a"
-
-    def __init__(self, viewer: Viewer) -> None:
-        super().__init__(viewer, FIELD_NAME)
-        self._region: Region | None = None
 
     def hide(self) -> None:
         """Show nothing; the line goes too."""
         if self.layer is not None:
             self.layer.bounding_box.visible = False
         super().hide()
+
+    def close(self) -> None:
+        """Remove the layer, and its line before it: drawn without its layer it ends the process."""
+        self.hide()
+        super().close()
+
+    def frame(self, corner_yx: Any, shape_yx: Any) -> None:
+        """Draw it round these image pixels; what is between its lines is clear."""
+        shape = np.asarray(shape_yx) / 2
+        at = np.asarray(corner_yx) + (shape - 1) / 2
+        self._show(np.zeros((2, 2, 4), np.uint8), at, shape)
+        if self.layer is not None:
+            box = self.layer.bounding_box
+            box.line_color, box.line_thickness, box.points = self.COLOR, 2, False
+            box.visible = True
+            # napari makes the line when it is first seen, half a pixel (a quarter of the field)
+            # from its place until the layer is placed once more.
+            self.layer.events.affine()
+
+
+class FieldOutline(Frame):
+    """A line round the encoded field, when it is less than what is in view."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer, FIELD_NAME)
+        self._region: Region | None = None
 
     def show(self, region: Region | None) -> None:
         """Outline a region of image pixels; None: show nothing."""
@@ -188,13 +210,18 @@ class FieldOutline(Overlay):
         if self.shown and region == self._region and self.layer in self._viewer.layers:
             return
         self._region = region
-        shape = np.asarray(region.shape_yx) / 2
-        at = np.array([region.y, region.x]) + (shape - 1) / 2
-        self._show(np.zeros((2, 2, 4), np.uint8), at, shape)
-        if self.layer is not None:
-            box = self.layer.bounding_box
-            box.line_color, box.line_thickness, box.points = self.COLOR, 2, False
-            box.visible = True
-            # napari makes the line when it is first seen, half a pixel (a quarter of the field)
-            # from its place until the layer is placed once more.
-            self.layer.events.affine()
+        self.frame((region.y, region.x), region.shape_yx)
+
+
+class SwipeLine(Frame):
+    """Where one field ends and another begins: a frame without width."""
+
+    COLOR = "#ffffff"
+    WIDTH_PX = 1e-3
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer, SWIPE_NAME)
+
+    def show(self, region: Region, column: int) -> None:
+        """Left of this column of a region of image pixels."""
+        self.frame((region.y, region.x + column), (region.height, self.WIDTH_PX))
