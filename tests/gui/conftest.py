@@ -168,7 +168,7 @@ class Hands:
         for _ in range(times):
             QApplication.processEvents()
 
-    def until(self, condition: Callable[[], bool], timeout_ms: int = 5000) -> None:
+    def until(self, condition: Callable[[], bool], timeout_ms: int = 30_000) -> None:
         self.qtbot.waitUntil(condition, timeout=timeout_ms)
         self.settle(2)
 

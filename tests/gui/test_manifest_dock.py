@@ -22,5 +22,5 @@ def test_the_plugins_menu_opens_the_dock(make_napari_viewer, qtbot, rng):
     qtbot.waitUntil(lambda: dock.runner.idle, timeout=60_000)
     assert not dock.view.error_bar.text()
     frame.destroyOnClose()
-    qtbot.waitUntil(lambda: not dock.runner._thread.is_alive(), timeout=5000)
+    qtbot.waitUntil(lambda: not dock.runner._thread.is_alive(), timeout=30_000)
     assert len(viewer.layers) == 1

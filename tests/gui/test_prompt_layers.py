@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 
 import numpy as np
 import pytest
@@ -13,21 +13,22 @@ pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 @pytest.fixture
-def slow(model, monkeypatch):
-    """The model takes as long to decode as ``slow.s`` says."""
+def may_answer(model, monkeypatch):
+    """While this event is cleared the model has not decoded."""
     decode = model.decode_prompts
-    model.s = 0.0
+    event = threading.Event()
+    event.set()
 
     def late(*args, **options):
-        time.sleep(model.s)
+        assert event.wait(60)
         return decode(*args, **options)
 
     monkeypatch.setattr(model, "decode_prompts", late)
-    return model
+    return event
 
 
 @pytest.fixture
-def ready(dock_of, field, slow):
+def ready(dock_of, field, may_answer):
     """The field is encoded, nothing is prompted."""
     viewer, dock, hands = dock_of(field.image, rgb=True)
     hands.click(field.lumen)
@@ -41,14 +42,15 @@ def signs(layer) -> list[str]:
     return [str(s) for s in layer.features["label"]]
 
 
-def test_a_marker_comes_with_the_candidate(ready, field, slow):
+def test_a_marker_comes_with_the_candidate(ready, field, may_answer):
     _, dock, hands = ready
     points = dock.session.prompts.points
     dock.session._marker_timer.setInterval(60_000)
-    slow.s = 0.2
+    may_answer.clear()
     hands.click(field.lumen)
     assert len(dock.workspace.prompts.points_yx) == 1  # it is being answered
     assert len(points.data) == 0
+    may_answer.set()
     hands.until(lambda: dock.workspace.candidate is not None)
     assert len(points.data) == 1
     assert not dock.session._marker_timer.isActive()
@@ -57,25 +59,26 @@ def test_a_marker_comes_with_the_candidate(ready, field, slow):
     assert points.selected_data == {0}  # as after a click of napari's own
 
 
-def test_a_marker_does_not_wait_for_a_slow_answer(ready, field, slow):
+def test_a_marker_does_not_wait_for_a_slow_answer(ready, field, may_answer):
     _, dock, hands = ready
     points = dock.session.prompts.points
-    slow.s = 2.0
+    may_answer.clear()
     hands.click(field.lumen)
-    hands.until(lambda: len(points.data) == 1, 1800)
+    hands.until(lambda: len(points.data) == 1)
     assert dock.workspace.candidate is None
+    may_answer.set()
     hands.until(lambda: dock.workspace.candidate is not None)
     assert len(points.data) == 1
 
 
-def test_what_happens_meanwhile_is_not_lost(ready, field, slow):
+def test_what_happens_meanwhile_is_not_lost(ready, field, may_answer):
     """A second click, a point taken out, an undo, while a marker is still to be drawn."""
     _, dock, hands = ready
     points, workspace = dock.session.prompts.points, dock.workspace
     hands.click(field.lumen)
     hands.until(lambda: workspace.candidate is not None)
     dock.session._marker_timer.setInterval(60_000)
-    slow.s = 0.3
+    may_answer.clear()
     hands.click(field.glands[1])
     hands.click(field.glands[2], modifiers=[shift()])
     assert len(points.data) == 1
@@ -84,11 +87,14 @@ def test_what_happens_meanwhile_is_not_lost(ready, field, slow):
     points.remove_selected()
     hands.settle(2)
     assert workspace.prompts.positive == (True, False)
+    may_answer.set()
     hands.until(lambda: workspace.answered)
     hands.until(lambda: len(points.data) == 2)
     assert signs(points) == [POSITIVE, NEGATIVE]
+    may_answer.clear()
     hands.click(field.glands[3])
     workspace.undo()
+    may_answer.set()
     assert len(points.data) == 2
     assert str(points.feature_defaults["label"][0]) == POSITIVE
 

@@ -64,7 +64,7 @@ def threads(n_workers: int = 1) -> Iterator[Any]:
     one = {"processes": False, "threads_per_worker": 1, "dashboard_address": None}
     with (
         dask.LocalCluster(n_workers=n_workers, **one) as cluster,
-        dask.Client(cluster, timeout=1) as client,
+        dask.Client(cluster, timeout=30) as client,
     ):
         yield client
 
