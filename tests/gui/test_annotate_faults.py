@@ -12,14 +12,15 @@ pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 def test_the_image_goes_while_work_runs(dock_of, field, model):
-    model.encode_s = 0.3
     viewer, dock, hands = dock_of(field.image, rgb=True, name="H&E")
     click_and_accept(dock, hands, field.lumen)
     dock.workspace.forget_embeddings()
+    model.may_encode.clear()
     hands.click(field.glands[1])
     assert dock.workspace.busy
     viewer.layers.remove("H&E")
     hands.settle(10)
+    model.may_encode.set()
     ready(dock, hands)
     hands.settle(10)
     assert dock.session.image is None
@@ -62,7 +63,7 @@ def test_layers_of_ours_may_be_deleted(dock_of, field):
 
 @pytest.mark.hidden(False)
 def test_cancel_and_a_newer_prompt_while_encoding(dock_of, field, model):
-    model.encode_s = 1.0
+    model.may_encode.clear()
     _viewer, dock, hands = dock_of(field.image, rgb=True)
     hands.click(field.lumen)
     hands.until(lambda: bool(dock.workspace.busy))
@@ -70,12 +71,14 @@ def test_cancel_and_a_newer_prompt_while_encoding(dock_of, field, model):
     hands.screenshot("9-encoding")
     hands.key("Escape")
     assert dock.workspace.busy is None
+    model.may_encode.set()
     ready(dock, hands)
     assert dock.workspace.candidate is None
     assert len(dock.session.prompts.points.data) == 1
-    model.encode_s = 0.1
+    model.may_encode.clear()
     hands.click((132, 132))
     hands.click((128, 128))
+    model.may_encode.set()
     hands.until(lambda: dock.workspace.candidate is not None)
     ready(dock, hands)
     assert len(dock.workspace.prompts.points_yx) == 3

@@ -114,10 +114,11 @@ def test_a_class_table_from_a_file_never_takes_objects_along(dock_of, field, tmp
 
 
 def test_a_lasso_can_be_rejected_while_it_waits(dock_of, field, model):
-    model.encode_s = 0.5
+    model.may_encode.clear()
     _viewer, dock, _hands = dock_of(field.image, rgb=True)
     dock.workspace.add_polygon([(60, 60), (60, 200), (200, 200), (200, 60)])
     dock.workspace.cancel()
+    model.may_encode.set()
     assert dock.view.candidate.reject_button.isEnabled()
     assert "Not answered" in dock.view.candidate.text()
 
