@@ -20,6 +20,7 @@ from napari_pathsam._napari.finetune_answers import Answers
 from napari_pathsam._napari.finetune_how import is_network
 from napari_pathsam._napari.finetune_labels import classes_of_layer, labels_over, new_labels
 from napari_pathsam._napari.finetune_lesson import LessonShown
+from napari_pathsam._napari.finetune_objects import FIRST_CLASSES, ObjectsTold
 from napari_pathsam._napari.finetune_paint import PaintWatch
 from napari_pathsam._napari.finetune_preview import PreviewLayer
 from napari_pathsam._napari.finetune_view import FineTuneView
@@ -50,7 +51,6 @@ WRITING_S = 2.0
 MODELS_KEPT = 6
 WHOLE_PX, PREVIEW_PX = 1600, 4096
 """Previews show images up to this side as a whole; of larger ones, so much of what is in view."""
-FIRST_CLASSES = ("Class 1", "Background")
 
 
 class FineTuneDock(ImageDock):
@@ -78,7 +78,7 @@ class FineTuneDock(ImageDock):
         self.paint = PaintWatch(self.viewer, self)
         self.view = FineTuneView(self.viewer)
         self.shown = LessonShown(self)
-        self.answers = Answers(self)
+        self.answers, self.objects = Answers(self), ObjectsTold(self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view, 1)
@@ -177,6 +177,7 @@ class FineTuneDock(ImageDock):
     def use_labels(self, layer: Labels | None) -> None:
         """Learn from this labels layer; its classes join the table."""
         self.view.labels.set_value(layer)
+        self.objects.show(layer)
         if layer is not None:
             known = self.teaching.choices.classes
             plain = known.names == FIRST_CLASSES and not self.teaching.lesson.images
@@ -298,6 +299,7 @@ class FineTuneDock(ImageDock):
         key = self.source.key
         labels = self.paint.labels_of(key)
         view.labels.set_value(labels)
+        self.objects.show(labels)
         view.how.held_layer.set_value(self.paint.aside_of(key))
         if labels is None and key in self.teaching.lesson.images:
             self._bring_back(self.teaching.folder, key)

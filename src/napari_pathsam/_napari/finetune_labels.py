@@ -45,6 +45,8 @@ STROKES = "PathSAM training labels"
 """Name of the layer that “New” makes."""
 PART_PX = 4096
 """Of a slide what is painted is read in parts of this side, each an image to train on."""
+OBJECTS_CLASS = "objects"
+"""The class of all objects of a layer that names no classes."""
 LARGEST_NEW_PX = 4096
 """Of a larger image the new layer covers the field in view."""
 
@@ -144,6 +146,9 @@ class Painted:
                 "not known here. Choose the layer of classes that was made with it."
                 + self._as_a_file()
             )
+        if not self.class_of:
+            known = OBJECTS_CLASS in classes.names
+            return np.where(array != 0, classes.id_of(OBJECTS_CLASS) if known else 0, 0)
         table = np.zeros(max([*self.class_of, int(array.max(initial=0))]) + 1, np.uint8)
         for object_id, name in self.class_of.items():
             if name in classes.names:
@@ -231,23 +236,34 @@ def _array_of(layer: Labels) -> Any:
 def class_names_of_objects(layer: Labels) -> dict[int, str] | None:
     """The class of each object of a layer of objects; None: its ids are classes.
 
-    Empty for objects of a label pyramid whose classes it does not say.
+    Empty where it does not say their classes: of a label pyramid they are not known then, of any
+    other layer all are one class.
     """
     kind = layer.metadata.get("label_kind") or layer.metadata.get(OWN)
     features = getattr(layer, "features", None)
     if kind != "instances":
         return None
     if features is None or "class" not in features:
-        return {} if layer.metadata.get("store") else None
+        return {}
     pairs = zip(features["index"], features["class"], strict=True)
-    return {int(i): str(name) for i, name in pairs if int(i)}
+    named = {int(i): str(name) for i, name in pairs if int(i)}
+    return named if any(named.values()) else {}
+
+
+def of_one_class(layer: Labels) -> bool:
+    """Whether it holds objects, all of them of the class :data:`OBJECTS_CLASS`."""
+    if class_names_of_objects(layer) != {} or layer.metadata.get("store"):
+        return False
+    features = getattr(layer, "features", None)
+    return features is None or "class" not in features or bool((features["index"] > 0).any())
 
 
 def classes_of_layer(layer: Labels, known: ClassTable) -> ClassTable:
     """The table with the classes that a labels layer names, or just has."""
     objects = class_names_of_objects(layer)
     if objects is not None:
-        for name in dict.fromkeys(n for n in objects.values() if n):
+        names_of = (OBJECTS_CLASS,) if of_one_class(layer) else objects.values()
+        for name in dict.fromkeys(n for n in names_of if n):
             if name not in known.names:
                 known = known.with_class(name)
         return known

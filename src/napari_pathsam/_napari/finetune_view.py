@@ -40,6 +40,7 @@ class FineTuneView(Column):
         self.new_button = button("New", "An empty labels layer to paint on", lambda: None)
         self.restore_bar, self.resume_bar = MessageBar(BLUE, self), MessageBar(BLUE, self)
         self.mpp_bar, self.error_bar = MessageBar(AMBER, self), MessageBar(RED, self)
+        self.objects_bar = MessageBar(BLUE, self)
         self.error_bar.add("Close", "Hide this message", lambda: self.error_bar.say(""))
         self.classes = PaintedClasses(self)
         self.pairs = PairList(self)
@@ -71,7 +72,9 @@ class FineTuneView(Column):
         column.addLayout(
             form((("Image", self.images), ("Pixel size", self.pixel_size), ("Labels", labels)))
         )
-        for bar in (self.restore_bar, self.resume_bar, self.mpp_bar, self.error_bar):
+        for bar in (
+            self.restore_bar, self.resume_bar, self.mpp_bar, self.objects_bar, self.error_bar
+        ):  # fmt: skip
             column.addWidget(bar)
         self.sections: dict[str, Section] = {}
         for key, title, tip, widget, opened in (

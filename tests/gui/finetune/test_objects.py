@@ -1,0 +1,124 @@
+"""Objects without class names are one class; and ids are classes where a person says so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+
+from napari_pathsam._napari.finetune_labels import class_names_of_objects, classes_of_layer
+from napari_pathsam._napari.finetune_objects import mark_objects
+from napari_pathsam.core.classes import ClassTable
+
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
+SIDE = 160
+
+
+def objects(n: int, *, pieces: int = 1) -> np.ndarray:
+    """So many ids, each in one square or in several."""
+    out = np.zeros((SIDE, SIDE), np.int32)
+    for i in range(n * pieces):
+        y, x = (10 * k + 2 for k in divmod(i, SIDE // 10))
+        out[y : y + 6, x : x + 6] = 1 + i % n
+    return out
+
+
+@pytest.mark.parametrize(
+    ("labels", "are_objects"),
+    [
+        (objects(57), True), (objects(21), True), (objects(20), False),
+        (objects(30, pieces=5), False), (objects(0), False),
+    ],
+)  # fmt: skip
+def test_objects_are_told_from_classes(labels, are_objects):
+    layer = Labels(labels)
+    mark_objects(layer)
+    assert (class_names_of_objects(layer) == {}) == are_objects
+
+
+def test_what_a_layer_says_of_itself_counts():
+    named = Labels(objects(57), features={"index": [0, 1], "class": ["background", "gland"]})
+    said = Labels(objects(57), metadata={"label_kind": "classes"})
+    few = Labels(objects(3), metadata={"label_kind": "instances"})
+    for layer in (named, said, few):
+        mark_objects(layer)
+    assert class_names_of_objects(named) is class_names_of_objects(said) is None
+    assert classes_of_layer(few, ClassTable()).names == ("objects",)
+    of_annotate = Labels(
+        objects(3), metadata={"label_kind": "instances"},
+        features={"index": [0, 1, 2, 3], "class": ["", "", "gland", ""]},
+    )  # fmt: skip
+    assert classes_of_layer(of_annotate, ClassTable()).names == ("gland",)
+
+
+def test_objects_that_annotate_left_unnamed_or_has_not_made_yet():
+    metadata = {"napari-pathsam": "instances"}
+    for rows, names in (([0], ()), ([0, 1, 2], ("objects",))):
+        features = {"index": rows, "class": [""] * len(rows)}
+        layer = Labels(objects(2), metadata=metadata, features=features)
+        assert class_names_of_objects(layer) == {}
+        assert classes_of_layer(layer, ClassTable()).names == names
+
+
+def test_all_objects_are_one_class_in_the_dock(finetune_of, made_up):
+    viewer, dock, hands = finetune_of(made_up(SIDE))
+    labels = objects(57)
+    layer = viewer.add_labels(labels, name="nuclei", scale=(0.5, 0.5), units=("um", "um"))
+    bar, counts = dock.view.objects_bar, []
+    dock.teaching.counts_changed.connect(counts.append)
+    assert not bar.text()
+    dock.use_labels(layer)
+    assert dock.teaching.choices.classes.names == ("objects",)
+    assert "“nuclei” holds objects without class names" in bar.text()
+    (pair,) = dock.paint.pairs()
+    painted = pair.painted(dock.teaching.choices.classes).labels
+    np.testing.assert_array_equal(painted, labels > 0)
+    hands.until(lambda: bool(counts) and counts[-1][0].n_px == 2052)
+    layer.data_setitem((np.array([150]), np.array([150])), 58)  # one more is one of them
+    hands.until(lambda: counts[-1][0].n_px == 2053)
+    assert dock.teaching.choices.classes.names == ("objects",)
+    np.testing.assert_array_equal(
+        layer.data > 0, pair.painted(dock.teaching.choices.classes).labels
+    )
+    assert len(np.unique(layer.data)) == 59  # the person's own layer is as it was
+    hands.screenshot("55-objects-one-class")
+
+    (button,) = [b for b in bar.findChildren(type(dock.view.new_button)) if "Ids" in b.text()]
+    button.click()
+    assert not bar.text()
+    assert len(dock.teaching.choices.classes) == 58
+    assert "objects" not in dock.teaching.choices.classes.names
+    np.testing.assert_array_equal(
+        dock.paint.pairs()[0].painted(dock.teaching.choices.classes).labels, layer.data
+    )
+    dock.use_labels(None)
+    dock.use_labels(layer)
+    assert not bar.text()  # it is known of this layer
+
+
+def test_more_ids_than_there_can_be_classes(finetune_of, made_up):
+    viewer, dock, _ = finetune_of(made_up(SIDE))
+    many = np.zeros((SIDE, SIDE), np.int32)
+    many[::4, ::4] = np.arange(1, 1601).reshape(40, 40)
+    layer = viewer.add_labels(many, scale=(0.5, 0.5), units=("um", "um"))
+    dock.use_labels(layer)
+    assert dock.view.objects_bar.text()
+    assert dock.objects._button.isHidden()
+    (pair,) = dock.paint.pairs()
+    painted = pair.painted(dock.teaching.choices.classes).labels
+    np.testing.assert_array_equal(painted, many > 0)  # 255 and 256 are objects as any other
+
+
+def test_objects_and_what_is_round_them_can_be_taught(finetune_of, made_up):
+    viewer, dock, hands = lesson = finetune_of(made_up(SIDE))
+    layer = viewer.add_labels(objects(57), scale=(0.5, 0.5), units=("um", "um"))
+    dock.use_labels(layer)
+    lesson.quick(1)
+    dock.train()
+    hands.until(lambda: bool(dock.view.error_bar.text()), 60_000)
+    assert "background" in dock.view.error_bar.text()  # one class alone cannot be learned
+    dock.view.error_bar.say("")
+    dock.view.classes.zero.setCurrentText("taken as background")
+    lesson.train()
+    assert not dock.view.error_bar.text()
+    assert dock.teaching.lesson[1].n_px > 0
