@@ -367,12 +367,7 @@ class LessonShown(QObject):
         self._dock.teaching.add_files(pairs)
 
     def _on_offered(self, lesson: Lesson | None) -> None:
-        bar = self._dock.view.restore_bar
-        if lesson is None:
-            bar.say("")
-            return
-        there = ", ".join(["strokes", *lesson.described()])
-        bar.say(f"There is saved teaching for this image ({lesson.saved:%d %B %Y %H:%M}): {there}.")
+        self._dock.view.restore_bar.say("" if lesson is None else lesson.on_offer())
 
     def _copied(self, text_of: Any) -> str:
         dock = self._dock

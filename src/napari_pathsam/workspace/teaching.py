@@ -131,7 +131,9 @@ class Teaching:
 
     def add_files(self, pairs: Iterable[FilePair]) -> None:
         """Images of a folder; what is painted on one that is open counts instead of its file."""
-        self._added(self._images.add(pairs))
+        files = tuple(pairs)
+        self._added(self._images.add(files))
+        self.look_for_saved(*(file.key for file in files))
 
     def _added(self, twice: list[str]) -> None:
         if twice:
@@ -210,12 +212,12 @@ class Teaching:
         )
         self._submit(self._folder.save, self._folder.lesson)
 
-    def look_for_saved(self, image_key: str) -> None:
-        """Offer what was kept of an earlier lesson with this image, unless one has begun."""
+    def look_for_saved(self, *image_keys: str) -> None:
+        """Offer what was kept of an earlier lesson with one of these, unless one has begun."""
         if self._offer is not None or self.lesson.images or self.lesson.versions:
             return
         self._finding.start(
-            "find", self._store.find, image_key, then=self._on_found, failed=self._say
+            "find", self._store.find, *image_keys, then=self._on_found, failed=self._say
         )
 
     def _on_found(self, folder: LessonFolder | None) -> None:

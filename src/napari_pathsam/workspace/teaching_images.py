@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.workspace.teaching_lesson import LessonFile
-from napari_pathsam.workspace.teaching_pairs import FilePair, Pair, file_key
-from napari_pathsam.workspace.teaching_store import Strokes
+from napari_pathsam.workspace.teaching_pairs import FilePair, Pair
+from napari_pathsam.workspace.teaching_store import Strokes, file_key
 
 if TYPE_CHECKING:
     from napari_pathsam.core.strokes import Areas, ClassStrokes

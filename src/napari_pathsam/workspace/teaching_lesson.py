@@ -127,10 +127,18 @@ class Lesson(_Frozen):
             current = kept[-1].number if kept else None
         return self.model_copy(update={"versions": kept, "current": current})
 
-    def described(self) -> Iterator[str]:
-        """What there is, in a few words."""
-        if self.versions:
-            n = len(self.versions)
+    def on_offer(self) -> str:
+        """What can be brought back, in a sentence."""
+        of = "this image" if self.images else "this folder"
+        there = ", ".join(self._described())
+        return f"There is saved teaching for {of} ({self.saved:%d %B %Y %H:%M}): {there}."
+
+    def _described(self) -> Iterator[str]:
+        if self.images:
+            yield "strokes"
+        if n := len(self.files):
+            yield "1 file" if n == 1 else f"{n} files"
+        if n := len(self.versions):
             yield "1 version" if n == 1 else f"{n} versions"
         if self.running is not None:
             yield "a training that was interrupted"

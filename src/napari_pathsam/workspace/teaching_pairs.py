@@ -14,7 +14,7 @@ from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.workspace.teaching_store import Strokes, image_of
+from napari_pathsam.workspace.teaching_store import Strokes, file_key, image_of
 
 if TYPE_CHECKING:
     from napari_pathsam.training.finetune_run import FineTuneImage
@@ -47,11 +47,6 @@ class Pair(Protocol):
 
     def held_out(self, classes: ClassTable) -> NDArray[np.integer] | None:
         """Ids that are only scored on, over the same pixels as :meth:`painted`."""
-
-
-def file_key(path: Path) -> str:
-    """What names an image that is read from its file."""
-    return f"file:{path.resolve()}"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,6 +41,11 @@ def image_of(key: str) -> str:
 def is_of(key: str, image_key: str) -> bool:
     """Whether a key is an image's, or that of a part of it."""
     return image_key in (key, image_of(key))
+
+
+def file_key(path: Path) -> str:
+    """What names an image that is read from its file."""
+    return f"file:{path.resolve()}"
 
 
 @dataclass(frozen=True)
@@ -139,18 +145,23 @@ class LessonStore:
         names = (stem + (f" {n}" if n else "") for n in range(1000))
         return LessonFolder(next(p for n in names if not (p := self.directory / n).exists()))
 
-    def find(self, image_key: str) -> LessonFolder | None:
-        """The lesson saved last that has this image and that no other process holds, locked."""
+    def find(self, *image_keys: str) -> LessonFolder | None:
+        """The lesson saved last with one of these images that no other process holds, locked."""
         found = []
         for path in self.directory.glob(f"*/{LESSON}"):
             lesson = read_lesson(path)
-            if lesson is not None and any(is_of(key, image_key) for key in lesson.images):
+            if lesson is not None and _has(lesson, image_keys):
                 found.append((lesson.saved, path.parent, lesson))
         for _, path, lesson in sorted(found, key=lambda f: f[0], reverse=True):
             with suppress(OSError):
                 if (lock := locked(path / "lesson.lock")) is not None:
                     return LessonFolder(path, lesson, lock)
         return None
+
+
+def _has(lesson: Lesson, image_keys: Iterable[str]) -> bool:
+    own = [*lesson.images, *(file_key(file.image) for file in lesson.files)]
+    return any(is_of(key, image_key) for image_key in image_keys for key in own)
 
 
 def read_lesson(path: Path) -> Lesson | None:

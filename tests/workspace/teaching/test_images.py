@@ -15,6 +15,7 @@ from napari_pathsam.io.annotations import write_geojson
 from napari_pathsam.io.images import write_labels
 from napari_pathsam.workspace import InlineRunner
 from napari_pathsam.workspace.teaching import Teaching
+from napari_pathsam.workspace.teaching_lesson import Lesson
 from napari_pathsam.workspace.teaching_pairs import (
     FilePair,
     classes_of_files,
@@ -130,6 +131,39 @@ def test_images_of_a_folder_come_back_after_a_crash(teach, pair, tmp_path):
     assert not said
     again.remove_file(files["a.png"].key)
     assert [f.image.name for f in again.lesson.files] == ["b.png", "c.png"]
+    again.close()
+
+
+def test_a_lesson_of_nothing_but_files_is_offered_with_its_folder(teach, tmp_path):
+    teaching, run, *_ = teach
+    for name in ("a", "b"):
+        Image.fromarray(field()).save(tmp_path / f"{name}.png")
+        write_labels(tmp_path / f"{name}_labels.png", strokes())
+    teaching.set_layers([])
+    teaching.change_lesson(images={})  # nobody painted
+    files = pairs_in_folder(tmp_path, 1.0)
+    teaching.add_files(files)
+    run.train()
+    run.train()
+    assert [v.number for v in teaching.lesson.versions] == [1, 2]
+    teaching.folder.close()
+
+    again = Teaching(InlineRunner(), LessonStore(tmp_path / "lessons"))
+    offered: list[Lesson | None] = []
+    again.offered.connect(offered.append)
+    (tmp_path / "other").mkdir()
+    for name in ("a.png", "a_labels.png"):
+        (tmp_path / "other" / name).write_bytes((tmp_path / name).read_bytes())
+    again.add_files(pairs_in_folder(tmp_path / "other", 1.0))
+    assert not offered  # files of the same names elsewhere are others
+    again.add_files(files[1:])
+    (lesson,) = offered
+    assert lesson is not None
+    assert lesson.on_offer().endswith("): 2 files, 2 versions.")
+    assert "this folder" in lesson.on_offer()
+    again.restore()
+    assert [v.number for v in again.lesson.versions] == [1, 2]
+    assert {p.name for p in again.used} >= {"a.png", "b.png"}
     again.close()
 
 
