@@ -242,10 +242,10 @@ def test_objects_are_hidden_by_class_and_while_h_is_held(dock_of, field):
     assert all(layer.visible for layer in layers.values())
     dock.view.classes._table.item(0, 0).setCheckState(Qt.Unchecked)
     hands.settle()
-    assert layers["instances"].colormap.color_dict[found][3] == 0
+    assert layers["instances"].get_color(found)[3] == 0
     dock.view.classes._table.item(0, 0).setCheckState(Qt.Checked)
     hands.settle()
-    assert layers["instances"].colormap.color_dict[found][3] == 1
+    assert layers["instances"].get_color(found)[3] == 1
 
 
 def test_the_menu_over_an_object(dock_of, field):

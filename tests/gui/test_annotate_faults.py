@@ -96,7 +96,12 @@ def test_saved_work_is_offered_in_a_bar(dock_of, field):
     hands.until(lambda: dock.workspace.restorable is None)
     np.testing.assert_array_equal(dock.workspace.instances, labels)
     assert not dock.view.restore_bar.text()
-    np.testing.assert_array_equal(dock.session.labels.layers["instances"].data, labels)
+    shown = dock.session.labels.layers["instances"]
+    np.testing.assert_array_equal(shown.data, labels)
+    hands.settle()
+    drawn = shown._slice.image  # in the colours of their classes, not as unknown ids
+    assert drawn.view.any()
+    np.testing.assert_array_equal(drawn.view, shown._raw_to_displayed(drawn.raw))
 
 
 def test_export(dock_of, field, tmp_path):

@@ -6,8 +6,9 @@ import time
 
 import numpy as np
 import pytest
+from pandas import DataFrame
 
-from napari_pathsam._napari.segment_pyramids import object_features
+from napari_pathsam._napari.label_colors import object_features
 
 pytestmark = pytest.mark.gui
 
@@ -35,11 +36,20 @@ def test_napari_says_the_class_of_the_object_under_the_mouse():
 
 
 def test_half_a_million_objects_keep_nobody_waiting():
-    """Half a second of work and more when each had a string of its own."""
+    """Against a string for each of them, here and now: that was half a second of work and more."""
     ids, classes = np.arange(1, 500_001), np.arange(500_000) % 3
+    ours = fastest(lambda: object_features(ids, classes, NAMES))
+    one_by_one = fastest(
+        lambda: DataFrame({"index": ids, "class": [NAMES.get(c, "") for c in classes.tolist()]})
+    )
+    assert ours < one_by_one / 2
+
+
+def fastest(work) -> float:
+    """Seconds of this thread, the least of three."""
     took = []
     for _ in range(3):
         start = time.thread_time()
-        object_features(ids, classes, NAMES)
+        work()
         took.append(time.thread_time() - start)
-    assert min(took) < 0.1
+    return min(took)

@@ -76,6 +76,36 @@ def paint(dock, hands, kind: str, path, *, mode: str = "paint", label: int = 1) 
     return time.thread_time() - start
 
 
+def test_saved_labels_come_back_into_the_layers_that_are_there(dock_of):
+    """napari takes seconds to take layers away and make others, where there are many objects."""
+    slide = {"rgb": True, "multiscale": True}
+    _viewer, dock, hands = dock_of(slide_levels(), **slide)
+    disc = np.hypot(*np.mgrid[-80:80, -80:80]) < 60
+    dock.workspace.import_labels(disc * 7, disc * 1, region=Region(*A, 160, 160))
+    dock.shut_down()
+
+    viewer, dock, hands = dock_of(slide_levels(), **slide)
+    sync = dock.session.label_sync
+    viewer.scene.camera.center, viewer.scene.camera.zoom = (0, *(np.asarray(A) + 80)), 1.0
+    hands.until(lambda: sync.window.window is not None)
+    before = list(viewer.layers)
+    dock.workspace.restore()
+    hands.until(lambda: dock.workspace.restorable is None, 60_000)
+    assert [id(layer) for layer in viewer.layers] == [id(layer) for layer in before]
+    hands.until(lambda: sync.window.window is not None)
+    shown = sync.shown.layers["instances"]
+    corner = np.subtract(A, sync.shown.origin_yx)
+    np.testing.assert_array_equal(shown.data[Region(*corner, 160, 160).slices] == 7, disc)
+    red, green, blue, _ = np.round(np.multiply(shown.get_color(7), 255)).astype(int)
+    assert f"#{red:02x}{green:02x}{blue:02x}" == dock.workspace.classes.classes[0].color
+    drawn = shown._slice.image
+    np.testing.assert_array_equal(drawn.view, shown._raw_to_displayed(drawn.raw))
+    assert list(shown.features["index"]) == [0, 7]
+    for kind, layer in sync.window.overview.items():
+        assert layer.data[-1].any(), kind
+        assert not layer.visible
+
+
 def test_labels_of_a_slide(slide_dock, tmp_path):
     viewer, dock, hands, go = slide_dock
     workspace, sync = dock.workspace, dock.session.label_sync

@@ -16,15 +16,13 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_pathsam._napari.label_colors import LabelLook
 from napari_pathsam._napari.layer_source import OWN
-from napari_pathsam._napari.plane import Plane, own_layer_place
+from napari_pathsam._napari.plane import Plane, own_layer_place, put_layer
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
-
-    from napari_pathsam.workspace import AcceptedObject
 
 NAMES = {"classes": "PathSAM classes", "instances": "PathSAM objects"}
 WHOLE = "whole"
@@ -137,11 +135,11 @@ class LabelLayers(QObject):
     def set_colors(
         self,
         classes: ClassTable,
-        objects: Iterable[AcceptedObject],
+        class_of: Mapping[int, int],
         hidden: frozenset[int] = frozenset(),
     ) -> None:
         """Colour classes and the outlines of their objects; hidden classes are transparent."""
-        self._look.show(self.layers, classes, objects, hidden)
+        self._look.show(self.layers, classes, class_of, hidden)
 
     def select(self, *, class_id: int | None = None, object_id: int | None = None) -> None:
         """What napari's brush paints in each layer."""
@@ -198,8 +196,7 @@ class LabelLayers(QObject):
             return
         place = own_layer_place(self._plane, self._image)
         for layer in layers or self.layers.values():
-            layer.scale, layer.affine, layer.units = place["scale"], place["affine"], place["units"]
-            layer.translate = place["scale"] * np.asarray(self.origin_yx)
+            put_layer(layer, **place, translate=place["scale"] * np.asarray(self.origin_yx))
             layer.metadata["offset_yx"] = tuple(self.origin_yx)  # the writers add it
 
     def _on_data(self, kind: str, layer: Labels) -> None:

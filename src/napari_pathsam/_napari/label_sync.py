@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_pathsam._napari.label_layers import LabelLayers
 from napari_pathsam._napari.label_window import LabelWindow
+from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.sparse_labels import SparseLabels
 
@@ -106,15 +107,19 @@ class LabelSync(QObject):
         """Colours, then pixels, once for all that changed in one turn of the event loop."""
         if not self._open:
             return
-        workspace = self._workspace
-        told = (workspace.classes, workspace.objects.values(), self._hidden)
+        told = self._told()
         changed, self._changed = self._changed, []
         if self.window is not None:
             changed = self.window.bring(changed)
             self.window.show(*told)
         self.shown.set_colors(*told)
         self.shown.redraw(changed)
-        self.shown.select(class_id=workspace.active_class)
+        self.shown.select(class_id=self._workspace.active_class)
+
+    def _told(self) -> tuple[ClassTable, dict[int, int], frozenset[int]]:
+        """The classes, the class of each object, and which classes are not seen."""
+        class_of = {i: found.class_id for i, found in self._workspace.objects.items()}
+        return self._workspace.classes, class_of, self._hidden
 
     def _slots(self) -> tuple[tuple[Any, Callable], ...]:
         w = self._workspace
@@ -142,14 +147,13 @@ class LabelSync(QObject):
     def _on_moved(self) -> None:
         self._changed = []
         if self._open and self._where is not None:
+            told = self._told()
             with self._own_doing():
                 if self.window is not None:
-                    view = self.window.view
-                    self.window.close(keep=False)
-                    self.open(*self._where)
-                    if view is not None:
-                        self.window.look(view)
-                else:
+                    self.window.show_maps(self._maps(), *told)
+                # What an id is comes before its pixels, which are mapped only once.
+                self.shown.set_colors(*told)
+                if self.window is None:
                     self.shown.set_arrays(self._maps(), (0, 0))
             self._timer.start()
 

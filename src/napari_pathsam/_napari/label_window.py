@@ -17,7 +17,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_pathsam._napari.label_colors import LabelLook
 from napari_pathsam._napari.label_layers import CONTOURS, NAMES, OPACITY, WHOLE, LabelLayers
 from napari_pathsam._napari.layer_source import OWN
-from napari_pathsam._napari.plane import Plane, own_layer_place
+from napari_pathsam._napari.plane import Plane, own_layer_place, put_layer
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.sparse_labels import SparseLabels
@@ -25,8 +25,6 @@ from napari_pathsam.core.sparse_labels import SparseLabels
 if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
-
-    from napari_pathsam.workspace import AcceptedObject
 
 LARGEST_WINDOW_PX = 12_000_000
 """What is in view can be painted in up to so many pixels; more would take seconds to show."""
@@ -100,12 +98,34 @@ class LabelWindow(QObject):
         self.overview = {}
         self._shown.close()
 
+    def show_maps(
+        self,
+        maps: Mapping[str, SparseLabels],
+        classes: ClassTable,
+        class_of: Mapping[int, int],
+        hidden: frozenset[int],
+    ) -> None:
+        """Other labels of the same image, and their colours, in the layers that are there.
+
+        Layers that come and go keep everybody waiting for seconds; so would pixels that are mapped
+        for the labels, the classes and the objects each, and not once for all.
+        """
+        self._maps = dict(maps)
+        if self.window is not None:
+            self.window = None
+            self._timer.start()
+        self._shown.set_arrays(self._nothing(), self._shown.origin_yx)
+        self._see(False)
+        for kind, layer in self.overview.items():
+            layer.data = list(self._maps[kind].levels)
+        self.show(classes, class_of, hidden)
+        self._mirror()
+
     def place(self, plane: Plane) -> None:
         """The image was moved or scaled."""
         self._plane = plane
-        place = own_layer_place(plane, self._image)
         for layer in self.overview.values():
-            layer.scale, layer.affine, layer.units = place["scale"], place["affine"], place["units"]
+            put_layer(layer, **own_layer_place(plane, self._image))
 
     # --- where the view is ---
 
@@ -166,6 +186,9 @@ class LabelWindow(QObject):
 
     def bring(self, regions: Iterable[Region]) -> list[Region]:
         """Labels changed in these level-0 regions; the parts of them that are in the window."""
+        regions = list(regions)
+        if not regions:
+            return []
         parts = [] if self.window is None else [r.intersection(self.window) for r in regions]
         changed = [part for part in parts if part is not None]
         if self.window is not None:
@@ -178,11 +201,11 @@ class LabelWindow(QObject):
         return changed
 
     def show(
-        self, classes: ClassTable, objects: Iterable[AcceptedObject], hidden: frozenset[int]
+        self, classes: ClassTable, class_of: Mapping[int, int], hidden: frozenset[int]
     ) -> None:
         """Colour the overview."""
         self.ensure()
-        self._look.show(self.overview, classes, objects, hidden)
+        self._look.show(self.overview, classes, class_of, hidden)
 
     # --- the overview ---
 
@@ -231,9 +254,12 @@ class LabelWindow(QObject):
 
     def _mirror(self, *_: Any) -> None:
         """Where the window is not, the overview is seen if the labels are."""
+        self._see(self.window is None)
+
+    def _see(self, overview: bool) -> None:
         self._busy = True
         for kind, layer in self.overview.items():
-            wanted = self.window is None and self._shown.layers[kind].visible
+            wanted = overview and self._shown.layers[kind].visible
             if layer.visible != wanted:
                 layer.visible = wanted
         self._busy = False

@@ -153,6 +153,18 @@ def own_layer_place(plane: Plane, image: Layer) -> dict[str, Any]:
     return {"scale": scale, "affine": affine, "units": plane.scene_units or image.units[-2:]}
 
 
+def put_layer(layer: Layer, **place: Any) -> None:
+    """Set what differs of ``scale``, ``translate``, ``affine`` and ``units``.
+
+    napari maps a layer's pixels anew after each, also where nothing changed.
+    """
+    for name, wanted in place.items():
+        now = getattr(layer, name)
+        now = now.affine_matrix if name == "affine" else now
+        if name == "units" or not np.array_equal(now, wanted):  # equal units napari knows itself
+            setattr(layer, name, wanted)
+
+
 def microns_per_pixel(layer: Layer, plane: Plane) -> float | None:
     """The pixel size in µm, where the layer's unit is a length; None where nobody said."""
     sizes = []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_pathsam._napari.label_colors import LabelColors
+from napari_pathsam._napari.label_colors import LabelColors, features_of
 from napari_pathsam._napari.label_layers import painted_pixels, redraw_regions
 from napari_pathsam._napari.layer_source import OWN
 from napari_pathsam._napari.map_colors import uncertainty_colors
@@ -250,10 +250,7 @@ class ResultLayers(QObject):
         by_class = {c.id: c.color for c in result.classes}
         names = {c.id: c.name for c in result.classes}
         shown.colors.show(layer, by_class, result.class_of)
-        layer.features = {
-            "index": [0, *result.class_of],
-            "class": ["background", *(names.get(c, "") for c in result.class_of.values())],
-        }
+        layer.features = features_of(result.class_of, names)
         layer.refresh(extent=False, thumbnail=False)
 
     def _add_maps(

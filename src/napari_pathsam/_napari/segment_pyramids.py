@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 
+from napari_pathsam._napari.label_colors import object_features
 from napari_pathsam._napari.map_colors import uncertainty_colors
 from napari_pathsam._napari.store_levels import coarsest_of, levels_of
 from napari_pathsam.workspace.segment_slide import objects_of
@@ -19,24 +17,6 @@ if TYPE_CHECKING:
 
 REFRESH_MS = 400
 """Blocks that land meanwhile are shown together."""
-
-
-def object_features(
-    ids: NDArray[np.integer], classes: NDArray[np.integer], names: Mapping[int, str]
-) -> Any:
-    """A table of objects ``(n,)`` and the name of each one's class, with a row of background.
-
-    Names are kept once: half a million strings would keep the viewer waiting.
-    """
-    from pandas import Categorical, DataFrame
-
-    words = [*dict.fromkeys(["background", "", *names.values()])]
-    word_of = np.full(max(0, *names, int(classes.max(initial=0))) + 1, 1)
-    for class_id, name in names.items():
-        word_of[class_id] = words.index(name)
-    codes = np.concatenate([[0], word_of[classes]])
-    index = np.concatenate([[0], ids])
-    return DataFrame({"index": index, "class": Categorical.from_codes(codes, words)})
 
 
 class PyramidLayers(QObject):
