@@ -88,7 +88,6 @@ def test_tens_of_thousands_of_objects_keep_nobody_waiting() -> None:
     warm_up()
     theirs = Labels(labels)
     slow = took(lambda: setattr(theirs, "colormap", own_of_napari(class_of)))
-    assert slow > 0.05  # else there is nothing to compare with
     look, layers = LabelLook(), {"instances": Labels(labels)}
     assert took(lambda: look.show(layers, classes, class_of)) < slow / 2
     one_more = class_of | {60_000: class_of[1]}

@@ -19,13 +19,15 @@ LARGEST_ID = 2**24
 """There is a byte for each id up to the largest one; above this that is too much."""
 UNKNOWN = 255
 """Stands for the class of an id that is no object yet; no class has this number."""
+REPLACED = ("_map_without_cache", "_data_to_texture", "_values_mapping_to_minimum_values_set")
+"""Of napari's inside; where one of them is called otherwise its own colormap is used."""
 
 
 class ObjectColormap(DirectLabelColormap):
     """``color_dict`` holds the colours of classes, not of ids; what an id is, is looked up.
 
-    Of napari's private methods those are replaced that ask for the colour of an id. Make it with
-    :func:`object_colormap`.
+    Of napari's private methods those are replaced that ask for the colour of an id
+    (:data:`REPLACED`). Make it with :func:`object_colormap`.
     """
 
     _class_of: NDArray[np.uint8] = PrivateAttr(
@@ -95,8 +97,8 @@ def object_colormap(
         that have none.
     """
     colors: dict[int | None, str] = {None: unknown, 0: "transparent"}
-    inside = hasattr(DirectLabelColormap, "_data_to_texture")
-    if inside and max(class_of, default=0) <= LARGEST_ID:
+    as_known = all(hasattr(DirectLabelColormap, name) for name in REPLACED)
+    if as_known and max(class_of, default=0) <= LARGEST_ID:
         made = ObjectColormap(color_dict=colors | dict(by_class))
         made.learn(class_of)
         return made
