@@ -43,7 +43,9 @@ def slide_levels(field):
     return [level(step) for step in (1, 4, 16)]
 
 
-def test_the_whole_slide_is_looked_through_until_one_stops(finetune_of, slide_levels):
+@pytest.fixture
+def taught(finetune_of, slide_levels):
+    """A lesson on the slide, with a version that may be asked."""
     viewer, dock, hands = lesson = finetune_of(
         slide_levels, multiscale=True, **(MICRONS | {"scale": (0.25, 0.25), "name": "slide"})
     )
@@ -53,6 +55,11 @@ def test_the_whole_slide_is_looked_through_until_one_stops(finetune_of, slide_le
     lesson.quick(1)
     lesson.train()
     assert not dock.view.error_bar.text()
+    return lesson
+
+
+def test_the_whole_slide_is_looked_through_until_one_stops(taught):
+    viewer, dock, hands = lesson = taught
     where = dock.view.where
     dock.view.sections["where"].open()
     where.extent.setCurrentText("in the whole image")
@@ -105,15 +112,8 @@ def test_the_whole_slide_is_looked_through_until_one_stops(finetune_of, slide_le
     hands.screenshot("53-where-next-stopped")
 
 
-def test_another_image_ends_it(finetune_of, slide_levels, made_up):
-    viewer, dock, hands = lesson = finetune_of(
-        slide_levels, multiscale=True, **(MICRONS | {"scale": (0.25, 0.25), "name": "slide"})
-    )
-    viewer.scene.camera.center, viewer.scene.camera.zoom = (0, 120, 120), 6
-    hands.settle(5)
-    lesson.strokes()
-    lesson.quick(1)
-    lesson.train()
+def test_another_image_ends_it(taught, made_up):
+    viewer, dock, _hands = lesson = taught
     dock.view.where.extent.setCurrentText("in the whole image")
     seen = []
     dock.look.seen.connect(seen.append)
