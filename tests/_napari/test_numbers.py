@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("napari")
 
-from napari_pathsam._napari.segment_table import density_text, mm2_text, short
+from napari_pathsam._napari.segment_table import density_text, mm2_text
+from napari_pathsam._napari.tables import short
 
 
 @pytest.mark.parametrize(

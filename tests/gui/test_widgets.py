@@ -78,7 +78,8 @@ def test_class_table(qtbot):
 
 
 def test_areas():
-    assert area_text(12_345, None) == "12\u2009345 px"
+    assert area_text(1_234, None) == "1\u2009234 px"
+    assert area_text(34_348_812, None) == "34.3\u2009M px"
     assert area_text(100, 0.5) == "25 µm²"
     assert area_text(10_000_000, 0.5) == "2.5 mm²"
 

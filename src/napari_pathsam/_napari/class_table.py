@@ -19,13 +19,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pathsam._napari.class_editor import ClassEditor
-from napari_pathsam._napari.tables import GREY, PlainTable, cell, swatch
+from napari_pathsam._napari.tables import GREY, PlainTable, cell, grouped, short, swatch
 from napari_pathsam._napari.widgets import button
 from napari_pathsam.core.classes import ClassInfo, ClassTable
 
 SHOWN, COLOR, NAME, COUNT, AREA, KEY = range(6)
 HEADERS = ("", "", "Class", "n", "Area", "Key")
-WIDTHS = {SHOWN: 28, COLOR: 28, COUNT: 34, AREA: 76, KEY: 42}
+WIDTHS = {SHOWN: 28, COLOR: 28, COUNT: 52, AREA: 76, KEY: 42}
 TIPS = (
     "Whether objects of this class are shown",
     "Colour; double-click to change it",
@@ -156,9 +156,12 @@ class ClassTableWidget(ClassEditor):
 
     def _fill_counts(self, row: int, class_id: int) -> None:
         count = self._counts.get(class_id, ClassCount())
-        self._table.setItem(row, COUNT, cell(str(count.n), right=True))
-        area = area_text(count.area_px, self._mpp) if count.n or count.area_px else ""
-        self._table.setItem(row, AREA, cell(area, right=True))
+        tip = f"{TIPS[COUNT]}: {grouped(count.n)}"
+        self._table.setItem(row, COUNT, cell(short(count.n), tip, right=True))
+        there = count.n or count.area_px
+        area = area_text(count.area_px, self._mpp) if there else ""
+        tip = f"{TIPS[AREA]}: {grouped(count.area_px)} px" if there else TIPS[AREA]
+        self._table.setItem(row, AREA, cell(area, tip, right=True))
 
     def edited(self, info: ClassInfo, item: QTableWidgetItem) -> None:
         if item.column() == SHOWN:
@@ -174,8 +177,8 @@ def _ask(answer: tuple[str, str]) -> Path | None:
 def area_text(area_px: int, mpp: float | None) -> str:
     """An area for people: µm² or mm² where the pixel size is known, pixels elsewhere."""
     if mpp is None:
-        return f"{area_px:,} px".replace(",", "\u2009")
+        return f"{short(area_px)} px"
     area = area_px * mpp**2
     if area >= 1e5:
         return f"{area / 1e6:.3g} mm²"
-    return (f"{area:,.0f} µm²" if area >= 100 else f"{area:.3g} µm²").replace(",", "\u2009")
+    return f"{grouped(area) if area >= 100 else f'{area:.3g}'} µm²"

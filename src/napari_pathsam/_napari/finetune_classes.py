@@ -11,8 +11,7 @@ from qtpy.QtWidgets import QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_pathsam._napari.class_editor import ClassEditor
 from napari_pathsam._napari.finetune_parts import Choice, form, quiet, row
-from napari_pathsam._napari.segment_table import grouped, short
-from napari_pathsam._napari.tables import PlainTable, cell, swatch
+from napari_pathsam._napari.tables import PlainTable, cell, grouped, short, swatch
 from napari_pathsam._napari.widgets import button
 from napari_pathsam.core.classes import ClassInfo, ClassTable
 

@@ -11,8 +11,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from napari_pathsam._napari.finetune_parts import Section, quiet, row
 from napari_pathsam._napari.finetune_plots import Curves, ReliabilityPlot
 from napari_pathsam._napari.progress_bar import ProgressBar
-from napari_pathsam._napari.segment_table import grouped, short
-from napari_pathsam._napari.tables import PlainTable, cell, swatch
+from napari_pathsam._napari.tables import PlainTable, cell, grouped, short, swatch
 from napari_pathsam._napari.widgets import button
 from napari_pathsam.core.duration import duration
 

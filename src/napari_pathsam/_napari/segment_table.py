@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_pathsam._napari.segment_heads import QUIET
 from napari_pathsam._napari.segment_layers import UNSURE, UNSURE_COLOR
-from napari_pathsam._napari.tables import PlainTable, cell, swatch
+from napari_pathsam._napari.tables import PlainTable, cell, grouped, short, swatch
 from napari_pathsam.core.areas import AreaTable, to_csv
 from napari_pathsam.core.classes import ClassTable
 
@@ -150,17 +150,3 @@ def mm2_text(area: float) -> str:
 def density_text(density: float) -> str:
     """Two figures below ten, ``0.043``, ``3.1``; then as :func:`short`."""
     return f"{density:.2g}" if density < 10 else short(density)
-
-
-def short(number: float) -> str:
-    """For a narrow column: ``9 876``, ``57.6 k``, ``6.04 M``; a tooltip has all of it."""
-    if number < 10_000:
-        return grouped(number)
-    size, unit = next((s, u) for s, u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if number >= s)
-    value = number / size
-    return f"{value:.0f}\u2009{unit}" if value >= 100 else f"{value:.3g}\u2009{unit}"
-
-
-def grouped(number: float) -> str:
-    """``1 234 567`` with thin spaces."""
-    return f"{number:,.0f}".replace(",", "\u2009")

@@ -136,3 +136,17 @@ def swatch_icon(color: str) -> QIcon:
     icon = QIcon(pixmap)
     icon.addPixmap(pixmap, QIcon.Selected)  # as it is, not tinted
     return icon
+
+
+def short(number: float) -> str:
+    """For a narrow column: ``9 876``, ``57.6 k``, ``6.04 M``; a tooltip has all of it."""
+    if number < 10_000:
+        return grouped(number)
+    size, unit = next((s, u) for s, u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if number >= s)
+    value = number / size
+    return f"{value:.0f}\u2009{unit}" if value >= 100 else f"{value:.3g}\u2009{unit}"
+
+
+def grouped(number: float) -> str:
+    """``1 234 567`` with thin spaces."""
+    return f"{number:,.0f}".replace(",", "\u2009")

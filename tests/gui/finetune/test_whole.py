@@ -14,7 +14,7 @@ from scipy import ndimage
 from napari_pathsam._napari.finetune_classes import IMAGES, NAME, PX, REGIONS
 from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
 from napari_pathsam._napari.finetune_results import DICE
-from napari_pathsam._napari.segment_table import short
+from napari_pathsam._napari.tables import short
 from napari_pathsam.workspace.teaching_choices import Advanced
 
 pytestmark = pytest.mark.gui
