@@ -260,6 +260,8 @@ def of_one_class(layer: Labels) -> bool:
 
 def classes_of_layer(layer: Labels, known: ClassTable) -> ClassTable:
     """The table with the classes that a labels layer names, or just has."""
+    from pandas import unique
+
     objects = class_names_of_objects(layer)
     if objects is not None:
         names_of = (OBJECTS_CLASS,) if of_one_class(layer) else objects.values()
@@ -275,7 +277,7 @@ def classes_of_layer(layer: Labels, known: ClassTable) -> ClassTable:
     ids = set(names)
     array = level_0(layer)
     if isinstance(array, np.ndarray):
-        ids |= {int(i) for i in np.unique(array) if i}
+        ids |= {int(i) for i in unique(array.ravel()) if i}  # a third of numpy's time
     colors = {i: _hex(layer.get_color(i)) or PALETTE[(i - 1) % len(PALETTE)] for i in ids}
     return with_ids(known, [i for i in ids if i < 255], names, colors)
 

@@ -22,7 +22,7 @@ MOST_CLASSES = 20
 """A layer with more ids than this, and no names for them, may hold objects."""
 CRUMBS = 1.5
 """So many pieces an object of such a layer has at most, on average; classes have more."""
-LOOKED_AT_PX = 2048
+LOOKED_AT_PX = 1024
 TOLD = (
     "“{}” holds objects without class names: all of them are one class, “objects”, and so is what "
     "you paint in it. The rest can be background: see Unpainted, below."
