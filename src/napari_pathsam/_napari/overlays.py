@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -165,38 +166,53 @@ class CandidateOverlay(Overlay):
         self._show(painted(candidate.mask, color, width), at, ratio)
 
 
-class Frame(Overlay):
-    """A rectangle in lines that are as wide on screen at every zoom."""
+class Lines(Overlay, ABC):
+    """What is drawn in pixels of two screen pixels, anew when the zoom is another one.
 
-    COLOR = "#ffd54a"
+    A layer's bounding box would be as wide at every zoom by itself, but where a layer that showed
+    one was removed, the next one to show it ends the process (napari 0.9.2, in ``glDrawArrays``).
+    """
 
-    def hide(self) -> None:
-        """Show nothing; the line goes too."""
-        if self.layer is not None:
-            self.layer.bounding_box.visible = False
-        super().hide()
+    WIDTH = 2.0
+    """Of a line, in screen pixels."""
+    ENOUGH = 1.25
+    """It is drawn anew when the zoom changed by this factor."""
+
+    def __init__(self, viewer: Viewer, name: str) -> None:
+        super().__init__(viewer, name)
+        self._drawn_at = 0.0
+
+    def open(self, image: Image, plane: Plane) -> None:
+        super().open(image, plane)
+        self._viewer.scene.camera.events.zoom.connect(self._on_zoom)
 
     def close(self) -> None:
-        """Remove the layer, and its line before it: drawn without its layer it ends the process."""
-        self.hide()
+        self._viewer.scene.camera.events.zoom.disconnect(self._on_zoom)
         super().close()
 
-    def frame(self, corner_yx: Any, shape_yx: Any) -> None:
-        """Draw it round these image pixels; what is between its lines is clear."""
-        shape = np.asarray(shape_yx) / 2
-        at = np.asarray(corner_yx) + (shape - 1) / 2
-        self._show(np.zeros((2, 2, 4), np.uint8), at, shape)
-        if self.layer is not None:
-            box = self.layer.bounding_box
-            box.line_color, box.line_thickness, box.points = self.COLOR, 2, False
-            box.visible = True
-            # napari makes the line when it is first seen, half a pixel (a quarter of the field)
-            # from its place until the layer is placed once more.
-            self.layer.events.affine()
+    @abstractmethod
+    def draw(self, width_px: float) -> None:
+        """Draw it anew; a line is ``width_px`` image pixels wide."""
+
+    def redraw(self) -> None:
+        """Draw it for the zoom of now."""
+        if self._plane is not None:
+            self._drawn_at = self._viewer.scene.camera.zoom
+            size = float(np.mean(self._plane.pixel_size_yx * self._plane.scene_unit))
+            self.draw(self.WIDTH / max(size * self._drawn_at, 1e-9))
+
+    def _on_zoom(self, *_: Any) -> None:
+        zoom = self._viewer.scene.camera.zoom
+        if self.shown and not 1 / self.ENOUGH < zoom / self._drawn_at < self.ENOUGH:
+            self.redraw()
 
 
-class FieldOutline(Frame):
+class FieldOutline(Lines):
     """A line round the encoded field, when it is less than what is in view."""
+
+    COLOR = (255, 213, 74, 255)
+    MOST = 1024
+    """Pixels a side that are drawn at most; it is smaller than the screen when it is seen."""
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, FIELD_NAME)
@@ -210,18 +226,37 @@ class FieldOutline(Frame):
         if self.shown and region == self._region and self.layer in self._viewer.layers:
             return
         self._region = region
-        self.frame((region.y, region.x), region.shape_yx)
+        self.redraw()
+
+    def draw(self, width_px: float) -> None:
+        if self._region is None:
+            return
+        shape = np.asarray(self._region.shape_yx)
+        n = np.clip(np.round(shape / width_px), 3, self.MOST).astype(int)
+        pixels = np.zeros((*n, 4), np.uint8)
+        for side in (0, -1):
+            pixels[side], pixels[:, side] = self.COLOR, self.COLOR
+        ratio = shape / n
+        self._show(pixels, (self._region.y, self._region.x) + (ratio - 1) / 2, ratio)
 
 
-class SwipeLine(Frame):
-    """Where one field ends and another begins: a frame without width."""
+class SwipeLine(Lines):
+    """Where one field ends and another begins."""
 
-    COLOR = "#ffffff"
-    WIDTH_PX = 1e-3
+    COLOR = (255, 255, 255, 255)
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer, SWIPE_NAME)
+        self._where: tuple[Region, int] | None = None
 
     def show(self, region: Region, column: int) -> None:
         """Left of this column of a region of image pixels."""
-        self.frame((region.y, region.x + column), (region.height, self.WIDTH_PX))
+        self._where = region, column
+        self.redraw()
+
+    def draw(self, width_px: float) -> None:
+        if self._where is None:
+            return
+        region, column = self._where
+        at = (region.y + (region.height - 1) / 2, region.x + column - 0.5)
+        self._show(np.array([[self.COLOR]], np.uint8), at, (region.height, width_px))
