@@ -170,7 +170,7 @@ class Lines(Overlay, ABC):
     """What is drawn in pixels of two screen pixels, anew when the zoom is another one.
 
     A layer's bounding box would be as wide at every zoom by itself, but where a layer that showed
-    one was removed, the next one to show it ends the process (napari 0.9.2, in ``glDrawArrays``).
+    one was removed, the next one to show it may end the process (napari 0.9.2, ``glDrawArrays``).
     """
 
     WIDTH = 2.0

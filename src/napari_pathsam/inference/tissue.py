@@ -100,9 +100,9 @@ def find_tissue(slide: TileSource, mpp: float, region: Region | None = None) -> 
     return tissue
 
 
-def tissue_of(slide: TileSource, mpp: float) -> Tissue | None:
-    """Where there is tissue; None: there is none."""
+def tissue_of(slide: TileSource, mpp: float, region: Region | None = None) -> Tissue | None:
+    """Where there is tissue; None: there is none in the region (by default the whole slide)."""
     try:
-        return find_tissue(slide, mpp)
+        return find_tissue(slide, mpp, region)
     except BadImageError:
         return None

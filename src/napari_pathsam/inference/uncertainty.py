@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import Tile, spread_out
 from napari_pathsam.inference.blending import Blend
@@ -28,7 +26,7 @@ from napari_pathsam.inference.class_maps import (
 )
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.inference.suggestions import WINDOW_CELLS, Suggestion, Window, Windows
-from napari_pathsam.inference.tissue import Tissue, find_tissue
+from napari_pathsam.inference.tissue import Tissue, tissue_of
 from napari_pathsam.inference.working_grid import (
     TileSource,
     WorkingGrid,
@@ -146,7 +144,7 @@ def where_next(
     blend, tissue = None, None
     names = ("background", *model.classes.names)
     if why_too_large(model, grid, wanted):
-        tissue = _tissue(source, mpp, wanted)
+        tissue = tissue_of(source, mpp, wanted)  # without any, everything is looked at
         tiles = [t for t in tiles if tissue is None or tissue.touches(_pixels(grid, t))]
     else:
         blend = Blend(len(names), cover)
@@ -268,12 +266,6 @@ class _Left:
 def _pixels(grid: WorkingGrid, tile: Tile) -> Region:
     """The level-0 pixels that are read for a tile."""
     return grid.pixels_of(tile.region)[0]
-
-
-def _tissue(source: TileSource, mpp: float, region: Region) -> Tissue | None:
-    with suppress(BadImageError):  # there is none: then everything is looked at
-        return find_tissue(source, mpp, region)
-    return None
 
 
 def _in_order(
