@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +33,18 @@ def _one_core() -> None:
         torch.set_num_threads(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Settings and caches of this run. napari writes its icons where the cache is when it is
+    imported, which may be with the first test file, and looks for them where it is later.
+    """
+    home, patch = Path(tempfile.mkdtemp(prefix="pathsam-tests-")), pytest.MonkeyPatch()
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA"):
+        patch.setenv(name, str(home / name.lower()))
+    patch.setenv("NAPARI_CONFIG", str(home / "napari.yaml"))
+    config.add_cleanup(patch.undo)
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without a display Qt aborts the whole process; say so before it does."""
     wanted = [item for item in items if item.get_closest_marker("gui")]
@@ -52,17 +65,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     none = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
     if none and session.config.option.markexpr == "alone":
         session.exitstatus = pytest.ExitCode.OK
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Settings and caches of this run; napari keeps its icons there, so they stay for the run."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA"):
-            patch.setenv(name, str(home / name.lower()))
-        patch.setenv("NAPARI_CONFIG", str(home / "napari.yaml"))
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -357,7 +357,7 @@ class AnnotateDock(Dock):
 
     def _on_strayed(self, name: str) -> None:
         self.view.stray_bar.say(
-            f"“{name}” is the active layer: clicks in the image do not prompt." if name else ""
+            f"{name} is the active layer: clicks in the image do not prompt." if name else ""
         )
 
     def _on_model(self, *_: Any) -> None:

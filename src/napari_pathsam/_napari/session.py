@@ -46,7 +46,7 @@ class Session(QObject):
     image_changed = Signal(object)  # the Image layer, or None
     tool_changed = Signal(object)  # tool id, or None
     sign_changed = Signal(bool)
-    strayed = Signal(str)  # another layer is active (its name); "" when the tool's is
+    strayed = Signal(str)  # “its name” when another layer is active, or No layer; else ""
     failed = Signal(str)
 
     def __init__(
@@ -351,7 +351,7 @@ class Session(QObject):
         wanted = self.prompts.layer_for(self.tool)
         if active is not None and active == wanted and wanted in self.viewer.layers:
             return ""
-        return "no layer" if active is None else active.name
+        return "No layer" if active is None else f"“{active.name}”"
 
     def _check_active(self) -> None:
         self.strayed.emit(self._stray_name())
