@@ -47,7 +47,7 @@ def test_from_a_stroke_to_the_overlay(
     viewer.window.add_dock_widget(dock, area="right")
     hands = hands_of(viewer)
     hands.settle(10)
-    layer = dock.new_labels()
+    layer = dock.brush.new_labels()
     labels = np.zeros((SIDE, SIDE), np.uint8)
     for k, (y, x) in enumerate(((60, 60), (60, 700), (500, 300), (800, 100), (820, 800))):
         labels[y : y + 40, x : x + 120] = 1 + k % 2

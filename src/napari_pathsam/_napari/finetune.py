@@ -17,10 +17,11 @@ from qtpy.QtWidgets import QVBoxLayout
 
 from napari_pathsam._napari.embeddings import shared_cache
 from napari_pathsam._napari.finetune_answers import Answers
+from napari_pathsam._napari.finetune_brush import Brush
 from napari_pathsam._napari.finetune_how import is_network
-from napari_pathsam._napari.finetune_labels import classes_of_layer, labels_over, new_labels
+from napari_pathsam._napari.finetune_labels import FIRST_CLASSES, classes_of_layer
 from napari_pathsam._napari.finetune_lesson import LessonShown
-from napari_pathsam._napari.finetune_objects import FIRST_CLASSES, ObjectsTold
+from napari_pathsam._napari.finetune_objects import ObjectsTold
 from napari_pathsam._napari.finetune_paint import PaintWatch
 from napari_pathsam._napari.finetune_preview import PreviewLayer
 from napari_pathsam._napari.finetune_view import FineTuneView
@@ -32,12 +33,11 @@ from napari_pathsam._napari.runner import ViewerModels
 from napari_pathsam._napari.segment_heads import HeadChoice, OwnHeads, read_heads
 from napari_pathsam._napari.segment_layers import warm_up
 from napari_pathsam.core.classes import ClassTable
-from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.teaching import Teaching
 from napari_pathsam.workspace.teaching_look import TeachLook
 from napari_pathsam.workspace.teaching_run import TeachRun
-from napari_pathsam.workspace.teaching_store import LessonFolder, LessonStore, Strokes
+from napari_pathsam.workspace.teaching_store import LessonFolder, LessonStore, file_key
 from napari_pathsam.workspace.teaching_work import FieldOfView
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class FineTuneDock(ImageDock):
         self.paint = PaintWatch(self.viewer, self)
         self.view = FineTuneView(self.viewer)
         self.shown = LessonShown(self)
-        self.answers, self.objects = Answers(self), ObjectsTold(self)
+        self.answers, self.objects, self.brush = Answers(self), ObjectsTold(self), Brush(self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view, 1)
@@ -103,12 +103,12 @@ class FineTuneDock(ImageDock):
         view, teaching = self.view, self.teaching
         view.pixel_size.value_changed.connect(self._on_pixel_size)
         view.labels.value_changed.connect(self.use_labels)
-        view.new_button.clicked.connect(lambda: self.new_labels())
+        view.new_button.clicked.connect(lambda: self.brush.new_labels())
         view.classes.value_changed.connect(teaching.set_classes)
         view.classes.background_changed.connect(lambda i: teaching.choose(background_id=i))
         view.classes.zero_changed.connect(lambda zero: teaching.choose(zero=zero))
         view.classes.active_changed.connect(self._on_class)
-        view.classes.paint_wanted.connect(self.take_brush)
+        view.classes.paint_wanted.connect(self.brush.take)
         view.classes.erase_wanted.connect(self._erase)
         view.how.value_changed.connect(lambda changes: teaching.choose(**changes))
         view.how.kind_wanted.connect(self._ask_kind)
@@ -150,29 +150,13 @@ class FineTuneDock(ImageDock):
     def train(self) -> None:
         """Train on what is painted now."""
         self.view.error_bar.say("")
-        if self.source is None:
-            self.say_error("There is no image yet. Open one, or choose an image layer above.")
-            return
         self._pair()
         self.teaching.set_layers(self.paint.pairs())
+        if self.source is None and not self.teaching.used:
+            self.say_error("There is no image yet. Open one, or choose an image layer above.")
+            return
         self.view.look.come_back()
         self.run.train()
-
-    def new_labels(self) -> Labels | None:
-        """An empty labels layer over the image, with the brush in hand."""
-        if self.image is None or self.source is None:
-            self.say_error("There is no image yet. Open one, or choose an image layer above.")
-            return None
-        try:
-            layer = new_labels(self.image, self.source, self.viewer, self.teaching.choices.classes)
-        except PathsamError as error:
-            self.say_error(str(error))
-            return None
-        self.viewer.layers.append(layer)
-        layer.brush_size = self.paint.brush_size()
-        self.use_labels(layer)
-        self.take_brush()
-        return layer
 
     def use_labels(self, layer: Labels | None) -> None:
         """Learn from this labels layer; its classes join the table."""
@@ -187,19 +171,6 @@ class FineTuneDock(ImageDock):
         self._pair()
         if layer is not None:
             self.paint.set_classes(self.teaching.choices.classes)
-
-    def take_brush(self) -> None:
-        """Paint the selected class."""
-        if self.source is None or self.paint.labels_of(self.source.key) is None:
-            self.new_labels()
-            return
-        active = self.view.classes.active()
-        classes = self.teaching.choices.classes
-        if len(classes):
-            ids = [c.id for c in classes]
-            chosen = active if active in ids else ids[0]
-            self.view.classes.set_active(chosen)
-            self.paint.take_brush(self.source.key, chosen)
 
     def field_in_view(self, *, exactly: bool = False) -> FieldOfView | None:
         """What previews show: a small image, or of a large one (``exactly``: always) the view.
@@ -280,10 +251,8 @@ class FineTuneDock(ImageDock):
         self.answers.forget()
         there, view = self.source is not None, self.view
         view.images.set_value(self.image)
-        for widget in (view.pixel_size, view.labels, view.new_button, view.train.train_button):
-            widget.setEnabled(
-                there and not (widget is view.train.train_button and self.run.running)
-            )
+        for widget in (view.pixel_size, view.labels, view.new_button):
+            widget.setEnabled(there)
         if self.source is None:
             view.pixel_size.clear()
             self.say("Open an image (RGB or fluorescence) to begin." if not self.image else "")
@@ -302,38 +271,18 @@ class FineTuneDock(ImageDock):
         self.objects.show(labels)
         view.how.held_layer.set_value(self.paint.aside_of(key))
         if labels is None and key in self.teaching.lesson.images:
-            self._bring_back(self.teaching.folder, key)
-        self.teaching.look_for_saved(key)
+            self.brush.bring_back(self.teaching.folder, key)
+        path = self.image.source.path if self.image is not None else None
+        # As a file of a folder it has another name.
+        self.teaching.look_for_saved(key, *([file_key(Path(path))] if path else []))
         self.shown.show_field()
 
     def _on_restored(self, folder: LessonFolder) -> None:
         if self.source is not None:
             self.view.labels.set_value(None)  # other labels must not take the saved ones' place
             self._pair()
-            self._bring_back(folder, self.source.key)
+            self.brush.bring_back(folder, self.source.key)
             self.shown.show_field()
-
-    def _bring_back(self, folder: LessonFolder, key: str) -> None:
-        """What was painted on an image in an earlier session."""
-        self.files.submit(
-            folder.strokes, key, then=partial(self._on_strokes, key),
-            failed=lambda error: self.say_error(str(error)),
-        )  # fmt: skip
-
-    def _on_strokes(self, key: str, strokes: Strokes | None) -> None:
-        if strokes is None or self.source is None or self.image is None or self.source.key != key:
-            return
-        if self.paint.labels_of(key) is not None:
-            return
-        from napari.layers import Labels
-
-        at = strokes.at or Region.of(self.source.shape_yx)
-        layer = labels_over(
-            strokes.labels, at, self.image, self.source.plane, self.teaching.choices.classes, Labels
-        )
-        self.viewer.layers.append(layer)
-        layer.brush_size = self.paint.brush_size()
-        self.use_labels(layer)
 
     def leave(self, image: Image) -> None:
         self.preview.clear()

@@ -45,6 +45,8 @@ STROKES = "PathSAM training labels"
 """Name of the layer that “New” makes."""
 PART_PX = 4096
 """Of a slide what is painted is read in parts of this side, each an image to train on."""
+FIRST_CLASSES = ("Class 1", "Background")
+"""What there is to paint with at first."""
 OBJECTS_CLASS = "objects"
 """The class of all objects of a layer that names no classes."""
 LARGEST_NEW_PX = 4096
@@ -87,7 +89,8 @@ class Painted:
     ) -> Strokes:
         """Class ids on the image's pixels, over the region that the layer covers.
 
-        Of labels that are read in parts (:meth:`in_parts`) they cover ``part``.
+        With ``part`` only what lies in that; of labels that are read in parts (:meth:`in_parts`)
+        it is needed.
 
         Raises
         ------
@@ -106,10 +109,11 @@ class Painted:
                 "slide, can be learned from at once. Go to a part of the slide that is typical, "
                 "press New, and paint there." + self._as_a_file()
             )
-        array = np.asarray(self.array[self.index] if self.index else self.array)
-        ids = self._classes(array, classes)
+        array = self.array[self.index] if self.index else self.array
         if self.plane.same_place(image) and array.shape == shape_yx:
-            return Strokes(ids)
+            cut = array if part is None else array[part.slices]
+            return Strokes(self._classes(np.asarray(cut), classes), part)
+        ids = self._classes(np.asarray(array), classes)
         corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * array.shape - 0.5
         at = image.pixels_of(self.plane, corners) + 0.5
         low = np.round(at.min(axis=0)).astype(int)
@@ -121,6 +125,8 @@ class Painted:
                 f"The labels layer “{self.name}” does not lie on the image. Choose the one that "
                 "belongs to it, or press New."
             )
+        if part is not None:
+            region = region.intersection(part) or Region(part.y, part.x, 1, 1)
         return Strokes(self._sampled(ids, image, region), region)
 
     def _sampled(
@@ -210,15 +216,7 @@ class LayerPair:
             return None
         mine = self.painted(classes)
         other = self.aside.over(self.source.plane, self.source.shape_yx, classes, mine.at)
-        region = mine.at or Region.of(self.source.shape_yx)
-        out = np.zeros(region.shape_yx, other.labels.dtype)
-        there = other.at or Region.of(self.source.shape_yx)
-        both = there.intersection(region)
-        if both is not None:
-            to = Region(both.y - region.y, both.x - region.x, *both.shape_yx).slices
-            of = Region(both.y - there.y, both.x - there.x, *both.shape_yx).slices
-            out[to] = other.labels[of]
-        return out
+        return other.over(mine.at or Region.of(self.source.shape_yx))
 
 
 def _array_of(layer: Labels) -> Any:
@@ -282,10 +280,8 @@ def classes_of_layer(layer: Labels, known: ClassTable) -> ClassTable:
     return with_ids(known, [i for i in ids if i < 255], names, colors)
 
 
-def new_labels(image: Image, source: LayerSource, viewer: Viewer, classes: ClassTable) -> Labels:
-    """An empty labels layer over an image, or over the field in view of a large one."""
-    from napari.layers import Labels
-
+def region_to_paint(source: LayerSource, viewer: Viewer) -> Region:
+    """What a new labels layer covers: all of an image, or the field in view of a large one."""
     shape_yx = source.shape_yx
     at = Region.of(shape_yx)
     if max(shape_yx) > LARGEST_NEW_PX:
@@ -296,7 +292,29 @@ def new_labels(image: Image, source: LayerSource, viewer: Viewer, classes: Class
                 f"{at.height} × {at.width} pixels are in view, more than a labels layer can hold: "
                 "zoom in to the tissue you want to paint on, and press New again."
             )
-    return labels_over(np.zeros(at.shape_yx, np.uint8), at, image, source.plane, classes, Labels)
+    return at
+
+
+def classes_of_objects(
+    layer: Labels, source: LayerSource, viewer: Viewer, classes: ClassTable, region: Region
+) -> NDArray[np.uint8]:
+    """Class ids ``(h, w)`` over a region of an image, of a layer that holds objects.
+
+    Raises
+    ------
+    BadImageError
+        Their classes are not known, or they lie all over a slide.
+    """
+    painted = Painted.of(layer, viewer)
+    if painted.in_parts(source.plane, source.shape_yx):
+        raise BadImageError(
+            f"“{layer.name}” holds objects all over the slide, and classes are not painted in it. "
+            "Press New to paint what is in view in a layer of its own, or accept objects of the "
+            "other classes in Annotate: they are learned from, too."
+        )
+    return (
+        painted.over(source.plane, source.shape_yx, classes, region).over(region).astype(np.uint8)
+    )
 
 
 def labels_over(

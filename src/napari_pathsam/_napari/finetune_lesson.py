@@ -85,7 +85,7 @@ class LessonShown(QObject):
             (t.lesson_changed, self._on_lesson),
             (t.offered, self._on_offered),
             (run.began, self._on_began),
-            (run.progress_changed, self._on_progress),
+            (run.progress_changed, view.train.show_progress),
             (run.told, self._on_told),
             (run.previewed, self._show),
             (run.finished, self._on_finished),
@@ -104,11 +104,6 @@ class LessonShown(QObject):
         view.results.begin()
         view.sections["results"].open()
         self._dock.say("")
-
-    def _on_progress(self, progress: Any) -> None:
-        self._dock.view.train.show_progress(progress)
-        if progress is None:
-            self._dock.view.train.train_button.setEnabled(self._dock.source is not None)
 
     def _on_told(self, reports: tuple[Any, ...]) -> None:
         results = self._dock.view.results

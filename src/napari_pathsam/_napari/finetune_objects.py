@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject
 
-from napari_pathsam._napari.finetune_labels import OBJECTS_CLASS, of_one_class
+from napari_pathsam._napari.finetune_labels import FIRST_CLASSES, OBJECTS_CLASS, of_one_class
 from napari_pathsam._napari.layer_source import OWN
 from napari_pathsam._napari.plane import level_0
 from napari_pathsam.core.classes import ClassTable
@@ -17,15 +17,14 @@ if TYPE_CHECKING:
 
     from napari_pathsam._napari.finetune import FineTuneDock
 
-FIRST_CLASSES = ("Class 1", "Background")
 MOST_CLASSES = 20
 """A layer with more ids than this, and no names for them, may hold objects."""
 CRUMBS = 1.5
 """So many pieces an object of such a layer has at most, on average; classes have more."""
 LOOKED_AT_PX = 1024
 TOLD = (
-    "“{}” holds objects without class names: all of them are one class, “objects”, and so is what "
-    "you paint in it. The rest can be background: see Unpainted, below."
+    "“{}” holds objects without class names: all of them are one class, “objects”. The rest can be "
+    "background: see Unpainted, below. “Paint it” makes a copy of their class, to paint others in."
 )
 
 
@@ -55,6 +54,11 @@ def _looks_like_objects(array: np.ndarray) -> bool:
     return bool(pieces <= CRUMBS * len(ids))
 
 
+def _ids_can_be_classes(array: Any) -> bool:
+    """Not asked of an array that would have to be read or computed first."""
+    return isinstance(array, np.ndarray) and bool(array.max(initial=0) < 255)
+
+
 class ObjectsTold(QObject):
     """Says of a dock's labels layer that its objects are one class, and takes that back."""
 
@@ -72,7 +76,7 @@ class ObjectsTold(QObject):
         objects = layer is not None and of_one_class(layer)
         self._layer = layer if objects else None
         self._dock.view.objects_bar.say(TOLD.format(layer.name) if objects else "")
-        self._button.setVisible(bool(objects and np.max(level_0(layer), initial=0) < 255))
+        self._button.setVisible(objects and _ids_can_be_classes(level_0(layer)))
 
     def take_ids(self) -> None:
         """Its ids are classes after all."""

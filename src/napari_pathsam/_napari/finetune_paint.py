@@ -115,9 +115,11 @@ class PaintWatch(QObject):
                     labels.features = features
 
     def take_brush(self, key: str, class_id: int) -> None:
-        """Paint on an image's labels with this class."""
+        """Paint on an image's labels with this class; in objects no class is painted."""
         layer = self.labels_of(key)
         if layer is None or layer not in self._viewer.layers:
+            return
+        if class_names_of_objects(layer) is not None:
             return
         self._viewer.layers.selection.active = layer
         with suppress(ValueError, TypeError):  # labels of a pyramid cannot be painted in

@@ -129,7 +129,7 @@ class Lesson(_Frozen):
 
     def on_offer(self) -> str:
         """What can be brought back, in a sentence."""
-        of = "this image" if self.images else "this folder"
+        of = "this image" if self.images else "images of this folder"
         there = ", ".join(self._described())
         return f"There is saved teaching for {of} ({self.saved:%d %B %Y %H:%M}): {there}."
 

@@ -55,6 +55,15 @@ class Strokes:
     labels: NDArray[np.integer]
     at: Region | None = None
 
+    def over(self, region: Region) -> NDArray[np.integer]:
+        """``(h, w)``, on the pixels of another region: 0 where nothing is known of them."""
+        out = np.zeros(region.shape_yx, self.labels.dtype)
+        at = self.at or Region.of(self.labels.shape)
+        if (both := at.intersection(region)) is not None:
+            to = Region(both.y - region.y, both.x - region.x, *both.shape_yx).slices
+            out[to] = self.labels[Region(both.y - at.y, both.x - at.x, *both.shape_yx).slices]
+        return out
+
 
 class LessonFolder:
     """The folder of one lesson, held by one process; written in a worker.

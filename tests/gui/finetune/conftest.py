@@ -36,7 +36,7 @@ class Lesson(NamedTuple):
 
     def strokes(self, layer: Any = None) -> Any:
         """Three regions of each class, all at once, as a person with many hands; their layer."""
-        layer = layer or self.dock.new_labels()
+        layer = layer or self.dock.brush.new_labels()
         labels = spots(layer.data.shape)
         layer.data_setitem(np.nonzero(labels), labels[labels > 0])
         return layer

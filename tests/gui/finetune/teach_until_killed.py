@@ -40,7 +40,7 @@ def main(image_path: str, store: str, strokes: str) -> None:
     dock = FineTuneDock(viewer, store=LessonStore(Path(store)), keys=Keys(Path(store) / "keys"))
     viewer.window.add_dock_widget(dock, area="right")
     dock.shown._timer.timeout.disconnect()  # no estimates
-    layer = dock.new_labels()
+    layer = dock.brush.new_labels()
     labels = np.zeros(layer.data.shape, np.uint8)
     for y, x in SPOTS:
         labels[y : y + 14, x : x + 14], labels[y + 22 : y + 36, x : x + 14] = 1, 2

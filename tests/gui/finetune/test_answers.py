@@ -124,7 +124,7 @@ def test_strokes_on_a_slide_cost_the_tiles_they_touch(finetune_of, field, encode
     )
     viewer.scene.camera.center, viewer.scene.camera.zoom = (0, 80, 80), 10
     hands.settle(5)
-    layer = dock.new_labels()
+    layer = dock.brush.new_labels()
     for rows, class_id in (((200, 260), 1), ((20, 60), 2)):
         ys, xs = np.mgrid[slice(*rows), 200:260].reshape(2, -1)
         layer.data_setitem((ys, xs), class_id)

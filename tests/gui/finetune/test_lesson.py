@@ -26,7 +26,7 @@ def test_what_is_missing_is_said(finetune_of, made_up):
     dock.view.train.train_button.click()
     lesson.done()
     assert "Nothing is painted" in dock.view.error_bar.text()
-    layer = dock.new_labels()
+    layer = dock.brush.new_labels()
     layer.data_setitem((np.arange(30, 60), np.arange(30, 60)), 1)
     dock.view.train.train_button.click()
     lesson.done()
@@ -46,7 +46,7 @@ def test_what_is_missing_is_said(finetune_of, made_up):
 def test_what_cannot_be_learned_is_said_in_a_sentence(finetune_of, made_up, tmp_path):
     viewer, dock, hands = lesson = finetune_of(made_up())
     lesson.quick()
-    layer = dock.new_labels()
+    layer = dock.brush.new_labels()
 
     def refused(*expected: str) -> None:
         dock.view.train.train_button.click()

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pytest
+from dask import delayed
 from napari.layers import Labels
 
-from napari_pathsam._napari.finetune_labels import class_names_of_objects, classes_of_layer
+from napari_pathsam._napari.finetune_labels import (
+    Painted,
+    class_names_of_objects,
+    classes_of_layer,
+)
 from napari_pathsam._napari.finetune_objects import mark_objects
+from napari_pathsam._napari.layer_source import source_of
 from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.geometry import Region
 
 pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 SIDE = 160
@@ -122,3 +130,63 @@ def test_objects_and_what_is_round_them_can_be_taught(finetune_of, made_up):
     lesson.train()
     assert not dock.view.error_bar.text()
     assert dock.teaching.lesson[1].n_px > 0
+
+
+def test_paint_it_leaves_objects_as_they_are_and_copies_their_classes(finetune_of, made_up):
+    viewer, dock, hands = finetune_of(made_up(SIDE))
+    labels = objects(57)
+    layer = viewer.add_labels(labels.copy(), name="nuclei", scale=(0.5, 0.5), units=("um", "um"))
+    dock.use_labels(layer)
+    layer.selected_label, layer.mode = 57, "pan_zoom"
+    dock.view.classes.add_button.click()
+    assert dock.teaching.choices.classes.names == ("objects", "Class 1")
+    dock.view.classes._table.selectRow(1)
+    assert layer.selected_label == 57  # an object's id, not a class's
+    dock.view.classes.paint_button.click()
+    made = dock.view.labels.value()
+    assert made is not layer
+    assert made is viewer.layers.selection.active
+    np.testing.assert_array_equal(made.data, labels > 0)
+    assert made.selected_label == dock.teaching.choices.classes.id_of("Class 1")
+    assert "“nuclei” holds objects and stays as it is" in dock.view.status.text()
+    assert not dock.view.objects_bar.text()
+    hands.drag([np.array((140, 20)) * 0.5, np.array((140, 90)) * 0.5])
+    assert (made.data == made.selected_label).any()
+    np.testing.assert_array_equal(layer.data, labels)
+    hands.screenshot("56-objects-copied")
+    dock.view.classes.paint_button.click()
+    assert dock.view.labels.value() is made  # it holds classes
+
+
+def test_ids_that_would_have_to_be_computed_are_not_asked_for(finetune_of, made_up):
+    viewer, dock, _ = finetune_of(made_up(SIDE))
+    computed = []
+
+    def block() -> np.ndarray:
+        computed.append(1)
+        return objects(57)
+
+    lazy = da.from_delayed(delayed(block)(), (SIDE, SIDE), np.int32)
+    layer = viewer.add_labels(
+        lazy, metadata={"label_kind": "instances"}, scale=(0.5, 0.5), units=("um", "um")
+    )
+    shown = len(computed)  # napari draws it
+    dock.objects.show(layer)
+    assert dock.view.objects_bar.text()
+    assert dock.objects._button.isHidden()
+    assert len(computed) == shown
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+def test_of_labels_only_a_part_is_read(make_napari_viewer, made_up, scale):
+    viewer = make_napari_viewer(show=False)
+    image = viewer.add_image(made_up(SIDE), rgb=True, scale=(0.5, 0.5), units=("um", "um"))
+    source = source_of(image, viewer)
+    layer = viewer.add_labels(objects(57), scale=(scale, scale), units=("um", "um"))
+    painted = Painted.of(layer, viewer)
+    classes = classes_of_layer(layer, ClassTable())
+    whole = painted.over(source.plane, source.shape_yx, classes)
+    part = Region(30, 50, 64, 80)
+    found = painted.over(source.plane, source.shape_yx, classes, part)
+    assert found.labels.shape == part.shape_yx
+    np.testing.assert_array_equal(found.labels, whole.over(part))

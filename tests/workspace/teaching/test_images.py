@@ -160,7 +160,7 @@ def test_a_lesson_of_nothing_but_files_is_offered_with_its_folder(teach, tmp_pat
     (lesson,) = offered
     assert lesson is not None
     assert lesson.on_offer().endswith("): 2 files, 2 versions.")
-    assert "this folder" in lesson.on_offer()
+    assert "images of this folder" in lesson.on_offer()
     again.restore()
     assert [v.number for v in again.lesson.versions] == [1, 2]
     assert {p.name for p in again.used} >= {"a.png", "b.png"}

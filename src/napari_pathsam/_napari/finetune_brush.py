@@ -1,0 +1,110 @@
+"""The labels layers that the Fine-tune dock makes: new ones, copies of objects, restored ones."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import QObject
+
+from napari_pathsam._napari.finetune_labels import (
+    class_names_of_objects,
+    classes_of_objects,
+    labels_over,
+    region_to_paint,
+)
+from napari_pathsam.core.errors import PathsamError
+from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.teaching_store import LessonFolder, Strokes
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_pathsam._napari.finetune import FineTuneDock
+
+COPIED = (
+    "“{}” holds objects and stays as it is. The classes of its objects were copied to “{}”: paint "
+    "there."
+)
+
+
+class Brush(QObject):
+    """Gives a person a layer to paint classes in, and the brush."""
+
+    def __init__(self, dock: FineTuneDock) -> None:
+        super().__init__(dock)
+        self._dock = dock
+
+    def take(self) -> None:
+        """Paint the selected class: in the labels in use, or in a new layer.
+
+        Of a layer of objects the classes are copied first: an id of a class is there an object's.
+        """
+        dock = self._dock
+        labels = None if dock.source is None else dock.paint.labels_of(dock.source.key)
+        if dock.source is None or labels is None:
+            self.new_labels()
+            return
+        if class_names_of_objects(labels) is not None:
+            if (layer := self.new_labels(objects=labels)) is not None:
+                dock.say(COPIED.format(labels.name, layer.name))
+            return
+        self._take(dock.view.classes.active())
+
+    def new_labels(self, objects: Labels | None = None) -> Labels | None:
+        """A labels layer over the image, with the brush in hand: empty, or of objects' classes."""
+        dock = self._dock
+        if dock.image is None or dock.source is None:
+            dock.say_error("There is no image yet. Open one, or choose an image layer above.")
+            return None
+        classes = dock.teaching.choices.classes
+        try:
+            at = region_to_paint(dock.source, dock.viewer)
+            labels = np.zeros(at.shape_yx, np.uint8)
+            if objects is not None:
+                labels = classes_of_objects(objects, dock.source, dock.viewer, classes, at)
+        except PathsamError as error:
+            dock.say_error(str(error))
+            return None
+        chosen = dock.view.classes.active()
+        layer = self._add(Strokes(labels, at))
+        self._take(chosen)  # whatever a new layer has selected
+        return layer
+
+    def _take(self, class_id: int | None) -> None:
+        """Paint this class, or the first one, in the labels in use."""
+        dock = self._dock
+        ids = [c.id for c in dock.teaching.choices.classes]
+        if ids and dock.source is not None:
+            chosen = class_id if class_id in ids else ids[0]
+            dock.view.classes.set_active(chosen)
+            dock.paint.take_brush(dock.source.key, chosen)
+
+    def bring_back(self, folder: LessonFolder, key: str) -> None:
+        """What was painted on an image in an earlier session."""
+        self._dock.files.submit(
+            folder.strokes, key, then=partial(self._on_strokes, key),
+            failed=lambda error: self._dock.say_error(str(error)),
+        )  # fmt: skip
+
+    def _on_strokes(self, key: str, strokes: Strokes | None) -> None:
+        dock = self._dock
+        here = dock.image is not None and dock.source is not None and dock.source.key == key
+        if strokes is not None and here and dock.paint.labels_of(key) is None:
+            self._add(strokes)
+
+    def _add(self, strokes: Strokes) -> Labels:
+        """Show them as a layer, and learn from it."""
+        from napari.layers import Labels
+
+        dock = self._dock
+        assert dock.image is not None
+        assert dock.source is not None
+        at = strokes.at or Region.of(dock.source.shape_yx)
+        classes = dock.teaching.choices.classes
+        layer = labels_over(strokes.labels, at, dock.image, dock.source.plane, classes, Labels)
+        dock.viewer.layers.append(layer)
+        layer.brush_size = dock.paint.brush_size()
+        dock.use_labels(layer)
+        return layer
