@@ -33,6 +33,7 @@ from napari_pathsam.models.task_config import TaskConfig
 from napari_pathsam.models.task_file import load_task, save_task
 from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.models.task_recipes import TASK_RECIPES
+from napari_pathsam.training import precision
 from napari_pathsam.training.augment import AugmentConfig
 from napari_pathsam.training.class_config import TrainConfig
 from napari_pathsam.training.class_data import TrainingImage
@@ -284,7 +285,8 @@ def test_it_moves_between_devices(case: Case, device: str) -> None:
     assert torch.equal(back.decode_classes(back.encode(image)).logits, here)
 
 
-def test_it_works_under_autocast(case: Case) -> None:
+def test_it_works_under_autocast(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     model, image = case.build(), picture((64, 96))
     with torch.autocast("cpu", torch.bfloat16):
         found = model.decode_classes(model.encode(image)).logits

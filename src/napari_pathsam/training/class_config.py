@@ -61,6 +61,8 @@ class TrainConfig(BaseModel):
         Validations without a better score after which training stops; None: never.
     ema
         Decay of the averaged weights, which are what is kept; None: no averaging.
+    mixed_precision
+        In bfloat16, where the device has instructions for it.
     optimizer, momentum
         AdamW, Adam with weight decay in the gradient, or SGD with this momentum.
     schedule

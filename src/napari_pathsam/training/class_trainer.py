@@ -34,6 +34,7 @@ from napari_pathsam.training.class_images import TrainingImage
 from napari_pathsam.training.class_order import epoch_items, shares_of
 from napari_pathsam.training.class_report import Validation
 from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
+from napari_pathsam.training.precision import mixed_precision
 from napari_pathsam.training.processes import ALONE, Processes
 from napari_pathsam.training.task_augment import MAKERS
 
@@ -148,8 +149,7 @@ class ClassTrainer:
         """Loss of a batch of which each process sees its share."""
         config = self.config
         rng = np.random.default_rng([config.seed, 7, self.step])
-        device = self.model.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=config.mixed_precision):
+        with mixed_precision(self.model.device, wanted=config.mixed_precision):
             sums = self._sums(self.processes.share(items), rng)
         return self.loss_from(sums)
 

@@ -24,6 +24,7 @@ from napari_pathsam.models.answers import LOGIT_CLAMP
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.training.augment import AugmentConfig
 from napari_pathsam.training.losses import dice_loss, focal_loss, soft_iou
+from napari_pathsam.training.precision import mixed_precision
 from napari_pathsam.training.prompt_data import (
     LabelledImage,
     PatchMaker,
@@ -219,8 +220,7 @@ class PromptTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["top"] * self._rate()
         model.train()
-        device = model.device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=config.mixed_precision):
+        with mixed_precision(model.device, wanted=config.mixed_precision):
             loss, first, last = self._batch_loss(batch, rng)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -13,6 +13,7 @@ from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.training.class_data import thinned
 from napari_pathsam.training.class_trainer import Batch, ClassTrainer, wants_objects
 from napari_pathsam.training.losses import ClassSums, class_sums
+from napari_pathsam.training.precision import mixed_precision
 
 
 class TaskTrainer(ClassTrainer):
@@ -33,7 +34,7 @@ class TaskTrainer(ClassTrainer):
         mine = self.processes.share(items)
         with (
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-            torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision),
+            mixed_precision(device, wanted=config.mixed_precision),
         ):
             torch.manual_seed(config.seed * 1_000_003 + self.step)
             if wants_objects(self.model):
