@@ -30,6 +30,20 @@ def test_replacing_and_looking_up():
             wrong()
 
 
+def test_a_class_is_found_by_the_names_it_had():
+    def named(table, class_id, name):
+        return table.replacing(ClassInfo(id=class_id, name=name, color="#000000"))
+
+    table = named(named(ClassTable.of("a", "b"), 1, "tumor"), 1, "tumour")
+    assert [table.find(n) for n in ("a", "tumor", "tumour", "b", "c")] == [1, 1, 1, 2, None]
+    assert table.names == ("tumour", "b")
+    assert ClassTable.model_validate_json(table.model_dump_json()) == table
+    assert named(table, 1, "a").find("a") == 1
+    assert named(table, 1, "a")[1].also == ("tumor", "tumour")
+    assert table.with_class("a").find("a") == 3  # a name of now counts more
+    assert "also" not in ClassTable.of("a").model_dump_json()
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -153,12 +153,10 @@ class Painted:
                 + self._as_a_file()
             )
         if not self.class_of:
-            known = OBJECTS_CLASS in classes.names
-            return np.where(array != 0, classes.id_of(OBJECTS_CLASS) if known else 0, 0)
+            return np.where(array != 0, classes.find(OBJECTS_CLASS) or 0, 0)
         table = np.zeros(max([*self.class_of, int(array.max(initial=0))]) + 1, np.uint8)
         for object_id, name in self.class_of.items():
-            if name in classes.names:
-                table[object_id] = classes.id_of(name)
+            table[object_id] = classes.find(name) or 0
         return table[array]
 
     def _as_a_file(self) -> str:
@@ -264,7 +262,7 @@ def classes_of_layer(layer: Labels, known: ClassTable) -> ClassTable:
     if objects is not None:
         names_of = (OBJECTS_CLASS,) if of_one_class(layer) else objects.values()
         for name in dict.fromkeys(n for n in names_of if n):
-            if name not in known.names:
+            if known.find(name) is None:
                 known = known.with_class(name)
         return known
     features = getattr(layer, "features", None)

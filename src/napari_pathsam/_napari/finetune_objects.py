@@ -84,7 +84,8 @@ class ObjectsTold(QObject):
         if layer is None:
             return
         layer.metadata["label_kind"] = "classes"
-        left = [c for c in teaching.choices.classes if c.name != OBJECTS_CLASS]
+        objects = teaching.choices.classes.find(OBJECTS_CLASS)
+        left = [c for c in teaching.choices.classes if c.id != objects]
         table = ClassTable(classes=tuple(left)) if left else ClassTable.of(*FIRST_CLASSES)
         teaching.replace_classes(table)
         self._dock.use_labels(layer)

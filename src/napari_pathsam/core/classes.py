@@ -6,8 +6,16 @@ import csv
 import io
 import re
 from collections.abc import Collection, Iterator
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from napari_pathsam.core.errors import BadFileError
 
@@ -18,13 +26,17 @@ PALETTE = (
 
 
 class ClassInfo(BaseModel):
-    """One class. Id 0 is background and never listed."""
+    """One class. Id 0 is background and never listed.
+
+    ``also``: names it had before; labels made then still call it so.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: int
     name: str
     color: str
+    also: tuple[str, ...] = ()
 
     @field_validator("id")
     @classmethod
@@ -46,6 +58,13 @@ class ClassInfo(BaseModel):
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
             raise ValueError(f"colour {value!r} is not of the form #rrggbb")
         return value.lower()
+
+    @model_serializer(mode="wrap")
+    def _lean(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if not self.also:
+            del written["also"]
+        return written
 
 
 class ClassTable(BaseModel):
@@ -95,6 +114,13 @@ class ClassTable(BaseModel):
                 return info.id
         raise KeyError(f"no class is called {name!r}; there are {', '.join(self.names) or 'none'}")
 
+    def find(self, name: str) -> int | None:
+        """The id of the class of this name, or of the one that was called so before."""
+        for info in self.classes:
+            if info.name == name:
+                return info.id
+        return next((info.id for info in self.classes if name in info.also), None)
+
     def with_class(
         self, name: str, color: str | None = None, *, avoid: Collection[int] = ()
     ) -> ClassTable:
@@ -110,8 +136,10 @@ class ClassTable(BaseModel):
         return ClassTable(classes=tuple(sorted((*self.classes, added), key=lambda c: c.id)))
 
     def replacing(self, info: ClassInfo) -> ClassTable:
-        """The table with the class of this id renamed or recoloured."""
-        self[info.id]
+        """The table with the class of this id renamed or recoloured; former names are kept."""
+        old = self[info.id]
+        also = dict.fromkeys((*old.also, old.name, *info.also))
+        info = info.model_copy(update={"also": tuple(n for n in also if n != info.name)})
         return ClassTable(classes=tuple(info if c.id == info.id else c for c in self.classes))
 
     def without(self, class_id: int) -> ClassTable:

@@ -124,7 +124,7 @@ def _of_geojson(path: Path, shape_yx: tuple[int, int], classes: ClassTable) -> S
     _, class_map, theirs = paint(found, region.shape_yx, offset_yx=(region.y, region.x))
     ids = np.zeros(256, np.uint8)
     for info in theirs:
-        ids[info.id] = classes.id_of(info.name) if info.name in classes.names else 0
+        ids[info.id] = classes.find(info.name) or 0
     return Strokes(ids[class_map], region)
 
 
@@ -170,7 +170,7 @@ def classes_of_files(pairs: Iterable[FilePair], classes: ClassTable) -> ClassTab
     for pair in pairs:
         if pair.labels.name.lower().endswith(GEOJSON):
             for info in load_annotations(pair.labels).classes:
-                if info.name not in classes.names:
+                if classes.find(info.name) is None:
                     classes = classes.with_class(info.name, info.color)
         else:
             classes = with_ids(classes, np.unique(_ids_in(pair.labels)))

@@ -190,3 +190,25 @@ def test_of_labels_only_a_part_is_read(make_napari_viewer, made_up, scale):
     found = painted.over(source.plane, source.shape_yx, classes, part)
     assert found.labels.shape == part.shape_yx
     np.testing.assert_array_equal(found.labels, whole.over(part))
+
+
+def test_the_class_of_objects_may_have_another_name(finetune_of, made_up):
+    viewer, dock, _ = finetune_of(made_up(SIDE))
+    layer = viewer.add_labels(objects(57), name="nuclei", scale=(0.5, 0.5), units=("um", "um"))
+    named = viewer.add_labels(
+        objects(3), scale=(0.5, 0.5), units=("um", "um"), metadata={"label_kind": "instances"},
+        features={"index": [0, 1, 2, 3], "class": ["", "gland", "gland", "vessel"]},
+    )  # fmt: skip
+    for labels, old in ((layer, "objects"), (named, "gland")):
+        dock.use_labels(labels)
+        classes = dock.teaching.choices.classes
+        before = dock.paint.pairs()[0].painted(classes).labels
+        dock.view.classes.rename(classes.id_of(old), f"my {old}")
+        now = dock.teaching.choices.classes
+        assert f"my {old}" in now.names
+        after = dock.paint.pairs()[0].painted(now).labels
+        np.testing.assert_array_equal(after, before)
+        dock.use_labels(None)
+        dock.use_labels(labels)
+        assert dock.teaching.choices.classes.names == now.names
+        np.testing.assert_array_equal(dock.paint.pairs()[0].painted(now).labels, before)

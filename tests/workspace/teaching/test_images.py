@@ -72,6 +72,10 @@ def test_folders_of_images_with_labels_or_geojson(tmp_path):
     assert set(np.unique(whole)) == {0, classes.id_of("Tumour"), classes.id_of("Stroma")}
     found = finetune_images(pairs, classes)
     assert [one.mpp for one in found] == [0.5, 0.5]
+    info = classes[classes.id_of("Tumour")]
+    renamed = classes.replacing(info.model_copy(update={"name": "carcinoma"}))
+    assert classes_of_files(pairs, renamed) == renamed  # it is the same class
+    np.testing.assert_array_equal(by_name["two"].painted(renamed).labels, of_two.labels)
     write_labels(tmp_path / "three_labels.png", labels[:50])
     with pytest.raises(BadImageError, match="size of their"):
         FilePair(tmp_path / "three.png", tmp_path / "three_labels.png").painted(classes)
