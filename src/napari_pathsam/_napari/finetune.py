@@ -19,7 +19,11 @@ from napari_pathsam._napari.embeddings import shared_cache
 from napari_pathsam._napari.finetune_answers import Answers
 from napari_pathsam._napari.finetune_brush import Brush
 from napari_pathsam._napari.finetune_how import is_network
-from napari_pathsam._napari.finetune_labels import FIRST_CLASSES, classes_of_layer
+from napari_pathsam._napari.finetune_labels import (
+    FIRST_CLASSES,
+    classes_of_layer,
+    named_classes,
+)
 from napari_pathsam._napari.finetune_lesson import LessonShown
 from napari_pathsam._napari.finetune_objects import ObjectsTold
 from napari_pathsam._napari.finetune_paint import PaintWatch
@@ -70,6 +74,7 @@ class FineTuneDock(ImageDock):
     ) -> None:
         super().__init__(napari_viewer)
         self._own_heads = own_heads or OwnHeads()
+        self._named: set[str] = set()  # classes that the layer in use has named so far
         self.load = model_loader or ViewerModels(self.runner, keep=MODELS_KEPT)
         self.teaching = Teaching(self.files, store)
         self.run = TeachRun(self.teaching, self.runner, shared_cache, self.load, self.field_in_view)
@@ -116,7 +121,7 @@ class FineTuneDock(ImageDock):
         view.how.held_layer.value_changed.connect(self._on_held_layer)
         view.train.train_button.clicked.connect(lambda: self.train())
         view.train.cancel_button.clicked.connect(lambda: self.run.cancel())
-        self.paint.changed.connect(lambda: teaching.set_layers(self.paint.pairs()))
+        self.paint.changed.connect(self._on_painted)
         self.paint.picked.connect(view.classes.set_active)
         self.begin(view.images)
 
@@ -151,7 +156,7 @@ class FineTuneDock(ImageDock):
         """Train on what is painted now."""
         self.view.error_bar.say("")
         self._pair()
-        self.teaching.set_layers(self.paint.pairs())
+        self._on_painted()
         if self.source is None and not self.teaching.used:
             self.say_error("There is no image yet. Open one, or choose an image layer above.")
             return
@@ -162,6 +167,7 @@ class FineTuneDock(ImageDock):
         """Learn from this labels layer; its classes join the table."""
         self.view.labels.set_value(layer)
         self.objects.show(layer)
+        self._named = set() if layer is None else named_classes(layer)
         if layer is not None:
             known = self.teaching.choices.classes
             plain = known.names == FIRST_CLASSES and not self.teaching.lesson.images
@@ -213,6 +219,18 @@ class FineTuneDock(ImageDock):
         self.view.explain.set_classes(choices.classes, choices.background_id)
         self.paint.set_classes(choices.classes)
         self.preview.recolor(choices.classes)
+
+    def _on_painted(self) -> None:
+        """Objects that are accepted meanwhile may bring classes; one that was deleted stays so."""
+        layer, classes = self.view.labels.value(), self.teaching.choices.classes
+        named = set() if layer is None else named_classes(layer)
+        new = [n for n in sorted(named - self._named) if classes.find(n) is None]
+        self._named = named
+        if new:
+            for name in new:
+                classes = classes.with_class(name)
+            self.teaching.set_classes(classes)
+        self.teaching.set_layers(self.paint.pairs())
 
     def _on_class(self, class_id: int) -> None:
         if self.source is not None and self.paint.labels_of(self.source.key) is not None:

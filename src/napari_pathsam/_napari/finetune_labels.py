@@ -246,6 +246,11 @@ def class_names_of_objects(layer: Labels) -> dict[int, str] | None:
     return named if any(named.values()) else {}
 
 
+def named_classes(layer: Labels) -> set[str]:
+    """The classes that a layer of objects names."""
+    return {name for name in (class_names_of_objects(layer) or {}).values() if name}
+
+
 def of_one_class(layer: Labels) -> bool:
     """Whether it holds objects, all of them of the class :data:`OBJECTS_CLASS`."""
     if class_names_of_objects(layer) != {} or layer.metadata.get("store"):

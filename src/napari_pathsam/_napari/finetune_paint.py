@@ -45,10 +45,11 @@ class PaintWatch(QObject):
         self._asides: dict[str, Labels] = {}
         self._slots: list[tuple[Any, Any]] = []
         self._ids: frozenset[int] = frozenset()
+        self._renamed: list[Labels] = []  # whose objects have other classes now
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(CALM_MS)
-        self._timer.timeout.connect(self.changed)
+        self._timer.timeout.connect(self._tell)
         viewer.layers.events.removed.connect(self._on_removed)
 
     def pairs(self) -> list[LayerPair]:
@@ -160,6 +161,8 @@ class PaintWatch(QObject):
             events = [getattr(layer.events, name, None) for name in names]
             self._slots += [(e, self._on_paint) for e in events if e is not None]
             self._slots.append((layer.events.selected_label, self._on_picked))
+            if class_names_of_objects(layer) is not None:
+                self._slots.append((layer.events.features, self._on_features))
         for emitter, slot in self._slots:
             emitter.connect(slot)
 
@@ -175,8 +178,19 @@ class PaintWatch(QObject):
             self._renew(layer)
         self._timer.start()
 
+    def _on_features(self, event: Any) -> None:
+        if event.source not in self._renamed:
+            self._renamed.append(event.source)
+        self._timer.start()
+
+    def _tell(self) -> None:
+        renamed, self._renamed = self._renamed, []
+        for layer in renamed:
+            self._renew(layer)
+        self.changed.emit()
+
     def _renew(self, layer: Labels) -> None:
-        """The layer has another array."""
+        """The layer has another array, or its objects other classes."""
         for key, (image, labels, pair) in list(self._pairs.items()):
             if labels == layer:
                 with suppress(PathsamError, IndexError):

@@ -8,6 +8,7 @@ import pytest
 from dask import delayed
 from napari.layers import Labels
 
+from napari_pathsam._napari.finetune_classes import REGIONS
 from napari_pathsam._napari.finetune_labels import (
     Painted,
     class_names_of_objects,
@@ -212,3 +213,29 @@ def test_the_class_of_objects_may_have_another_name(finetune_of, made_up):
         dock.use_labels(labels)
         assert dock.teaching.choices.classes.names == now.names
         np.testing.assert_array_equal(dock.paint.pairs()[0].painted(now).labels, before)
+
+
+def test_what_is_accepted_meanwhile_counts_with_its_class(dock_of, finetune_of, made_up):
+    viewer, annotate, _ = dock_of(made_up(SIDE), rgb=True, scale=(0.5, 0.5), units=("um", "um"))
+    workspace = annotate.workspace
+    workspace.accept_objects(np.ones((20, 20), np.int32), Region(10, 10, 20, 20))
+    _, dock, hands = finetune_of(viewer=viewer)
+    dock.use_labels(viewer.layers["PathSAM objects"])
+    assert dock.teaching.choices.classes.names == ("object",)
+    hands.until(lambda: dock.view.classes.text(0, REGIONS) == "1")
+    workspace.accept_objects(np.ones((20, 20), np.int32), Region(10, 60, 20, 20))
+    hands.until(lambda: dock.view.classes.text(0, REGIONS) == "2")
+    annotate.view.classes.add_class("vessel")
+    workspace.set_active_class(2)
+    workspace.accept_objects(np.ones((20, 20), np.int32), Region(10, 110, 20, 20))
+    hands.until(lambda: dock.teaching.choices.classes.names == ("object", "vessel"))
+    hands.until(lambda: dock.view.classes.text(1, REGIONS) == "1")
+    annotate.view.classes.rename(1, "nucleus")
+    hands.until(lambda: "nucleus" in dock.teaching.choices.classes.names)
+    n = dock.teaching.choices.classes.names.index("nucleus")
+    hands.until(lambda: dock.view.classes.text(n, REGIONS) == "2")
+    dock.teaching.set_classes(dock.teaching.choices.classes.without(2))  # not to be learned
+    workspace.accept_objects(np.ones((20, 20), np.int32), Region(60, 110, 20, 20))
+    hands.until(lambda: len(workspace.objects) == 4 and not dock.paint._timer.isActive())
+    hands.settle(5)
+    assert "vessel" not in dock.teaching.choices.classes.names
