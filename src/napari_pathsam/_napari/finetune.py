@@ -23,6 +23,7 @@ from napari_pathsam._napari.finetune_labels import (
     FIRST_CLASSES,
     classes_of_layer,
     named_classes,
+    other_classes,
 )
 from napari_pathsam._napari.finetune_lesson import LessonShown
 from napari_pathsam._napari.finetune_objects import ObjectsTold
@@ -164,19 +165,32 @@ class FineTuneDock(ImageDock):
         self.run.train()
 
     def use_labels(self, layer: Labels | None) -> None:
-        """Learn from this labels layer; its classes join the table."""
+        """Learn from this labels layer; its classes join the table.
+
+        From a copy where its ids are other classes here.
+        """
         self.view.labels.set_value(layer)
+        if layer is not None and not self._plain():
+            classes, ids = other_classes(layer, self.teaching.choices.classes)
+            if ids:
+                self.teaching.set_classes(classes)
+                self.brush.copy(layer, ids)
+                return
         self.objects.show(layer)
         self._named = set() if layer is None else named_classes(layer)
         if layer is not None:
-            known = self.teaching.choices.classes
-            plain = known.names == FIRST_CLASSES and not self.teaching.lesson.images
+            known, plain = self.teaching.choices.classes, self._plain()
             found = classes_of_layer(layer, ClassTable() if plain else known)
             if len(found):
                 (self.teaching.replace_classes if plain else self.teaching.set_classes)(found)
         self._pair()
         if layer is not None:
             self.paint.set_classes(self.teaching.choices.classes)
+
+    def _plain(self) -> bool:
+        """Whether nothing has been said of classes yet."""
+        known = self.teaching.choices.classes
+        return known.names == FIRST_CLASSES and not self.teaching.lesson.images
 
     def field_in_view(self, *, exactly: bool = False) -> FieldOfView | None:
         """What previews show: a small image, or of a large one (``exactly``: always) the view.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,9 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_pathsam._napari.finetune_labels import (
+    Painted,
     class_names_of_objects,
-    classes_of_objects,
+    copied,
     labels_over,
     region_to_paint,
 )
@@ -23,10 +25,8 @@ if TYPE_CHECKING:
 
     from napari_pathsam._napari.finetune import FineTuneDock
 
-COPIED = (
-    "“{}” holds objects and stays as it is. The classes of its objects were copied to “{}”: paint "
-    "there."
-)
+COPIED = "“{}” {} and stays as it is. It was copied to “{}”, class by class: paint there."
+OBJECTS, OTHERS = "holds objects", "calls its classes otherwise than they are called here"
 
 
 class Brush(QObject):
@@ -43,34 +43,50 @@ class Brush(QObject):
         """
         dock = self._dock
         labels = None if dock.source is None else dock.paint.labels_of(dock.source.key)
-        if dock.source is None or labels is None:
+        if labels is None:
             self.new_labels()
-            return
-        if class_names_of_objects(labels) is not None:
-            if (layer := self.new_labels(objects=labels)) is not None:
-                dock.say(COPIED.format(labels.name, layer.name))
-            return
-        self._take(dock.view.classes.active())
+        elif class_names_of_objects(labels) is not None:
+            self.copy(labels)
+        else:
+            self._take(dock.view.classes.active())
 
-    def new_labels(self, objects: Labels | None = None) -> Labels | None:
-        """A labels layer over the image, with the brush in hand: empty, or of objects' classes."""
+    def new_labels(self) -> Labels | None:
+        """An empty labels layer over the image, with the brush in hand."""
         dock = self._dock
         if dock.image is None or dock.source is None:
             dock.say_error("There is no image yet. Open one, or choose an image layer above.")
             return None
-        classes = dock.teaching.choices.classes
         try:
             at = region_to_paint(dock.source, dock.viewer)
-            labels = np.zeros(at.shape_yx, np.uint8)
-            if objects is not None:
-                labels = classes_of_objects(objects, dock.source, dock.viewer, classes, at)
         except PathsamError as error:
             dock.say_error(str(error))
             return None
         chosen = dock.view.classes.active()
-        layer = self._add(Strokes(labels, at))
+        layer = self._add(Strokes(np.zeros(at.shape_yx, np.uint8), at))
         self._take(chosen)  # whatever a new layer has selected
         return layer
+
+    def copy(self, layer: Labels, ids: Mapping[int, int] | None = None) -> None:
+        """Paint in a copy of a layer of objects, or of one whose ``ids`` are other classes here."""
+        dock = self._dock
+        if dock.source is None:
+            return
+        key, chosen = dock.source.key, dock.view.classes.active()
+
+        def show(strokes: Strokes) -> None:
+            if dock.source is not None and dock.source.key == key:
+                made = self._add(strokes)
+                self._take(chosen)
+                dock.say(COPIED.format(layer.name, OTHERS if ids else OBJECTS, made.name))
+
+        def failed(error: Exception) -> None:
+            dock.say_error(str(error))
+            dock.view.labels.set_value(dock.paint.labels_of(key))
+
+        dock.files.submit(
+            copied, Painted.of(layer, dock.viewer), dock.source.plane, dock.source.shape_yx,
+            dock.teaching.choices.classes, ids or {}, then=show, failed=failed,
+        )  # fmt: skip
 
     def _take(self, class_id: int | None) -> None:
         """Paint this class, or the first one, in the labels in use."""

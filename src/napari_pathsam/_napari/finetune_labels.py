@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +50,14 @@ FIRST_CLASSES = ("Class 1", "Background")
 """What there is to paint with at first."""
 OBJECTS_CLASS = "objects"
 """The class of all objects of a layer that names no classes."""
+HOLDS_OBJECTS = (
+    "holds objects: classes are not painted in it. Press New to paint what is in view in a layer "
+    "of its own, or accept objects of the other classes in Annotate: they are learned from, too."
+)
+HOLDS_OTHERS = (
+    "its ids are other classes than here. Rename the classes here as they are called there where "
+    "they are the same, or press New and paint."
+)
 LARGEST_NEW_PX = 4096
 """Of a larger image the new layer covers the field in view."""
 
@@ -270,17 +279,42 @@ def classes_of_layer(layer: Labels, known: ClassTable) -> ClassTable:
             if known.find(name) is None:
                 known = known.with_class(name)
         return known
-    features = getattr(layer, "features", None)
-    names: dict[int, str] = {}
-    if features is not None and {"index", "class"} <= set(features):
-        pairs = zip(features["index"], features["class"], strict=True)
-        names = {int(i): str(n) for i, n in pairs if int(i) and str(n) not in ("", "unsure")}
+    names = _named_ids(layer)
     ids = set(names)
     array = level_0(layer)
     if isinstance(array, np.ndarray):
         ids |= {int(i) for i in unique(array.ravel()) if i}  # a third of numpy's time
     colors = {i: _hex(layer.get_color(i)) or PALETTE[(i - 1) % len(PALETTE)] for i in ids}
     return with_ids(known, [i for i in ids if i < 255], names, colors)
+
+
+def _named_ids(layer: Labels) -> dict[int, str]:
+    """The classes that a layer of class ids names."""
+    features = getattr(layer, "features", None)
+    if features is None or not {"index", "class"} <= set(features):
+        return {}
+    pairs = zip(features["index"], features["class"], strict=True)
+    return {int(i): str(n) for i, n in pairs if int(i) and str(n) not in ("", "unsure")}
+
+
+def other_classes(layer: Labels, known: ClassTable) -> tuple[ClassTable, dict[int, int]]:
+    """Where ids of a layer are by name other classes here: what they are, {} where none is.
+
+    Returns
+    -------
+    tuple
+        The table with the classes it lacks, and the class ids here of those there.
+    """
+    names = {} if class_names_of_objects(layer) is not None else _named_ids(layer)
+    taken = {c.id for c in known}
+    found = {i: known.find(name) for i, name in names.items()}
+    if all(here == i or (here is None and i not in taken) for i, here in found.items()):
+        return known, {}
+    for i, here in found.items():
+        if here is None:
+            known = known.with_class(names[i], avoid=names)
+            found[i] = known.find(names[i])
+    return known, {i: here for i, here in found.items() if here is not None}
 
 
 def region_to_paint(source: LayerSource, viewer: Viewer) -> Region:
@@ -298,26 +332,28 @@ def region_to_paint(source: LayerSource, viewer: Viewer) -> Region:
     return at
 
 
-def classes_of_objects(
-    layer: Labels, source: LayerSource, viewer: Viewer, classes: ClassTable, region: Region
-) -> NDArray[np.uint8]:
-    """Class ids ``(h, w)`` over a region of an image, of a layer that holds objects.
+def copied(
+    painted: Painted, image: Plane, shape_yx: tuple[int, int], classes: ClassTable,
+    ids: Mapping[int, int],
+) -> Strokes:  # fmt: skip
+    """The classes of a layer of objects, or of one whose ``ids`` are others here; in a worker.
 
     Raises
     ------
     BadImageError
-        Their classes are not known, or they lie all over a slide.
+        The classes of its objects are not known, or it covers a slide.
     """
-    painted = Painted.of(layer, viewer)
-    if painted.in_parts(source.plane, source.shape_yx):
+    if painted.in_parts(image, shape_yx):
         raise BadImageError(
-            f"“{layer.name}” holds objects all over the slide, and classes are not painted in it. "
-            "Press New to paint what is in view in a layer of its own, or accept objects of the "
-            "other classes in Annotate: they are learned from, too."
+            f"“{painted.name}” covers the slide, and {HOLDS_OTHERS if ids else HOLDS_OBJECTS}"
         )
-    return (
-        painted.over(source.plane, source.shape_yx, classes, region).over(region).astype(np.uint8)
-    )
+    found = painted.over(image, shape_yx, classes)
+    labels = found.labels
+    if ids:
+        table = np.arange(max(256, int(labels.max(initial=0)) + 1)) % 256
+        table[list(ids)] = list(ids.values())
+        labels = table[labels]
+    return Strokes(labels.astype(np.uint8), found.at)
 
 
 def labels_over(

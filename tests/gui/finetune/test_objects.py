@@ -13,11 +13,14 @@ from napari_pathsam._napari.finetune_labels import (
     Painted,
     class_names_of_objects,
     classes_of_layer,
+    copied,
 )
 from napari_pathsam._napari.finetune_objects import mark_objects
 from napari_pathsam._napari.layer_source import source_of
 from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.sparse_labels import SparseLabels
 
 pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 SIDE = 160
@@ -144,8 +147,8 @@ def test_paint_it_leaves_objects_as_they_are_and_copies_their_classes(finetune_o
     dock.view.classes._table.selectRow(1)
     assert layer.selected_label == 57  # an object's id, not a class's
     dock.view.classes.paint_button.click()
+    hands.until(lambda: dock.view.labels.value() is not layer)
     made = dock.view.labels.value()
-    assert made is not layer
     assert made is viewer.layers.selection.active
     np.testing.assert_array_equal(made.data, labels > 0)
     assert made.selected_label == dock.teaching.choices.classes.id_of("Class 1")
@@ -239,3 +242,35 @@ def test_what_is_accepted_meanwhile_counts_with_its_class(dock_of, finetune_of, 
     hands.until(lambda: len(workspace.objects) == 4 and not dock.paint._timer.isActive())
     hands.settle(5)
     assert "vessel" not in dock.teaching.choices.classes.names
+
+
+def test_a_layer_whose_ids_are_other_classes_here_is_copied_by_name(finetune_of, made_up):
+    viewer, dock, hands = lesson = finetune_of(made_up(SIDE))
+    lesson.strokes()
+    hands.until(lambda: bool(dock.teaching.lesson.images))
+    assert dock.teaching.choices.classes.names == ("Class 1", "Background")
+    labels = np.zeros((SIDE, SIDE), np.uint8)
+    labels[:40], labels[60:100], labels[120:] = 1, 2, 255
+    features = {"index": [0, 1, 2, 255], "class": ["background", "Background", "gland", "unsure"]}
+    found = viewer.add_labels(
+        labels.copy(), name="found", features=features, scale=(0.5, 0.5), units=("um", "um")
+    )
+    dock.view.labels.set_value(found)
+    dock.view.labels.value_changed.emit(found)
+    hands.until(lambda: dock.view.labels.value() is not found)
+    classes = dock.teaching.choices.classes
+    assert classes.names == ("Class 1", "Background", "gland")
+    (pair,) = dock.paint.pairs()
+    expected = np.select([labels == 1, labels == 2, labels == 255], [2, 3, 255])
+    np.testing.assert_array_equal(pair.painted(classes).labels, expected)
+    np.testing.assert_array_equal(found.data, labels)
+    assert list(found.features["class"]) == features["class"]
+    assert "“found” calls its classes otherwise" in dock.view.status.text()
+    hands.screenshot("59-copied-by-name")
+
+
+def test_of_a_slide_no_copy_is_made_and_that_is_said():
+    slide = Painted(SparseLabels((9, 9), np.int32), (), None, "all over", {})
+    for ids, said in (({}, "holds objects"), ({1: 2}, "other classes than here")):
+        with pytest.raises(BadImageError, match=f"“all over” covers the slide, and .*{said}"):
+            copied(slide, None, (9, 9), ClassTable.of("a", "b"), ids)
