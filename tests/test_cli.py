@@ -358,6 +358,7 @@ def test_train_is_called_rightly(pathsam, tmp_path):
 # --- demo ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_demo_writes_pictures_labels_objects_and_a_report(
     pathsam, model_file, tmp_path, monkeypatch
 ):

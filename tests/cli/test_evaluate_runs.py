@@ -70,6 +70,7 @@ def test_a_run_leaves_a_report_that_needs_no_network(pathsam, labelled, tmp_path
     assert [row["image"] for row in rows] == ["i0", "i1", "i2", "i3"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on(pathsam, labelled, tmp_path, monkeypatch):
     plain = tmp_path / "plain.json"
     assert pathsam(*labelled, "--json", plain)[0] == 0
@@ -148,6 +149,7 @@ def test_options_of_a_folder_need_one_and_a_run_says_everything_itself(pathsam, 
         assert "the run says everything" in " ".join(error.replace("│", " ").split())
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared(pathsam, labelled, tmp_path):
     for name, more in (("a", ()), ("b", ("--threshold", 0.6))):
         assert pathsam(*labelled, "--out", tmp_path / name, "--gallery", 0, *more)[0] == 0
@@ -210,6 +212,7 @@ def test_a_page_of_one_image_claims_no_intervals(pathsam, labelled, tmp_path):
     assert "rough" not in page
 
 
+@pytest.mark.slow
 def test_everything_in_a_run(pathsam, labelled, tmp_path):
     out = tmp_path / "run"
     status, said, _ = pathsam(*labelled, "--task", "everything", "--limit", 2, "--largest-share",

@@ -169,6 +169,7 @@ def test_a_pixel_size_it_was_not_made_for_is_told(
     assert "between 0.4 and 0.8" in err
 
 
+@pytest.mark.slow
 def test_colors_as_the_profile_intends(
     segment: Run, tmp_path: Path, tiny_pathsam: PathSam, slide_files: ModuleType
 ) -> None:

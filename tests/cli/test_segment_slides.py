@@ -272,6 +272,7 @@ print(kills)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_labels(tmp_path: Path) -> None:
     whole, often = tmp_path / "whole.zarr", tmp_path / "often.zarr"
     told = subprocess.run(

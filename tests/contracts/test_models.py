@@ -256,6 +256,7 @@ def test_saved_and_loaded_it_answers_the_same(case: Case, tmp_path: Path) -> Non
     assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_seed_decides_everything(case: Case) -> None:
     states = []
     for seed in (0, 0, 1):

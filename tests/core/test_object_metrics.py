@@ -244,6 +244,7 @@ def discs(rng, n, side, radius):
 
 
 @pytest.mark.parametrize("case", ["moved", "elsewhere", "one clump"])
+@pytest.mark.slow
 def test_a_thousand_objects_take_seconds_not_minutes(case, rng):
     target, other = (discs(rng, 1000, 1500, 12) for _ in range(2))
     pred = {"moved": np.roll(target, 3, (0, 1)), "elsewhere": other,

@@ -319,6 +319,7 @@ def test_intervals_are_over_patients_and_the_same_twice(tiny_pathsam, sample):
     assert np.isnan(alone["figures"]["dice"]).all()
 
 
+@pytest.mark.slow
 def test_scores_survive_as_lines_of_json(tiny_pathsam, sample):
     labels = sample.load()[1]
     glands = with_labels(sample, labels.astype(np.uint16), label_kind="instances")

@@ -151,6 +151,7 @@ def better(score, by):
     return replace(score, counts=counts)
 
 
+@pytest.mark.slow
 def test_comparing(samples, tiny_pathsam):
     scores = list(evaluate_classes(tiny_pathsam, samples))
     both = (ClassSettings(), ClassSettings())

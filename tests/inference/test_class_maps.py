@@ -311,6 +311,7 @@ def test_small_areas_and_holes_go_at_the_end() -> None:
         SegmentSettings(threshold=1.5)
 
 
+@pytest.mark.slow
 def test_where_the_tiles_begin_hardly_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     """The packaged gland head on a mosaic of colon, its tiles at two sets of places."""
     from napari_pathsam.models.catalogue import load_model

@@ -159,6 +159,7 @@ def test_of_duplicates_the_most_trusted_stays_and_smaller_ones_lie_on_top():
     assert len(without_duplicates([line, big], 0.7)) == 2  # a single pixel has no box to compare
 
 
+@pytest.mark.slow
 def test_the_packaged_model_finds_nuclei_at_its_own_thresholds_and_not_at_sams():
     from napari_pathsam.models.catalogue import load_model
     from napari_pathsam.samples import load_sample

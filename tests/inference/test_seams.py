@@ -21,6 +21,7 @@ from napari_pathsam.models.pathsam import PathSam
 SIDE = 512
 
 
+@pytest.mark.slow
 def test_shifting_the_windows_changes_next_to_nothing(
     project_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def field(nano: Sam2, nuclei: tuple[np.ndarray, np.ndarray]) -> ImageEmbedding:
     return nano.encode(nuclei[0])
 
 
+@pytest.mark.slow
 def test_from_three_nuclei_to_the_others(
     nano: Sam2, field: ImageEmbedding, nuclei: tuple[np.ndarray, np.ndarray]
 ) -> None:

@@ -66,6 +66,7 @@ def test_it_is_what_segmenting_an_image_gives(
     assert (whole == segment_classes(tiny_pathsam, slide)).mean() > 0.9999  # logits are rounded
 
 
+@pytest.mark.slow
 def test_neither_view_nor_batch_nor_memory_nor_region_changes_a_pixel(
     tiny_pathsam: PathSam, slide: ArraySlide, whole: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def stored(path: Path) -> int:
     return sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
 
 
+@pytest.mark.slow
 def test_disk(job: Job, tmp_path: Path) -> None:
     """Of the packaged gland model."""
     wanted = job(load_model("pathsam-nano:glands", "cpu"))

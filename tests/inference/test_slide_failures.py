@@ -80,6 +80,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return Disk(monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_full_disk(tiny_pathsam: PathSam, pixels: np.ndarray, disk: Disk, tmp_path: Path) -> None:
     slide, path, whole = ArraySlide(pixels, name="blobs"), tmp_path / "o.zarr", tmp_path / "w.zarr"
     total = len([*segment_slide(tiny_pathsam, slide, store=whole, **ABOUT)])
@@ -112,6 +113,7 @@ def test_a_full_disk(tiny_pathsam: PathSam, pixels: np.ndarray, disk: Disk, tmp_
 
 
 @pytest.mark.parametrize("how", ["cut off", "gone"])
+@pytest.mark.slow
 def test_a_slide_that_disappears(
     tiny_pathsam: PathSam, file: Path, slide_files: ModuleType, tmp_path: Path, how: str
 ) -> None:

@@ -49,6 +49,7 @@ def found(class_map: np.ndarray, path: Path, block_px: int, smallest_px: int = 0
 
 
 @pytest.mark.parametrize("smallest_px", [0, 30])
+@pytest.mark.slow
 def test_blocks_find_what_the_whole_holds(
     class_map: np.ndarray, tmp_path: Path, smallest_px: int
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_long_area_is_one_and_never_held(
     assert not found(class_map, tmp_path / "c.zarr", 64, int(across.sum()) + 1)[across].any()
 
 
+@pytest.mark.slow
 def test_objects_that_are_there_are_kept(
     class_map: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

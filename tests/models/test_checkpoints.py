@@ -87,6 +87,7 @@ def left_in(cache: Path) -> list[str]:
     return sorted(p.name for p in cache.rglob("*")) if cache.exists() else []
 
 
+@pytest.mark.slow
 def test_fetch_verifies_converts_and_keeps_only_the_model_file(
     entry_at, upstream_tiny, cache, digest, monkeypatch
 ):
@@ -154,6 +155,7 @@ def test_cancelling_leaves_nothing(entry_at, cache):
     assert left_in(cache) == []
 
 
+@pytest.mark.slow
 def test_without_a_published_hash_the_first_one_is_held_to(entry_at, cache, tiny_checkpoint):
     with pytest.raises(BadWeightsError, match="bytes instead of"):
         checkpoints.fetch(entry_at("short", None))
@@ -200,6 +202,7 @@ def test_a_file_with_the_published_hash_gets_the_catalogues_name(
     assert load_model("sam2.1-tiny").name == "sam2.1-tiny"
 
 
+@pytest.mark.slow
 def test_any_other_file_keeps_its_own_name(tiny_checkpoint, cache, tmp_path):
     name = checkpoints.import_checkpoint(tiny_checkpoint)
     assert name == "sam2.1_hiera_tiny"

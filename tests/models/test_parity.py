@@ -69,6 +69,7 @@ def ask_upstream(predictor, prompts: Prompts, multimask: bool, mask_input=None):
     )
 
 
+@pytest.mark.slow
 def test_masks_equal_those_of_upstreams_predictor(pair):
     predictor, ours, embedding, weights = pair
     spans, stable = [], set()

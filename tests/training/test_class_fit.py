@@ -32,6 +32,7 @@ def same(a: PathSam, b: PathSam) -> bool:
     return all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
+@pytest.mark.slow
 def test_it_learns(tiny_pathsam: PathSam, discs: Discs, quick: TrainConfig) -> None:
     config = quick.model_copy(
         update={"parts": ("head", "alignment", "decoder"), "epochs": 45, "batch": 4, "ema": 0.9,
@@ -87,6 +88,7 @@ def test_a_state_of_something_else_is_refused(
         ClassTrainer(tiny_pathsam, discs(2), (), quick).resume(state)
 
 
+@pytest.mark.slow
 def test_kept_embeddings_are_found_again_until_something_changes(
     tmp_path: Path, tiny_pathsam: PathSam, discs: Discs, quick: TrainConfig
 ) -> None:

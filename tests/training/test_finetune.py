@@ -27,6 +27,7 @@ def same(a, b) -> bool:
     return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_it_learns_from_strokes(settings: Settings, painted: list[FineTuneImage]) -> None:
     cache = EmbeddingCache()
     frozen = freeze(

@@ -57,6 +57,7 @@ def frozen(base: str = "unet", classes: ClassTable = CLASSES, **fields) -> Froze
     return freeze(settings, [FineTuneImage(ArraySlide(image, mpp=0.5), labels, 0.5, name="a")])
 
 
+@pytest.mark.slow
 def test_it_is_trained_scored_and_written(tmp_path: Path) -> None:
     run = frozen()
     teacher = Teacher(run, state=tmp_path / "state")

@@ -97,6 +97,7 @@ def test_unsure_pixels_are_left_out_and_never_background(
         assert len(pixels.y) == ((unsure != 255).sum() if n is None else n)
 
 
+@pytest.mark.slow
 def test_the_worst_regions_are_found(settings: Settings, painted: list[FineTuneImage]) -> None:
     wrong = painted[0].labels.copy()
     wrong[2:10, 2:14] = 0

@@ -31,6 +31,7 @@ def same(a, b) -> bool:
     return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_class_prompts_of_the_same_name_are_taken_over(
     settings: Settings, painted: list[FineTuneImage], tmp_path: Path
 ) -> None:
@@ -70,6 +71,7 @@ def known(settings: Settings, painted: list[FineTuneImage], tmp_path: Path) -> P
     return tmp_path / "known.safetensors"
 
 
+@pytest.mark.slow
 def test_training_never_ends_below_its_start(
     settings: Settings, painted: list[FineTuneImage], known: Path, tmp_path: Path
 ) -> None:
@@ -87,6 +89,7 @@ def test_training_never_ends_below_its_start(
     assert Teacher(frozen, state=state).best.floor == scored[0]
 
 
+@pytest.mark.slow
 def test_a_start_that_is_right_is_changed_gently(
     settings: Settings, painted: list[FineTuneImage], known: Path
 ) -> None:
@@ -111,6 +114,7 @@ def test_a_start_that_is_right_is_changed_gently(
         torch.testing.assert_close(weights[name], mixed)
 
 
+@pytest.mark.slow
 def test_a_start_that_is_wrong_is_not_kept_and_that_is_said(
     settings: Settings, painted: list[FineTuneImage], known: Path
 ) -> None:
@@ -121,6 +125,7 @@ def test_a_start_that_is_wrong_is_not_kept_and_that_is_said(
     assert "all that was learned is taken" in notes[0]
 
 
+@pytest.mark.slow
 def test_only_a_start_that_knows_the_classes_is_kept(
     settings: Settings, painted: list[FineTuneImage], known: Path
 ) -> None:

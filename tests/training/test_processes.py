@@ -72,6 +72,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     from napari_pathsam.models.sam2 import Sam2
     from napari_pathsam.models.sam2_config import Sam2Config, TimmConfig

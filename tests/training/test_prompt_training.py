@@ -74,6 +74,7 @@ def tiny(seed: int = 0) -> Sam2:
     return Sam2(config)
 
 
+@pytest.mark.slow
 def test_training_brings_the_loss_down() -> None:
     config = CONFIG.model_copy(update={"steps": 60, "report_every": 15, "lr": 2e-3})
     reports = list(fit_prompts(tiny(), discs(), config))

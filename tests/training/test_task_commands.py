@@ -18,6 +18,7 @@ from napari_pathsam.training.class_data import TrainingImage
 Discs = Callable[..., list[TrainingImage]]
 
 
+@pytest.mark.slow
 def test_from_folders_to_objects(tmp_path: Path, discs: Discs, capsys, monkeypatch) -> None:
     """``pathsam train --base``, then ``segment``: of a U-Net, and of a Mask R-CNN."""
     monkeypatch.setenv("NAPARI_PATHSAM_CACHE", str(tmp_path / "cache"))

@@ -248,6 +248,7 @@ def test_sams_embedding_of_a_patch_is_made_once(discs: Discs, tiny_model: Sam2) 
     assert sum(r.encoded for r in plain) == 2 * 4  # pixels alone are not kept
 
 
+@pytest.mark.slow
 def test_presence_is_learned_from_images_with_nothing_in_them(discs: Discs) -> None:
     model = network(presence=True, width=4, deep_supervision=False)
     empty = [

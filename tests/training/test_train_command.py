@@ -89,6 +89,7 @@ def test_from_folders_to_a_model_that_segments(pathsam, folders, tmp_path):
     assert model.decode_classes(model.encode(image)).class_map().shape == (96, 96)
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_after_ctrl_c(pathsam, folders, tmp_path, monkeypatch):
     from napari_pathsam.training import class_fit
 

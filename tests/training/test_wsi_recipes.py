@@ -69,6 +69,7 @@ def _tiny_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: 
 
 
 @pytest.mark.usefixtures("_tiny_imported")
+@pytest.mark.slow
 def test_one_command_trains_and_its_model_answers(
     pathsam, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:

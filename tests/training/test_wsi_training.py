@@ -198,6 +198,7 @@ def test_the_released_code_samples_points_in_each_resolution(tiny_model: Sam2) -
 
 
 @pytest.mark.parametrize("context", [True, False])
+@pytest.mark.slow
 def test_it_learns_a_few_objects_by_heart(context: bool) -> None:
     """On the packaged model, which sees a disc and knows nothing of the pale ring that is its."""
     yy, xx = np.mgrid[:128, :128]

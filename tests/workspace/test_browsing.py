@@ -175,6 +175,7 @@ def test_a_model_is_scored_by_clicks_as_evaluate_does(opened, tiny_model, one_cl
     assert not heard.failed
 
 
+@pytest.mark.slow
 def test_a_model_that_finds_objects_is_scored_by_them(opened):
     import torch
 

@@ -79,6 +79,7 @@ def asked(tiny_pathsam, monkeypatch):
     return of
 
 
+@pytest.mark.slow
 def test_all_of_a_slide(asked):
     segmenting, request, heard = asked(InlineRunner(), uncertainty=True, instances=True)
     segmenting.start(request)
@@ -110,6 +111,7 @@ def test_all_of_a_slide(asked):
     assert len(heard["pieces"]) == n
 
 
+@pytest.mark.slow
 def test_a_stop_keeps_what_is_done_and_the_next_run_goes_on(asked, tmp_path):
     runner = Steps()
     segmenting, request, heard = asked(runner)
@@ -165,6 +167,7 @@ def test_shapes_far_apart_are_refused(asked):
     assert "nearer to each other" in heard["failed"][0]
 
 
+@pytest.mark.slow
 def test_what_is_done_is_never_in_the_way(asked, tiny_pathsam):
     """Neither of a slide that cannot be read, nor of other weights under the same name."""
     segmenting, request, heard = asked(InlineRunner())

@@ -87,6 +87,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_weights(teach, pair, tmp_path, load):
     teaching, run, _, _ = teach
     run.train()
