@@ -112,7 +112,7 @@ class Study:
 STUDIES = {
     "glas": Study("testA", "gland", 5, {"mpp": 1.0}, {"epochs": 20, "variants": 4}, val=0.2),
     "ebhi-seg": Study(
-        "val", "gland", 3, {"mpp": 1.4}, {"epochs": 6, "variants": 3}, assumed_mpp=1.4, most=250
+        "val", "gland", 5, {"mpp": 1.4}, {"epochs": 6, "variants": 3}, assumed_mpp=1.4, most=250
     ),
     "tnbc": Study(
         "val", "nucleus", 5, {"mpp": 0.25, "enlarge": 1.5},

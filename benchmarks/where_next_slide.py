@@ -4,7 +4,7 @@
 
 The slide is written first where it is not there yet (``slide_memory.py``: islands of the packaged
 sample's tissue). Told after each doubling of tiles, and at the end: the share of the tissue that
-was looked through, processor time, the largest resident set.
+was looked through, processor time, the largest resident set (that of writing the slide, too).
 """
 
 from __future__ import annotations

@@ -32,16 +32,21 @@ def test_replacing_and_looking_up():
 
 def test_a_class_is_found_by_the_names_it_had():
     def named(table, class_id, name):
-        return table.replacing(ClassInfo(id=class_id, name=name, color="#000000"))
+        info = table[class_id].model_copy(update={"name": name})
+        return table.replacing(info).remembering(table)
 
     table = named(named(ClassTable.of("a", "b"), 1, "tumor"), 1, "tumour")
-    assert [table.find(n) for n in ("a", "tumor", "tumour", "b", "c")] == [1, 1, 1, 2, None]
+    found = [table.find(n) for n in ("a", "tumor", "Tumour ", "b", "c")]
+    assert found == [1, 1, 1, 2, None]
     assert table.names == ("tumour", "b")
     assert ClassTable.model_validate_json(table.model_dump_json()) == table
-    assert named(table, 1, "a").find("a") == 1
-    assert named(table, 1, "a")[1].also == ("tumor", "tumour")
+    back = named(table, 1, "tumor")  # a mistake, and taken back
+    assert (back.find("tumor"), back.find("a"), back.find("tumour")) == (1, 1, None)
     assert table.with_class("a").find("a") == 3  # a name of now counts more
     assert "also" not in ClassTable.of("a").model_dump_json()
+    assert table.model_dump(exclude={"classes": {"__all__": {"also"}}})
+    first = named(ClassTable.of("Class 1"), 1, "tumour")  # a name that nobody gave is none
+    assert first.find("Class 1") is None
 
 
 @pytest.mark.parametrize(

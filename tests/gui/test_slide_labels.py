@@ -232,7 +232,7 @@ def test_a_stroke_on_a_slide_is_as_quick_as_on_a_small_image(slide_dock, dock_of
         square = tuple(np.mgrid[y : y + 60, x : x + 60].reshape(2, -1))
         dock.workspace.record_stroke("instances", square, 0, n)
     go(A)
-    small, small_dock, small_hands = dock_of(tissue(side=TILE), rgb=True)
+    small, small_dock, small_hands = dock_of(tissue(side=TILE).copy(), rgb=True)
     small.scene.camera.center, small.scene.camera.zoom = (0, 256, 256), 1.0
     small_hands.settle(10)
     table = {}

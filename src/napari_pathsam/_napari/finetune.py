@@ -22,8 +22,8 @@ from napari_pathsam._napari.finetune_how import is_network
 from napari_pathsam._napari.finetune_labels import (
     FIRST_CLASSES,
     classes_of_layer,
+    mark_other,
     named_classes,
-    other_classes,
 )
 from napari_pathsam._napari.finetune_lesson import LessonShown
 from napari_pathsam._napari.finetune_objects import ObjectsTold
@@ -75,7 +75,7 @@ class FineTuneDock(ImageDock):
     ) -> None:
         super().__init__(napari_viewer)
         self._own_heads = own_heads or OwnHeads()
-        self._named: set[str] = set()  # classes that the layer in use has named so far
+        self._named: set[str] = set()  # classes that layers of objects have named so far
         self.load = model_loader or ViewerModels(self.runner, keep=MODELS_KEPT)
         self.teaching = Teaching(self.files, store)
         self.run = TeachRun(self.teaching, self.runner, shared_cache, self.load, self.field_in_view)
@@ -165,32 +165,21 @@ class FineTuneDock(ImageDock):
         self.run.train()
 
     def use_labels(self, layer: Labels | None) -> None:
-        """Learn from this labels layer; its classes join the table.
-
-        From a copy where its ids are other classes here.
-        """
+        """Learn from this labels layer; its classes join the table."""
         self.view.labels.set_value(layer)
-        if layer is not None and not self._plain():
-            classes, ids = other_classes(layer, self.teaching.choices.classes)
-            if ids:
-                self.teaching.set_classes(classes)
-                self.brush.copy(layer, ids)
-                return
         self.objects.show(layer)
-        self._named = set() if layer is None else named_classes(layer)
         if layer is not None:
-            known, plain = self.teaching.choices.classes, self._plain()
-            found = classes_of_layer(layer, ClassTable() if plain else known)
+            self._named |= named_classes(layer)
+            known = self.teaching.choices.classes
+            plain = known.names == FIRST_CLASSES and not self.teaching.lesson.images
+            known = ClassTable() if plain else known
+            mark_other(layer, known)
+            found = classes_of_layer(layer, known, avoid=self.teaching.removed)
             if len(found):
                 (self.teaching.replace_classes if plain else self.teaching.set_classes)(found)
         self._pair()
         if layer is not None:
             self.paint.set_classes(self.teaching.choices.classes)
-
-    def _plain(self) -> bool:
-        """Whether nothing has been said of classes yet."""
-        known = self.teaching.choices.classes
-        return known.names == FIRST_CLASSES and not self.teaching.lesson.images
 
     def field_in_view(self, *, exactly: bool = False) -> FieldOfView | None:
         """What previews show: a small image, or of a large one (``exactly``: always) the view.
@@ -236,14 +225,10 @@ class FineTuneDock(ImageDock):
 
     def _on_painted(self) -> None:
         """Objects that are accepted meanwhile may bring classes; one that was deleted stays so."""
-        layer, classes = self.view.labels.value(), self.teaching.choices.classes
-        named = set() if layer is None else named_classes(layer)
-        new = [n for n in sorted(named - self._named) if classes.find(n) is None]
-        self._named = named
+        new = self.paint.named() - self._named
         if new:
-            for name in new:
-                classes = classes.with_class(name)
-            self.teaching.set_classes(classes)
+            self._named |= new
+            self.teaching.add_classes(sorted(new))
         self.teaching.set_layers(self.paint.pairs())
 
     def _on_class(self, class_id: int) -> None:

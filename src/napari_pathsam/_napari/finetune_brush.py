@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,8 +24,10 @@ if TYPE_CHECKING:
 
     from napari_pathsam._napari.finetune import FineTuneDock
 
-COPIED = "“{}” {} and stays as it is. It was copied to “{}”, class by class: paint there."
-OBJECTS, OTHERS = "holds objects", "calls its classes otherwise than they are called here"
+COPIED = (
+    "“{}” stays as it is: its ids are no classes of this lesson. What it holds was copied to “{}”, "
+    "class by class: paint there. What comes to “{}” later is not in the copy."
+)
 
 
 class Brush(QObject):
@@ -34,19 +35,19 @@ class Brush(QObject):
 
     def __init__(self, dock: FineTuneDock) -> None:
         super().__init__(dock)
-        self._dock = dock
+        self._dock, self._asked = dock, 0
 
     def take(self) -> None:
         """Paint the selected class: in the labels in use, or in a new layer.
 
-        Of a layer of objects the classes are copied first: an id of a class is there an object's.
+        Where ids are no classes of the lesson (objects, another table's) what they are is copied.
         """
         dock = self._dock
         labels = None if dock.source is None else dock.paint.labels_of(dock.source.key)
         if labels is None:
             self.new_labels()
         elif class_names_of_objects(labels) is not None:
-            self.copy(labels)
+            self._copy(labels)
         else:
             self._take(dock.view.classes.active())
 
@@ -66,26 +67,33 @@ class Brush(QObject):
         self._take(chosen)  # whatever a new layer has selected
         return layer
 
-    def copy(self, layer: Labels, ids: Mapping[int, int] | None = None) -> None:
-        """Paint in a copy of a layer of objects, or of one whose ``ids`` are other classes here."""
+    def _copy(self, layer: Labels) -> None:
+        """Paint in a copy of a layer whose ids are no classes here; it is made in a worker."""
         dock = self._dock
         if dock.source is None:
             return
         key, chosen = dock.source.key, dock.view.classes.active()
+        self._asked += 1
+        asked = self._asked
+
+        def wanted() -> bool:
+            """Nothing else was chosen meanwhile."""
+            here = dock.source is not None and dock.source.key == key
+            return here and asked == self._asked and dock.paint.labels_of(key) is layer
 
         def show(strokes: Strokes) -> None:
-            if dock.source is not None and dock.source.key == key:
+            if wanted():
                 made = self._add(strokes)
                 self._take(chosen)
-                dock.say(COPIED.format(layer.name, OTHERS if ids else OBJECTS, made.name))
+                dock.say(COPIED.format(layer.name, made.name, layer.name))
 
         def failed(error: Exception) -> None:
-            dock.say_error(str(error))
-            dock.view.labels.set_value(dock.paint.labels_of(key))
+            if wanted():
+                dock.say_error(str(error))
 
         dock.files.submit(
             copied, Painted.of(layer, dock.viewer), dock.source.plane, dock.source.shape_yx,
-            dock.teaching.choices.classes, ids or {}, then=show, failed=failed,
+            dock.teaching.choices.classes, then=show, failed=failed,
         )  # fmt: skip
 
     def _take(self, class_id: int | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from napari_pathsam._napari.plane import (
 from napari_pathsam._napari.segment_layers import color_classes
 from napari_pathsam._napari.store_levels import StoredLabels
 from napari_pathsam._napari.writer import export_command
+from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.classes import PALETTE, ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.core.geometry import Region
@@ -50,14 +51,8 @@ FIRST_CLASSES = ("Class 1", "Background")
 """What there is to paint with at first."""
 OBJECTS_CLASS = "objects"
 """The class of all objects of a layer that names no classes."""
-HOLDS_OBJECTS = (
-    "holds objects: classes are not painted in it. Press New to paint what is in view in a layer "
-    "of its own, or accept objects of the other classes in Annotate: they are learned from, too."
-)
-HOLDS_OTHERS = (
-    "its ids are other classes than here. Rename the classes here as they are called there where "
-    "they are the same, or press New and paint."
-)
+BY_NAME = "classes_by_name"
+"""In a layer's metadata: its ids are other classes in this lesson, it is read by their names."""
 LARGEST_NEW_PX = 4096
 """Of a larger image the new layer covers the field in view."""
 
@@ -70,8 +65,9 @@ class Painted:
     index: tuple[int, ...]
     plane: Plane
     name: str
-    class_of: dict[int, str] | None = None  # of objects, by their class's name
+    class_of: dict[int, str] | None = None  # of objects, or ids of another table: their class
     export: str = ""  # the command that writes them, where they are a pyramid on the disk
+    objects: bool = True  # where class_of is not None
 
     @classmethod
     def of(cls, layer: Labels, viewer: Viewer) -> Painted:
@@ -81,6 +77,7 @@ class Painted:
             _array_of(whole), plane_index(whole, viewer), plane_of(whole, viewer), layer.name,
             class_names_of_objects(layer),
             export_command(layer.metadata) if layer.metadata.get("store") else "",
+            not layer.metadata.get(BY_NAME),
         )  # fmt: skip
 
     def in_parts(self, image: Plane, shape_yx: tuple[int, int]) -> bool:
@@ -163,9 +160,13 @@ class Painted:
             )
         if not self.class_of:
             return np.where(array != 0, classes.find(OBJECTS_CLASS) or 0, 0)
-        table = np.zeros(max([*self.class_of, int(array.max(initial=0))]) + 1, np.uint8)
-        for object_id, name in self.class_of.items():
-            table[object_id] = classes.find(name) or 0
+        table = np.zeros(int(array.max(initial=0)) + 1, np.uint8)
+        if not self.objects:
+            table[UNSURE:][:1] = UNSURE
+        ids = {name: classes.find(name) or 0 for name in set(self.class_of.values())}
+        for its_id, name in self.class_of.items():
+            if its_id < len(table):
+                table[its_id] = ids[name]
         return table[array]
 
     def _as_a_file(self) -> str:
@@ -239,13 +240,17 @@ def _array_of(layer: Labels) -> Any:
 
 
 def class_names_of_objects(layer: Labels) -> dict[int, str] | None:
-    """The class of each object of a layer of objects; None: its ids are classes.
+    """The class of each object of a layer of objects; None: its ids are classes of the lesson.
+
+    And of each id of a layer that is read by name (:func:`mark_other`).
 
     Empty where it does not say their classes: of a label pyramid they are not known then, of any
     other layer all are one class.
     """
     kind = layer.metadata.get("label_kind") or layer.metadata.get(OWN)
     features = getattr(layer, "features", None)
+    if layer.metadata.get(BY_NAME):
+        return _named_ids(layer)
     if kind != "instances":
         return None
     if features is None or "class" not in features:
@@ -257,7 +262,10 @@ def class_names_of_objects(layer: Labels) -> dict[int, str] | None:
 
 def named_classes(layer: Labels) -> set[str]:
     """The classes that a layer of objects names."""
-    return {name for name in (class_names_of_objects(layer) or {}).values() if name}
+    features, objects = layer.features, layer.metadata.get("label_kind") or layer.metadata.get(OWN)
+    if objects != "instances" or "class" not in features:
+        return set()
+    return {str(n) for n in features["class"][features["index"] != 0].unique()} - {""}
 
 
 def of_one_class(layer: Labels) -> bool:
@@ -268,8 +276,13 @@ def of_one_class(layer: Labels) -> bool:
     return features is None or "class" not in features or bool((features["index"] > 0).any())
 
 
-def classes_of_layer(layer: Labels, known: ClassTable) -> ClassTable:
-    """The table with the classes that a labels layer names, or just has."""
+def classes_of_layer(
+    layer: Labels, known: ClassTable, *, avoid: Collection[int] = ()
+) -> ClassTable:
+    """The table with the classes that a labels layer names, or just has.
+
+    ``avoid``: ids that new ones do not get.
+    """
     from pandas import unique
 
     objects = class_names_of_objects(layer)
@@ -277,7 +290,7 @@ def classes_of_layer(layer: Labels, known: ClassTable) -> ClassTable:
         names_of = (OBJECTS_CLASS,) if of_one_class(layer) else objects.values()
         for name in dict.fromkeys(n for n in names_of if n):
             if known.find(name) is None:
-                known = known.with_class(name)
+                known = known.with_class(name, avoid=avoid)
         return known
     names = _named_ids(layer)
     ids = set(names)
@@ -297,24 +310,15 @@ def _named_ids(layer: Labels) -> dict[int, str]:
     return {int(i): str(n) for i, n in pairs if int(i) and str(n) not in ("", "unsure")}
 
 
-def other_classes(layer: Labels, known: ClassTable) -> tuple[ClassTable, dict[int, int]]:
-    """Where ids of a layer are by name other classes here: what they are, {} where none is.
-
-    Returns
-    -------
-    tuple
-        The table with the classes it lacks, and the class ids here of those there.
-    """
-    names = {} if class_names_of_objects(layer) is not None else _named_ids(layer)
+def mark_other(layer: Labels, known: ClassTable) -> None:
+    """Note in a layer of classes whether its ids are other classes here, by their names."""
+    layer.metadata.pop(BY_NAME, None)
+    if class_names_of_objects(layer) is not None:
+        return
     taken = {c.id for c in known}
-    found = {i: known.find(name) for i, name in names.items()}
-    if all(here == i or (here is None and i not in taken) for i, here in found.items()):
-        return known, {}
-    for i, here in found.items():
-        if here is None:
-            known = known.with_class(names[i], avoid=names)
-            found[i] = known.find(names[i])
-    return known, {i: here for i, here in found.items() if here is not None}
+    found = {i: known.find(name) for i, name in _named_ids(layer).items()}
+    if any(here != i and (here is not None or i in taken) for i, here in found.items()):
+        layer.metadata[BY_NAME] = True
 
 
 def region_to_paint(source: LayerSource, viewer: Viewer) -> Region:
@@ -333,10 +337,9 @@ def region_to_paint(source: LayerSource, viewer: Viewer) -> Region:
 
 
 def copied(
-    painted: Painted, image: Plane, shape_yx: tuple[int, int], classes: ClassTable,
-    ids: Mapping[int, int],
-) -> Strokes:  # fmt: skip
-    """The classes of a layer of objects, or of one whose ``ids`` are others here; in a worker.
+    painted: Painted, image: Plane, shape_yx: tuple[int, int], classes: ClassTable
+) -> Strokes:
+    """The classes of a layer of objects, or of one that is read by name; in a worker.
 
     Raises
     ------
@@ -345,15 +348,12 @@ def copied(
     """
     if painted.in_parts(image, shape_yx):
         raise BadImageError(
-            f"“{painted.name}” covers the slide, and {HOLDS_OTHERS if ids else HOLDS_OBJECTS}"
+            f"“{painted.name}” covers the slide, and its ids are no classes of this lesson: none "
+            "is painted in it. Press New to paint what is in view in a layer of its own, or accept "
+            "objects of the other classes in Annotate: they are learned from, too."
         )
     found = painted.over(image, shape_yx, classes)
-    labels = found.labels
-    if ids:
-        table = np.arange(max(256, int(labels.max(initial=0)) + 1)) % 256
-        table[list(ids)] = list(ids.values())
-        labels = table[labels]
-    return Strokes(labels.astype(np.uint8), found.at)
+    return Strokes(found.labels.astype(np.uint8), found.at)
 
 
 def labels_over(

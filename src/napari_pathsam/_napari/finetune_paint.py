@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_pathsam._napari.finetune_labels import LayerPair, Painted, class_names_of_objects
+from napari_pathsam._napari.finetune_labels import (
+    LayerPair,
+    Painted,
+    class_names_of_objects,
+    named_classes,
+)
 from napari_pathsam._napari.layer_source import OWN, LayerSource
 from napari_pathsam._napari.plane import level_0
 from napari_pathsam._napari.segment_layers import color_classes
@@ -60,6 +65,10 @@ class PaintWatch(QObject):
         """An image and its labels; of a slide the parts that a region touches."""
         parts = self._pairs[key][2].parts() if key in self._pairs else ()
         return [p for p in parts if p.part is None or p.part.intersection(region)]
+
+    def named(self) -> set[str]:
+        """The classes of all objects that are learned from."""
+        return {n for _, labels, _ in self._pairs.values() for n in named_classes(labels)}
 
     def labels_of(self, key: str) -> Labels | None:
         """The labels layer on an image."""
@@ -199,7 +208,7 @@ class PaintWatch(QObject):
 
     def _on_picked(self, event: Any) -> None:
         label = int(event.source.selected_label)
-        if label in self._ids:
+        if label in self._ids and class_names_of_objects(event.source) is None:
             self.picked.emit(label)
 
     def _on_removed(self, event: Any) -> None:

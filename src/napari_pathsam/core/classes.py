@@ -24,6 +24,9 @@ PALETTE = (
     "#17becf", "#8c564b", "#a1d99b", "#9ecae1", "#fdae6b", "#bcbddc",
 )  # fmt: skip
 
+DEFAULT_NAME = re.compile(r"Class \d+′*")
+"""What a class is called before anybody named it."""
+
 
 class ClassInfo(BaseModel):
     """One class. Id 0 is background and never listed.
@@ -61,9 +64,10 @@ class ClassInfo(BaseModel):
 
     @model_serializer(mode="wrap")
     def _lean(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As ever where a class has had one name only."""
         written: dict[str, Any] = write(self)
         if not self.also:
-            del written["also"]
+            written.pop("also", None)
         return written
 
 
@@ -115,11 +119,13 @@ class ClassTable(BaseModel):
         raise KeyError(f"no class is called {name!r}; there are {', '.join(self.names) or 'none'}")
 
     def find(self, name: str) -> int | None:
-        """The id of the class of this name, or of the one that was called so before."""
+        """The id of the class of this name, in either case, or of the one that was called so."""
+        name = name.strip().casefold()
         for info in self.classes:
-            if info.name == name:
+            if info.name.casefold() == name:
                 return info.id
-        return next((info.id for info in self.classes if name in info.also), None)
+        former = (c.id for c in self.classes if name in [n.casefold() for n in c.also])
+        return next(former, None)
 
     def with_class(
         self, name: str, color: str | None = None, *, avoid: Collection[int] = ()
@@ -136,11 +142,23 @@ class ClassTable(BaseModel):
         return ClassTable(classes=tuple(sorted((*self.classes, added), key=lambda c: c.id)))
 
     def replacing(self, info: ClassInfo) -> ClassTable:
-        """The table with the class of this id renamed or recoloured; former names are kept."""
-        old = self[info.id]
-        also = dict.fromkeys((*old.also, old.name, *info.also))
-        info = info.model_copy(update={"also": tuple(n for n in also if n != info.name)})
+        """The table with the class of this id renamed or recoloured."""
+        self[info.id]
         return ClassTable(classes=tuple(info if c.id == info.id else c for c in self.classes))
+
+    def remembering(self, old: ClassTable) -> ClassTable:
+        """The table, of which each class knows the names it had in an older one.
+
+        Not those that nobody chose, and none once a class has an older name back.
+        """
+        before, found = {c.id: c for c in old}, []
+        for info in self.classes:
+            was = before.get(info.id, info)
+            also = [n for n in (*was.also, was.name) if not DEFAULT_NAME.fullmatch(n)]
+            if info.name in also:
+                also = also[: also.index(info.name)]
+            found.append(info.model_copy(update={"also": tuple(also)}))
+        return ClassTable(classes=tuple(found))
 
     def without(self, class_id: int) -> ClassTable:
         """The table without this class."""

@@ -95,6 +95,7 @@ class Teaching:
 
     def set_classes(self, classes: ClassTable) -> None:
         """Other classes; the background stays as long as its class is there."""
+        classes = classes.remembering(self._choices.classes)
         known, ids = {c.id for c in self._choices.classes}, {c.id for c in classes}
         self._removed |= {c.id: c for c in self._choices.classes if c.id not in ids}
         background = self._choices.background_id
@@ -102,6 +103,19 @@ class Teaching:
             new = (c for c in classes if c.id not in known or background is not None)
             background = next((c.id for c in new if c.name.lower() == "background"), None)
         self.choose(classes=classes, background_id=background)
+
+    @property
+    def removed(self) -> frozenset[int]:
+        """Ids of classes that are gone, and that an undo of painting may bring back."""
+        return frozenset(self._removed)
+
+    def add_classes(self, names: Iterable[str]) -> None:
+        """Those the table lacks, under ids that nothing painted has, undone or not."""
+        classes = self._choices.classes
+        for name in names:
+            if classes.find(name) is None:
+                classes = classes.with_class(name, avoid=self._removed)
+        self.set_classes(classes)
 
     def replace_classes(self, classes: ClassTable) -> None:
         """A table that has nothing to do with the one before: background is what is called so."""

@@ -50,6 +50,6 @@ def taken_in(path: Path, folder: LessonFolder, file: str) -> tuple[ClassTable, s
 def joined(known: ClassTable, theirs: ClassTable) -> tuple[ClassTable, dict[int, int]]:
     """The table with the classes of a model, by name; and its ids of theirs."""
     for info in theirs:
-        if info.name not in known.names:
+        if known.find(info.name) is None:
             known = known.with_class(info.name, info.color)
-    return known, {info.id: known.id_of(info.name) for info in theirs}
+    return known, {info.id: known.find(info.name) or 0 for info in theirs}

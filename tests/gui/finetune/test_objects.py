@@ -152,7 +152,7 @@ def test_paint_it_leaves_objects_as_they_are_and_copies_their_classes(finetune_o
     assert made is viewer.layers.selection.active
     np.testing.assert_array_equal(made.data, labels > 0)
     assert made.selected_label == dock.teaching.choices.classes.id_of("Class 1")
-    assert "“nuclei” holds objects and stays as it is" in dock.view.status.text()
+    assert "“nuclei” stays as it is" in dock.view.status.text()
     assert not dock.view.objects_bar.text()
     hands.drag([np.array((140, 20)) * 0.5, np.array((140, 90)) * 0.5])
     assert (made.data == made.selected_label).any()
@@ -244,33 +244,95 @@ def test_what_is_accepted_meanwhile_counts_with_its_class(dock_of, finetune_of, 
     assert "vessel" not in dock.teaching.choices.classes.names
 
 
-def test_a_layer_whose_ids_are_other_classes_here_is_copied_by_name(finetune_of, made_up):
+@pytest.fixture
+def other(finetune_of, made_up):
+    """A lesson that has begun, and a layer that calls its ids otherwise."""
     viewer, dock, hands = lesson = finetune_of(made_up(SIDE))
     lesson.strokes()
     hands.until(lambda: bool(dock.teaching.lesson.images))
     assert dock.teaching.choices.classes.names == ("Class 1", "Background")
     labels = np.zeros((SIDE, SIDE), np.uint8)
     labels[:40], labels[60:100], labels[120:] = 1, 2, 255
-    features = {"index": [0, 1, 2, 255], "class": ["background", "Background", "gland", "unsure"]}
+    names = ["background", "Background", "gland", "unsure", "gland"]
     found = viewer.add_labels(
-        labels.copy(), name="found", features=features, scale=(0.5, 0.5), units=("um", "um")
-    )
+        labels.copy(), name="found", scale=(0.5, 0.5), units=("um", "um"),
+        features={"index": [0, 1, 2, 255, 300], "class": names},
+    )  # fmt: skip
     dock.view.labels.set_value(found)
     dock.view.labels.value_changed.emit(found)
-    hands.until(lambda: dock.view.labels.value() is not found)
+    return lesson, found
+
+
+def test_a_layer_whose_ids_are_other_classes_here_is_read_by_name(other):
+    (viewer, dock, hands), found = other
+    labels = found.data.copy()
     classes = dock.teaching.choices.classes
     assert classes.names == ("Class 1", "Background", "gland")
     (pair,) = dock.paint.pairs()
     expected = np.select([labels == 1, labels == 2, labels == 255], [2, 3, 255])
     np.testing.assert_array_equal(pair.painted(classes).labels, expected)
+    dock.view.classes.rename(1, "tumour")
+    assert list(found.features["class"])[1:3] == ["Background", "gland"]  # the person's own
+    found.data_setitem(np.nonzero(np.eye(SIDE)), 2)  # it is followed
+    painted = dock.paint.pairs()[0].painted(dock.teaching.choices.classes).labels
+    assert (painted.diagonal() == 3).all()
+    labels = found.data.copy()
+
+    dock.view.classes._table.selectRow(0)
+    for _ in range(2):  # an impatient person's copy is one
+        dock.view.classes.paint_button.click()
+    hands.until(lambda: dock.view.labels.value() is not found)
+    hands.until(lambda: dock.files.idle)
+    made = dock.view.labels.value()
+    assert made.selected_label == 1
+    assert [x.name for x in viewer.layers].count(made.name) == 1
+    assert len([x for x in viewer.layers if x.name.startswith("PathSAM training labels")]) == 2
+    np.testing.assert_array_equal(made.data, np.select([labels == 1, labels == 2, labels == 255],
+                                                       [2, 3, 255]))  # fmt: skip
     np.testing.assert_array_equal(found.data, labels)
-    assert list(found.features["class"]) == features["class"]
-    assert "“found” calls its classes otherwise" in dock.view.status.text()
+    assert "“found” stays as it is" in dock.view.status.text()
     hands.screenshot("59-copied-by-name")
+
+
+def test_what_is_chosen_while_a_copy_is_made_stays(other):
+    (viewer, dock, hands), found = other
+    mine = viewer.layers["PathSAM training labels"]
+    for then in (mine, None):
+        dock.use_labels(found)
+        dock.view.classes.paint_button.click()
+        dock.use_labels(then)
+        hands.until(lambda: dock.files.idle)
+        hands.settle(3)
+        assert dock.view.labels.value() is then
+        assert len(viewer.layers) == 3
+
+
+def test_a_deleted_class_stays_deleted_whatever_image_is_shown(finetune_of, made_up):
+    viewer, dock, hands = finetune_of(made_up(SIDE))
+    first = dock.image
+    named = viewer.add_labels(
+        objects(3), scale=(0.5, 0.5), units=("um", "um"), metadata={"label_kind": "instances"},
+        features={"index": [0, 1, 2, 3], "class": ["", "gland", "gland", "vessel"]},
+    )  # fmt: skip
+    dock.use_labels(named)
+    dock.teaching.set_classes(dock.teaching.choices.classes.without(2))
+    other = viewer.add_image(made_up(SIDE)[::-1], rgb=True, scale=(0.5, 0.5), units=("um", "um"))
+    for image in (other, first):
+        dock.open_image(image)
+        layer = dock.view.labels.value() or dock.brush.new_labels()
+        layer.data_setitem((np.array([150]), np.array([150])), 1)
+        hands.until(lambda: not dock.paint._timer.isActive())
+        assert "vessel" not in dock.teaching.choices.classes.names
+    # What comes to the other image's objects counts, too; and no id of what is gone is used.
+    dock.open_image(other)
+    named.features = {"index": [0, 1, 2, 3], "class": ["", "gland", "nerve", "vessel"]}
+    hands.until(lambda: "nerve" in dock.teaching.choices.classes.names)
+    assert dock.teaching.choices.classes.find("nerve") == 3
+    named.selected_label = 3
+    assert dock.view.classes.active() != 3  # an object, not a class
 
 
 def test_of_a_slide_no_copy_is_made_and_that_is_said():
     slide = Painted(SparseLabels((9, 9), np.int32), (), None, "all over", {})
-    for ids, said in (({}, "holds objects"), ({1: 2}, "other classes than here")):
-        with pytest.raises(BadImageError, match=f"“all over” covers the slide, and .*{said}"):
-            copied(slide, None, (9, 9), ClassTable.of("a", "b"), ids)
+    with pytest.raises(BadImageError, match="“all over” covers the slide"):
+        copied(slide, None, (9, 9), ClassTable.of("a", "b"))

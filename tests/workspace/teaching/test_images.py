@@ -73,7 +73,7 @@ def test_folders_of_images_with_labels_or_geojson(tmp_path):
     found = finetune_images(pairs, classes)
     assert [one.mpp for one in found] == [0.5, 0.5]
     info = classes[classes.id_of("Tumour")]
-    renamed = classes.replacing(info.model_copy(update={"name": "carcinoma"}))
+    renamed = classes.replacing(info.model_copy(update={"name": "carcinoma"})).remembering(classes)
     assert classes_of_files(pairs, renamed) == renamed  # it is the same class
     np.testing.assert_array_equal(by_name["two"].painted(renamed).labels, of_two.labels)
     write_labels(tmp_path / "three_labels.png", labels[:50])
