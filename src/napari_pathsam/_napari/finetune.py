@@ -173,7 +173,8 @@ class FineTuneDock(ImageDock):
             known = self.teaching.choices.classes
             plain = known.names == FIRST_CLASSES and not self.teaching.lesson.images
             known = ClassTable() if plain else known
-            mark_other(layer, known)
+            if not self.paint.is_own(layer):
+                mark_other(layer, known)
             found = classes_of_layer(layer, known, avoid=self.teaching.removed)
             if len(found):
                 (self.teaching.replace_classes if plain else self.teaching.set_classes)(found)

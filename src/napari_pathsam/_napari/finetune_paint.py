@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -50,6 +51,7 @@ class PaintWatch(QObject):
         self._asides: dict[str, Labels] = {}
         self._slots: list[tuple[Any, Any]] = []
         self._ids: frozenset[int] = frozenset()
+        self._own: WeakSet[Labels] = WeakSet()
         self._renamed: list[Labels] = []  # whose objects have other classes now
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -69,6 +71,10 @@ class PaintWatch(QObject):
     def named(self) -> set[str]:
         """The classes of all objects that are learned from."""
         return {n for _, labels, _ in self._pairs.values() for n in named_classes(labels)}
+
+    def is_own(self, layer: Labels) -> bool:
+        """Whether its ids are known to be the lesson's: it had the lesson's names and colours."""
+        return layer in self._own
 
     def labels_of(self, key: str) -> Labels | None:
         """The labels layer on an image."""
@@ -121,6 +127,7 @@ class PaintWatch(QObject):
             if class_names_of_objects(labels) is None:
                 features = labels.features
                 color_classes(labels, classes)
+                self._own.add(labels)
                 if set(features) - {"index", "class"}:  # columns of the person's own
                     labels.features = features
 

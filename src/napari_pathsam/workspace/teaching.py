@@ -70,7 +70,7 @@ class Teaching:
         self._offer: LessonFolder | None = None
         self._images = LessonImages()
         self._warned = False
-        self._removed: dict[int, ClassInfo] = {}
+        self.removed: dict[int, ClassInfo] = {}  # an undo of painting may bring them back
         self._on_disk: dict[str, int] = {}  # checksums of the strokes; of the worker
 
     # --- choices and classes ---
@@ -97,24 +97,19 @@ class Teaching:
         """Other classes; the background stays as long as its class is there."""
         classes = classes.remembering(self._choices.classes)
         known, ids = {c.id for c in self._choices.classes}, {c.id for c in classes}
-        self._removed |= {c.id: c for c in self._choices.classes if c.id not in ids}
+        self.removed |= {c.id: c for c in self._choices.classes if c.id not in ids}
         background = self._choices.background_id
         if background not in ids:
             new = (c for c in classes if c.id not in known or background is not None)
             background = next((c.id for c in new if c.name.lower() == "background"), None)
         self.choose(classes=classes, background_id=background)
 
-    @property
-    def removed(self) -> frozenset[int]:
-        """Ids of classes that are gone, and that an undo of painting may bring back."""
-        return frozenset(self._removed)
-
     def add_classes(self, names: Iterable[str]) -> None:
         """Those the table lacks, under ids that nothing painted has, undone or not."""
         classes = self._choices.classes
         for name in names:
             if classes.find(name) is None:
-                classes = classes.with_class(name, avoid=self._removed)
+                classes = classes.with_class(name, avoid=self.removed)
         self.set_classes(classes)
 
     def replace_classes(self, classes: ClassTable) -> None:
@@ -181,7 +176,7 @@ class Teaching:
     def _on_counted(self, found: Counted) -> None:
         counts, strokes, strange = found
         if strange:  # painted with a label of one's own: that is one more class
-            back = [self._removed.pop(i) for i in strange if i in self._removed]
+            back = [self.removed.pop(i) for i in strange if i in self.removed]
             called, colors = {c.id: c.name for c in back}, {c.id: c.color for c in back}
             self.set_classes(with_ids(self._choices.classes, strange, called, colors))
             if back:

@@ -294,6 +294,19 @@ def test_a_layer_whose_ids_are_other_classes_here_is_read_by_name(other):
     hands.screenshot("59-copied-by-name")
 
 
+def test_strokes_made_under_an_older_name_are_of_the_same_class(other):
+    (viewer, dock, _), _ = other
+    dock.use_labels(mine := viewer.layers["PathSAM training labels"])
+    painted = dock.paint.pairs()[0].painted(dock.teaching.choices.classes).labels
+    dock.use_labels(None)
+    dock.view.classes.rename(1, "tumour")  # and the layer does not know
+    dock.use_labels(mine)
+    classes = dock.teaching.choices.classes
+    assert classes.names == ("tumour", "Background", "gland")
+    np.testing.assert_array_equal(dock.paint.pairs()[0].painted(classes).labels, painted)
+    assert list(mine.features["class"])[1] == "tumour"
+
+
 def test_what_is_chosen_while_a_copy_is_made_stays(other):
     (viewer, dock, hands), found = other
     mine = viewer.layers["PathSAM training labels"]
