@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 say "Testing napari-pathsam in $(pwd)/.tox
   download: about 3.5 GB the first time (PyTorch with GPU support is most of it); up to 20 GB on disk
-  time:     20 to 35 minutes on two cores, and the download"
+  time:     20 to 40 minutes on two cores, and the download"
 
 # What Qt needs to draw on a virtual screen; a desktop has most of it.
 debian_packages="xvfb xauth libgl1 libegl1 libgl1-mesa-dri libxkbcommon-x11-0 libxcb-cursor0
