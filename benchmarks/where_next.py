@@ -6,16 +6,18 @@ A person who wants the glands of ``--pool`` images is simulated; the images lie 
 large image, as tissue does on a slide. One stroke of each class is painted at a random place, then
 round after round a stroke of each class that is there in ``--regions`` regions (seeded, inside the
 true class): the first ones of "Where next?" over the large image, or random ones of the same size,
-in ``--orders`` orders, which avoid what is painted too. After each round a model is fine-tuned as
-the dock does, from fresh class prompts, and its Dice measured on all pixels of the large image that
-nobody painted. Reported: strokes until a Dice of ``--goal`` is reached. Runs that are there are not
-made again.
+in ``--orders`` orders, which avoid what is painted too. With ``--apart`` each image is a lesson of
+its own, as a field is that somebody annotates. After each round a model is fine-tuned as the dock
+does, from fresh class prompts, and its Dice measured on all pixels of the large image that nobody
+painted. Reported: strokes until a Dice of ``--goal`` is reached. Runs that are there are not made
+again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from time import process_time
 
@@ -41,7 +43,7 @@ from napari_pathsam.training.finetune_run import FineTuneImage, freeze
 WINDOW_PX = 96
 """Side of a random region, as of a suggested one: 24 cells of four pixels."""
 PIECE_YX = (430, 560)
-"""What of each image is used: the middle of it, which all images have."""
+"""What of each of several images is used: the middle of it, which all images have."""
 FEWEST_PX = 50
 """Nobody makes a stroke for less of a class."""
 TRIES = 100
@@ -50,7 +52,10 @@ WAYS = ("where next", "chance")
 
 
 def side_by_side(images: Images, samples: list[Sample]) -> tuple[ArraySlide, NDArray[np.uint8]]:
-    """Two rows of images as one, and glands (1) and the rest (2) of it."""
+    """Two rows of images as one (one image as it is), and glands (1) and the rest (2) of it."""
+    if len(samples) == 1:
+        slide, glands = images(samples[0])
+        return slide, np.where(glands, 1, 2).astype(np.uint8)
     height, width = PIECE_YX
     pieces = []
     for sample in samples:
@@ -102,10 +107,11 @@ def one_stroke(own: NDArray, seed: int) -> NDArray[np.uint8]:
 
 
 class Pool:
-    """The images of a draw side by side, and what the first two strokes teach."""
+    """Images side by side, and what the first two strokes teach."""
 
-    def __init__(self, options: argparse.Namespace, seed: int, images: Images) -> None:
-        samples = draws(open_dataset("glas", options.root, "train"), options.pool, seed)
+    def __init__(
+        self, options: argparse.Namespace, seed: int, images: Images, samples: list[Sample]
+    ) -> None:
         self.options, self.seed = options, seed
         self.slide, self.truth = side_by_side(images, samples)
         self.cache = EmbeddingCache(2 * 2**30)
@@ -158,12 +164,22 @@ def taught(
     return teacher.result().model
 
 
+def lessons(options: argparse.Namespace) -> Iterator[tuple[int, list[Sample]]]:
+    """Seeds, and the images that are annotated together."""
+    train = open_dataset("glas", options.root, "train")
+    for seed in options.seeds:
+        drawn = draws(train, options.pool, seed)
+        for samples in [[one] for one in drawn] if options.apart else [drawn]:
+            yield seed, samples
+
+
 def report(rows: list[dict], options: argparse.Namespace) -> None:
     """Strokes by draw; a run that never got there counts as the most that were allowed."""
-    for seed in sorted({r["seed"] for r in rows}):
-        mine = sorted((r for r in rows if r["seed"] == seed), key=lambda r: r["order"])
+    for seed, image in sorted({(r["seed"], r["image"]) for r in rows}):
+        mine = [r for r in rows if (r["seed"], r["image"]) == (seed, image)]
+        mine.sort(key=lambda r: r["order"])
         found = {h: [r["strokes"] for r in mine if r["how"] == h] for h in WAYS}
-        print(f"seed {seed}: {found}")
+        print(f"seed {seed} {image}: {found}")
     for how in WAYS:
         reached = [r["strokes"] or options.most for r in rows if r["how"] == how]
         if reached:
@@ -181,6 +197,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=range(5))
     parser.add_argument("--orders", type=int, default=3, help="of chance, by seed")
     parser.add_argument("--pool", type=int, default=8, help="images")
+    parser.add_argument("--apart", action="store_true", help="each image a lesson of its own")
     parser.add_argument("--start", help="a head to start from; fresh class prompts without")
     parser.add_argument("--mpp", type=float, help="to work at")
     parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS)
@@ -188,18 +205,18 @@ def main() -> None:
     known = options.out and options.out.exists()
     rows = json.loads(options.out.read_text()) if known else []
     images = Images()
-    for seed in options.seeds:
+    for seed, samples in lessons(options):
+        image = samples[0].name if options.apart else ""
         pool = None
         for how in options.ways:
             for order in range(options.orders if how == "chance" else 1):
-                if any((r["how"], r["seed"], r["order"]) == (how, seed, order) for r in rows):
+                run = {"how": how, "seed": seed, "image": image, "order": order}
+                if any(run.items() <= row.items() for row in rows):
                     continue
-                pool = pool or Pool(options, seed, images)
+                pool = pool or Pool(options, seed, images, samples)
                 curve = pool.simulated(how, order)
                 reached = next((n for n, dice in curve if dice >= options.goal), None)
-                rows.append(
-                    {"how": how, "seed": seed, "order": order, "strokes": reached, "curve": curve}
-                )
+                rows.append({**run, "strokes": reached, "curve": curve})
                 if options.out:
                     options.out.write_text(json.dumps(rows) + "\n")
     report(rows, options)

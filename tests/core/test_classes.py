@@ -49,6 +49,29 @@ def test_a_class_is_found_by_the_names_it_had():
     assert first.find("Class 1") is None
 
 
+def test_a_class_that_others_renamed_is_the_same_class():
+    table = ClassTable.of("object", "vessel")
+    assert table.renaming({"object": "nucleus"}).names == ("nucleus", "vessel")
+    assert table.renaming({"object": "nucleus"})[1].id == 1
+    assert table.renaming({"object": "Vessel"}) == table  # there is one of that name
+    assert table.renaming({"gone": "here"}) == table
+    own = table.replacing(table[2].model_copy(update={"name": "vein"})).remembering(table)
+    after = own.renaming({"vessel": "artery"}).remembering(own)  # but a name of one's own stays
+    assert after.names == ("object", "vein")
+    assert after.find("artery") == after.find("vessel") == 2
+
+
+def test_classes_of_two_tables_belong_together_by_names_of_now_and_before():
+    model = ClassTable.of("gland", "stroma", "fat")
+    lesson = ClassTable.of("Stroma", "gland")
+    assert lesson.counterparts(model) == {1: 2, 2: 1}
+    renamed = lesson.replacing(lesson[2].model_copy(update={"name": "crypt"})).remembering(lesson)
+    assert renamed.counterparts(model) == {1: 2, 2: 1}
+    assert model.counterparts(renamed) == {1: 2, 2: 1}
+    assert renamed.with_class("gland").counterparts(model) == {1: 2, 3: 1}  # a name of now counts
+    assert ClassTable.of("fat").counterparts(renamed) == {}
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -62,10 +62,13 @@ def peak_mb(model: PathSam, side: int, path: Path) -> tuple[float, int]:
 def test_memory_does_not_grow_with_the_slide(
     tiny_pathsam: PathSam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_pathsam.inference.tissue.LONGEST_PX", 384)  # as of large slides
+    # As a large slide is to the run's own measures: overview, tiles that are counted, longest area.
+    monkeypatch.setattr("napari_pathsam.inference.tissue.LONGEST_PX", 384)
+    monkeypatch.setattr("napari_pathsam.io.store_tables.TILE_PX", 512)
+    monkeypatch.setattr("napari_pathsam.inference.slide_objects.LONGEST_PX", 512)
     from skimage import measure, morphology, segmentation  # noqa: F401  imports are not counted
 
-    side = 9_000  # the peak is 50-60 MB at any side, by how far threads read ahead
+    side = 4_500  # the peak is 11-14 MB at any side, by how far threads read ahead
     peak, tiles = peak_mb(tiny_pathsam, side, tmp_path / "o.zarr")
     assert tiles > 4
     assert peak < side * side / 2**20  # less than a class map of it all, or a quarter of its ids

@@ -97,6 +97,9 @@ def test_it_is_trained_scored_and_written(tmp_path: Path) -> None:
     assert on.frozen.run.start_knows_all
     state = on.model.state_dict()
     assert all(torch.equal(t, state[n]) for n, t in loaded.state_dict().items())
+    crypt = CLASSES[1].model_copy(update={"name": "crypt"})
+    renamed = Teacher(frozen(start=start, classes=CLASSES.replacing(crypt).remembering(CLASSES)))
+    assert renamed.model.classes.names == ("crypt",)
     with pytest.raises(BadWeightsError, match="goes on with the classes"):
         frozen(start=start, classes=ClassTable.of("nucleus", "other"))
 

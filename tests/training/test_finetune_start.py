@@ -50,6 +50,10 @@ def test_class_prompts_of_the_same_name_are_taken_over(
     assert not torch.equal(model.head.tokens[1], known.head.tokens[1])
     state, other = model.decoder.state_dict(), known.decoder.state_dict()
     assert all(torch.equal(state[name], other[name]) for name in state)
+    renamed = table.replacing(table[2].model_copy(update={"name": "crypt"})).remembering(table)
+    model = Teacher(freeze(again.model_copy(update={"classes": renamed}), painted)).model
+    assert model.classes.names == ("tumour", "crypt")
+    assert torch.equal(model.head.tokens[2], known.head.tokens[1])
     fresh = again.model_copy(update={"fresh_prompts": True})
     assert not torch.equal(
         Teacher(freeze(fresh, painted)).model.head.tokens[2], known.head.tokens[1]

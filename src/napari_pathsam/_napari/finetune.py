@@ -226,6 +226,9 @@ class FineTuneDock(ImageDock):
 
     def _on_painted(self) -> None:
         """Objects that are accepted meanwhile may bring classes; one that was deleted stays so."""
+        if names := self.paint.renamed():
+            self.teaching.rename_classes(names)
+            self._named |= {new for old, new in names.items() if old in self._named}
         new = self.paint.named() - self._named
         if new:
             self._named |= new

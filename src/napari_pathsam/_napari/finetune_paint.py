@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -53,6 +53,7 @@ class PaintWatch(QObject):
         self._ids: frozenset[int] = frozenset()
         self._own: WeakSet[Labels] = WeakSet()
         self._renamed: list[Labels] = []  # whose objects have other classes now
+        self._tables: WeakKeyDictionary[Labels, ClassTable] = WeakKeyDictionary()  # of objects
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(CALM_MS)
@@ -71,6 +72,24 @@ class PaintWatch(QObject):
     def named(self) -> set[str]:
         """The classes of all objects that are learned from."""
         return {n for _, labels, _ in self._pairs.values() for n in named_classes(labels)}
+
+    def renamed(self) -> dict[str, str]:
+        """Old name to new of the classes of objects that were renamed since this was asked.
+
+        Not those of which there are objects under the old name, too.
+        """
+        named, found = self.named(), dict[str, str]()
+        for layer in {id(labels): labels for _, labels, _ in self._pairs.values()}.values():
+            table = layer.metadata.get("classes")
+            if not (isinstance(table, ClassTable) and class_names_of_objects(layer)):
+                continue
+            before = {info.id: info.name for info in self._tables.get(layer, table)}
+            self._tables[layer] = table
+            for info in table:
+                old = before.get(info.id, info.name)
+                if old != info.name and old not in named:
+                    found[old] = info.name
+        return found
 
     def is_own(self, layer: Labels) -> bool:
         """Whether its ids are known to be the lesson's: it had the lesson's names and colours."""

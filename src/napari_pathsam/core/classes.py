@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import (
@@ -24,8 +24,8 @@ PALETTE = (
     "#17becf", "#8c564b", "#a1d99b", "#9ecae1", "#fdae6b", "#bcbddc",
 )  # fmt: skip
 
-DEFAULT_NAME = re.compile(r"Class \d+′*")
-"""What a class is called before anybody named it."""
+DEFAULT_NAME = re.compile(r"Class \d+′*|object")
+"""What a class is called before anybody named it, in Fine-tune and in Annotate."""
 
 
 class ClassInfo(BaseModel):
@@ -154,11 +154,44 @@ class ClassTable(BaseModel):
         before, found = {c.id: c for c in old}, []
         for info in self.classes:
             was = before.get(info.id, info)
-            also = [n for n in (*was.also, was.name) if not DEFAULT_NAME.fullmatch(n)]
+            names = dict.fromkeys((*was.also, *info.also, was.name))
+            also = [n for n in names if not DEFAULT_NAME.fullmatch(n)]
             if info.name in also:
                 also = also[: also.index(info.name)]
             found.append(info.model_copy(update={"also": tuple(also)}))
         return ClassTable(classes=tuple(found))
+
+    def renaming(self, names: Mapping[str, str]) -> ClassTable:
+        """The table after others renamed classes, old name to new.
+
+        A class that is called otherwise here stays so, and is known by their new name, too; so do
+        all where another class has the new name.
+        """
+        table = self
+        for old, new in names.items():
+            own = table.find(old)
+            if own is None or table.find(new) not in (None, own):
+                continue
+            info = table[own]
+            same = info.name.casefold() == old.strip().casefold()
+            update = {"name": new} if same else {"also": (*info.also, new)}
+            table = table.replacing(info.model_copy(update=update))
+        return table
+
+    def counterparts(self, other: ClassTable) -> dict[int, int]:
+        """The id that a class has in another table, by its id here, where it is there.
+
+        The names are the same, in either case; of those for which there is no such, one table knows
+        the other's name from before.
+        """
+        here = {info.name.casefold(): info.id for info in self}
+        found = {here[i.name.casefold()]: i.id for i in other if i.name.casefold() in here}
+        for info in self:
+            left = [i for i in other if i.id not in found.values()]
+            there = next((i.id for i in left if _names(i) & _names(info)), None)
+            if info.id not in found and there is not None:
+                found[info.id] = there
+        return found
 
     def without(self, class_id: int) -> ClassTable:
         """The table without this class."""
@@ -192,3 +225,8 @@ class ClassTable(BaseModel):
                 "This is not a class table: a CSV with the columns id,name,color is wanted, "
                 f"one class a line, ids from 1 to 254, names and ids unique ({error})."
             ) from error
+
+
+def _names(info: ClassInfo) -> set[str]:
+    """Those it has and had."""
+    return {name.casefold() for name in (info.name, *info.also)}

@@ -134,7 +134,13 @@ class SlidePlan:
 
     def touching(self, area: Region) -> list[Tile]:
         """The windows that touch any level-0 pixels and hold tissue, in grid order."""
-        tiles = self.grid.windows(overlap_of(self.settings), self._cells_round(area))
+        cells = self._cells_round(area)
+        if self.tissue is not None:  # most of a slide is glass, and most of it far from any tissue
+            whole = Region.of(self.grid.cells_yx)
+            reached = grown(cells, self.grid.tile_cells).intersection(whole) or cells
+            if not self.tissue.touches(self.grid.pixels_of(reached)[0]):
+                return []
+        tiles = self.grid.windows(overlap_of(self.settings), cells)
         if self.tissue is None:
             return tiles
         return [t for t in tiles if self.tissue.touches(self.grid.pixels_of(t.region)[0])]

@@ -102,7 +102,8 @@ def network_from(settings: FineTuneSettings, found: TaskModel) -> TaskModel:
     """
     check_taught(found.config, found.name)
     wanted = settings.model_classes
-    if found.classes.names != wanted.names:
+    same = wanted.counterparts(found.classes)
+    if [same.get(info.id) for info in wanted] != [info.id for info in found.classes]:
         raise BadWeightsError(
             f"{found.name} knows {', '.join(found.classes.names)}, and the labels are "
             f"{', '.join(wanted.names)}. A network goes on with the classes it has; start a new "

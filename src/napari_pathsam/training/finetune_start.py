@@ -109,8 +109,7 @@ def _started(settings: FineTuneSettings, mpps: Sequence[float | None], load: Loa
     if not same or settings.fresh_prompts:
         return Start(model, knows_all=False)
     _take_prompts(model, found)
-    known = {name.casefold() for name in found.classes.names}
-    return Start(model, all(name.casefold() in known for name in model.classes.names))
+    return Start(model, len(model.classes.counterparts(found.classes)) == len(model.classes))
 
 
 def _check_parts(settings: FineTuneSettings, *, whole: bool) -> None:
@@ -173,12 +172,11 @@ def _built(
 
 @torch.no_grad()
 def _take_prompts(model: PathSam, start: PathSam) -> None:
-    """Class prompts of the classes of the same name, and of background."""
-    have = {name.casefold(): i for i, name in enumerate(start.classes.names, start=1)}
-    pairs = [(0, 0)]
-    for to, name in enumerate(model.classes.names, start=1):
-        if name.casefold() in have:
-            pairs.append((to, have[name.casefold()]))
+    """Class prompts of the classes of the same name, now or before, and of background."""
+    row = {info.id: i for i, info in enumerate(start.classes, start=1)}
+    same = model.classes.counterparts(start.classes)
+    rows = enumerate(model.classes, start=1)
+    pairs = [(0, 0)] + [(to, row[same[info.id]]) for to, info in rows if info.id in same]
     head, known = model.head, start.head
     for to, other in pairs:
         head.tokens[to] = known.tokens[other]

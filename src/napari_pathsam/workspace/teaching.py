@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -111,6 +111,10 @@ class Teaching:
             if classes.find(name) is None:
                 classes = classes.with_class(name, avoid=self.removed)
         self.set_classes(classes)
+
+    def rename_classes(self, names: Mapping[str, str]) -> None:
+        """Others call classes by new names, by their old ones: so does this lesson."""
+        self.set_classes(self._choices.classes.renaming(names))
 
     def replace_classes(self, classes: ClassTable) -> None:
         """A table that has nothing to do with the one before: background is what is called so."""

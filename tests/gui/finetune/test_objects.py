@@ -234,14 +234,21 @@ def test_what_is_accepted_meanwhile_counts_with_its_class(dock_of, finetune_of, 
     hands.until(lambda: dock.teaching.choices.classes.names == ("object", "vessel"))
     hands.until(lambda: dock.view.classes.text(1, REGIONS) == "1")
     annotate.view.classes.rename(1, "nucleus")
-    hands.until(lambda: "nucleus" in dock.teaching.choices.classes.names)
-    n = dock.teaching.choices.classes.names.index("nucleus")
-    hands.until(lambda: dock.view.classes.text(n, REGIONS) == "2")
+    hands.until(lambda: dock.teaching.choices.classes.names == ("nucleus", "vessel"))
+    hands.until(lambda: dock.view.classes.text(0, REGIONS) == "2")
+    workspace.undo()
+    hands.until(lambda: dock.teaching.choices.classes.names == ("object", "vessel"))
+    workspace.redo()
+    hands.until(lambda: dock.teaching.choices.classes.names == ("nucleus", "vessel"))
     dock.teaching.set_classes(dock.teaching.choices.classes.without(2))  # not to be learned
     workspace.accept_objects(np.ones((20, 20), np.int32), Region(60, 110, 20, 20))
     hands.until(lambda: len(workspace.objects) == 4 and not dock.paint._timer.isActive())
     hands.settle(5)
     assert "vessel" not in dock.teaching.choices.classes.names
+    annotate.view.classes.rename(2, "vein")  # nor under another name
+    hands.until(lambda: "vein" in dock.paint.named() and not dock.paint._timer.isActive())
+    hands.settle(5)
+    assert dock.teaching.choices.classes.names == ("nucleus",)
 
 
 @pytest.fixture
