@@ -38,12 +38,46 @@ def test_regions_of_each_class_are_counted() -> None:
 def test_a_stroke_that_another_one_crosses_stays_one_region() -> None:
     labels = np.zeros((60, 80), np.uint8)
     labels[28:33, 5:75] = 1
-    labels[5:55, 38:46] = 2  # painted over it
+    labels[5:55, 32:52] = 2  # painted over it
     areas = separate_regions(labels)
     assert areas.class_id == (1, 2)
     apart = labels.copy()
-    apart[:, 38:46] = 0  # the same gap with nothing painted in it
+    apart[:, 32:52] = 0  # the same gap with nothing painted in it
     assert separate_regions(apart).class_id == (1, 1)
+
+
+def test_a_stroke_that_is_rubbed_through_stays_one_region() -> None:
+    labels = np.zeros((80, 200), np.uint8)
+    labels[10:17, 10:180] = 1
+    labels[10:17, 90:100] = 0  # napari's eraser
+    labels[60:67, 10:180] = 1
+    assert separate_regions(labels).class_id == (1, 1)
+    labels[10:17, 85:105] = 0
+    assert separate_regions(labels).class_id == (1, 1, 1)
+
+
+def test_what_was_learned_from_is_not_held_out(class_map: np.ndarray) -> None:
+    first = scribbles(class_map, share=0.03, seed=0)
+    (held,) = held_out([separate_regions(first)])
+    more = scribbles(class_map, share=0.01, seed=9)
+    both = np.where(first == 0, more, first)
+    found = separate_regions(both)
+    seen = (first > 0) & ~held
+    for seed in range(6):
+        (blind,) = held_out([found], seed=seed)
+        (mask,) = held_out([found], seed=seed, seen=[seen], before=[held])
+        assert not (mask & seen).any()
+        touched = np.unique(found.areas[held])
+        old = np.isin(found.areas, [n for n in touched if not seen[found.areas == n].any()])
+        assert (mask & old).any()
+        assert blind.any()
+    assert any((held_out([found], seed=s)[0] & seen).any() for s in range(6))
+    areas = [separate_regions(scribbles(class_map, seed=s)) for s in range(4)]
+    none = np.zeros(class_map.shape, bool)
+    for seed in range(6):
+        masks = held_out(areas, by="image", share=0.25, seed=seed, seen=[~none, none, none, none],
+                         before=[none, none, ~none, none])  # fmt: skip
+        assert [bool(mask.any()) for mask in masks] == [False, False, True, False]
 
 
 def test_no_stroke_is_on_both_sides(class_map: np.ndarray) -> None:

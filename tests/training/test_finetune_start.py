@@ -20,7 +20,7 @@ from napari_pathsam.training.finetune_config import (
     HoldOut,
     preset_config,
 )
-from napari_pathsam.training.finetune_file import save_taught
+from napari_pathsam.training.finetune_file import read_painted, read_run, save_taught, write_run
 from napari_pathsam.training.finetune_run import FineTuneImage, freeze
 from napari_pathsam.training.finetune_score import Tally, said_of
 
@@ -102,7 +102,7 @@ def test_a_start_that_is_right_is_changed_gently(
         teacher = Teacher(freeze(settings(**more), painted))
         notes = list(teacher.steps())[-1].notes
         start = teacher.model_with(teacher.begun)
-        found = Tally(start, teacher.frozen, painted=True)
+        found = Tally(start, teacher.frozen, start=True)
         for said in said_of(start, teacher.frozen):
             found.add(said)
         right = found.scores()  # the start never saw the strokes, so all of them count
@@ -127,6 +127,42 @@ def test_a_start_that_is_wrong_is_not_kept_and_that_is_said(
     notes = list(teacher.steps())[-1].notes
     assert teacher.learned == 1
     assert "all that was learned is taken" in notes[0]
+
+
+@pytest.mark.slow
+def test_a_version_that_is_corrected_is_asked_for_what_was_painted_since(
+    settings: Settings, painted: list[FineTuneImage], known: Path, tmp_path: Path
+) -> None:
+    quick = {"start": str(known), "epochs": 1, "steps": 1}
+    first = freeze(settings(epochs=8, steps=8, batch=4, lr=1e-2, body_lr=1.0, crop_px=128), painted)
+    write_run(tmp_path / "first.run.npz", first)
+    before = read_painted(tmp_path / "first.run.npz")
+    again = Teacher(freeze(settings(**quick), painted, before=before))
+    for one, old in zip(again.frozen.labels, first.labels, strict=True):
+        assert not (one.held & old.taught.astype(bool)).any()
+    assert again.frozen.held_px
+    assert not again.frozen.corrects  # nothing new: what is held out has to say it
+    assert "on what is held out" in list(again.steps())[-1].notes[0]
+
+    labels = painted[0].labels.copy()
+    free = np.argwhere(labels == 0)
+    y, x = free[np.abs(free - 48).sum(axis=1).argmin()]
+    patch = labels[y : y + 12, x : x + 12]
+    patch[:] = 3  # in a gland, all of which the version knows to be one
+    more = [replace(painted[0], labels=labels), painted[1]]
+    frozen = freeze(settings(**quick), more, before=before)
+    write_run(tmp_path / "second.run.npz", frozen)
+    frozen, _ = read_run(tmp_path / "second.run.npz")
+    assert frozen.corrects
+    new = [one.new for one in frozen.labels]
+    assert not new[1].any()
+    assert (frozen.labels[0].labels[new[0]] == 3).all()
+    teacher = Teacher(frozen)
+    notes = list(teacher.steps())[-1].notes
+    assert "on what you painted since" in notes[0]
+    assert teacher.learned == 1
+    assert teacher.best.floor == -np.inf
+    assert teacher.result().epoch == 1
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ Label images here hold class ids; 0 means that nobody painted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,9 @@ from scipy import ndimage
 GAP_PX = 12
 """Pieces of one class that painted pixels join within twice this are one: a stroke that another
 one crosses stays one region."""
+NEAR_PX = 6
+"""Pieces of one class nearer than twice this are one, whatever lies between: an eraser of usual
+width that is drawn across a stroke does not make two of it."""
 EIGHT = np.ones((3, 3), bool)
 
 HoldBy = Literal["region", "image"]
@@ -71,6 +74,7 @@ def separate_regions(labels: NDArray, ids: Sequence[int] | None = None) -> Areas
         areas, n = ndimage.label(own, EIGHT)
         if n > 1:  # across other strokes: painted pixels only
             near = ndimage.binary_dilation(own, EIGHT, iterations=GAP_PX, mask=painted)
+            near |= ndimage.maximum_filter(own, 2 * NEAR_PX + 1)
             joined, n = ndimage.label(near, EIGHT)
             areas = np.where(own, joined, 0)
         inside[own] = areas[own] + len(classes)
@@ -110,21 +114,40 @@ def held_out(
     share: float = 0.2,
     seed: int = 0,
     groups: Sequence[Hashable] | None = None,
+    seen: Sequence[NDArray[np.bool_]] | None = None,
+    before: Sequence[NDArray[np.bool_]] | None = None,
 ) -> list[NDArray[np.bool_]]:
     """Which painted pixels of each image are not trained on: whole regions, or whole images.
 
     By region: of each class as many as make up about ``share`` of its pixels, at least one, drawn
     by ``seed``; the largest is always trained on, and a class with one region keeps it. By image:
     about ``share`` of the images, at least one, such that every class stays in training; where that
-    cannot be, nothing is held out. Images of one of the ``groups`` (parts of a slide) are on the
+    be, nothing is held out. Images of one of the ``groups`` (parts of a slide) are on the
     same side.
+
+    What a model goes on from has ``seen`` these pixels of each image: no region, and no image, that
+    holds some of them is held out. What was held out ``before`` comes first.
     """
     held = [np.zeros(a.areas.shape, bool) for a in areas]
+    seen, before = seen or held, before or held
     rng = np.random.default_rng([seed, 11])
     if by == "image":
-        for i in _held_images(areas, groups or range(len(areas)), share, rng):
+        groups = groups or range(len(areas))
+        touched = [
+            {group for group, mask in zip(groups, masks, strict=True) if mask.any()}
+            for masks in (seen, before)
+        ]
+        for i in _held_images(areas, groups, share, rng, *touched):
             held[i] = areas[i].areas > 0
         return held
+    barred, first = (
+        {
+            (image, int(number))
+            for image, (a, mask) in enumerate(zip(areas, masks, strict=True))
+            for number in np.unique(a.areas[mask])
+        }
+        for masks in (seen, before)
+    )
     for class_id in sorted({c for a in areas for c in a.class_id}):
         regions = [
             (n_px, image, number)
@@ -134,10 +157,12 @@ def held_out(
         ]
         wanted = share * sum(n_px for n_px, _, _ in regions)
         regions.sort(key=lambda r: (-r[0], r[1:]))
-        rest = regions[1:]
+        rest = [regions[1:][i] for i in rng.permutation(len(regions) - 1)]
+        rest.sort(key=lambda r: r[1:] not in first)
         taken = 0.0
-        for index in rng.permutation(len(rest)):
-            n_px, image, number = rest[index]
+        for n_px, image, number in rest:
+            if (image, number) in barred:
+                continue
             if taken and taken + n_px / 2 > wanted:
                 continue
             held[image] |= areas[image].areas == number
@@ -146,8 +171,9 @@ def held_out(
 
 
 def _held_images(
-    areas: Sequence[Areas], groups: Sequence[Hashable], share: float, rng: np.random.Generator
-) -> list[int]:
+    areas: Sequence[Areas], groups: Sequence[Hashable], share: float, rng: np.random.Generator,
+    barred: Collection[Hashable], first: Collection[Hashable],
+) -> list[int]:  # fmt: skip
     """The images that are held out, such that every class is left in some other group."""
     classes: dict[Hashable, set[int]] = {}
     for group, a in zip(groups, areas, strict=True):
@@ -157,9 +183,10 @@ def _held_images(
     labelled = [*classes]
     wanted = max(1, round(share * len(labelled)))
     chosen: set[Hashable] = set()
-    for index in rng.permutation(len(labelled)):
-        group = labelled[int(index)]
-        if len(chosen) < wanted and all(n_groups[c] > 1 for c in classes[group]):
+    drawn = [labelled[i] for i in rng.permutation(len(labelled))]
+    for group in sorted(drawn, key=lambda group: group not in first):
+        free = group not in barred and all(n_groups[c] > 1 for c in classes[group])
+        if len(chosen) < wanted and free:
             chosen.add(group)
             n_groups.subtract(classes[group])
     return [i for i, group in enumerate(groups) if group in chosen]

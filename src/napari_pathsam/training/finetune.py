@@ -20,7 +20,14 @@ from napari_pathsam.models.pathsam import PathSam, part_of
 from napari_pathsam.training.finetune_crops import Crop, Crops
 from napari_pathsam.training.finetune_data import tile_pixels_of
 from napari_pathsam.training.finetune_networks import own_copy
-from napari_pathsam.training.finetune_notes import ANEW, GENTLY, NO_ROOM, START_KEPT, no_number
+from napari_pathsam.training.finetune_notes import (
+    ANEW,
+    GENTLY,
+    NO_ROOM,
+    START_KEPT,
+    no_number,
+    painted_since,
+)
 from napari_pathsam.training.finetune_report import (
     Scores,
     TeachReport,
@@ -281,18 +288,23 @@ class Teacher:
     def _look_at_start(self, began: float, spent: Spent) -> Iterator[TeachReport]:
         """Score what is started from, and decide how much of what is learned is taken.
 
-        It has never seen the strokes: where it knows the classes, all of them say how right it is.
+        Where it knows the classes, what was painted and it has not seen says how right it is.
         """
         knows = self.frozen.run.start_knows_all and self.config.gentlest < 1
         if not (knows or self._score_every):
             return
-        held, painted = yield from self._scored(self.begun, began, spent, painted=knows)
+        held, painted = yield from self._scored(self.begun, began, spent, start=knows)
         if painted is not None and math.isfinite(painted.mean_dice):
             self.learned = self.config.learned(painted.mean_dice + painted.noise)
             note = GENTLY if self.learned < 1 else ANEW
-            self.notes.append(note.format(dice=painted.mean_dice, learned=100 * self.learned))
+            what = painted_since(self.frozen)
+            self.notes.append(
+                note.format(dice=painted.mean_dice, learned=100 * self.learned, what=what)
+            )
         if held is not None:
-            known = held.mean_dice if self.frozen.run.start_knows_all else -math.inf
+            # Of a version that somebody corrects, what is held out says nothing of what was wrong.
+            keep = self.frozen.run.start_knows_all and not self.frozen.corrects
+            known = held.mean_dice if keep else -math.inf
             self.best = Best(0, held, self.begun, known, known)
             yield self._report("epoch", began, None, scores=held)
 
@@ -322,16 +334,16 @@ class Teacher:
         return scores, kept
 
     def _scored(
-        self, weights: Weights, began: float, spent: Spent, *, painted: bool = False
+        self, weights: Weights, began: float, spent: Spent, *, start: bool = False
     ) -> Generator[TeachReport, None, tuple[Scores | None, Scores | None]]:
         """Score some weights, tile by tile: cancelling need not wait for all of them.
 
-        On what is held out; and on all that is painted, if that is asked for.
+        On what is held out; and on what the start is asked for, if it is the start.
         """
         model = self.model_with(weights)
         held = Tally(model, self.frozen)
-        whole = Tally(model, self.frozen, painted=True) if painted else None
-        wanted = None if painted else True
+        whole = Tally(model, self.frozen, start=True) if start else None
+        wanted = None if start else True
         tiles = said_of(model, self.frozen, held=wanted, cache=self.cache, tiles=self.tiles)
         while True:
             with self._threads(), spent.on("score"):

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 
 FEWEST_PX = 16
 """Pixels of a class below which there is nothing to learn."""
-MEANINGFUL_PX = 500
-"""Held-out pixels of a class below which its score is chance."""
-MEANINGFUL_REGIONS = 3
-"""And separate held-out regions."""
 
 
 def table_of(rows: Sequence[tuple[int, str, str | None]]) -> ClassTable:
@@ -151,6 +147,15 @@ def warnings_of(
                 f"“{title}” has one region only, so nothing of it can be held out and its score "
                 "is not known: paint a second one, somewhere else."
             )
+    free = {a.class_id[n - 1] for a, m in zip(areas, held, strict=True)
+            for n in np.unique(a.areas[m]) if n}  # fmt: skip
+    if settings.hold_out.by == "region" and free:
+        said += [
+            f"Of “{titles.get(c, 'background')}” nothing can be held out: what training starts "
+            "from was trained on all of it but the largest region. Paint a new region of it."
+            for c, _, n_regions in counted
+            if n_regions > 1 and c not in free
+        ]
     if settings.hold_out.by == "none":
         said.append("Nothing is held out, so there will be no score to trust.")
     elif not any(mask.any() for mask in held):

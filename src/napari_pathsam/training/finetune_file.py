@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.training.finetune import Taught
 from napari_pathsam.training.finetune_config import TRAINED
 from napari_pathsam.training.finetune_report import Scores, Weights
-from napari_pathsam.training.finetune_run import FineTuneRun, Frozen, RunLabels
+from napari_pathsam.training.finetune_run import FineTuneRun, Frozen, RunImage, RunLabels
 
 RUN_SUFFIX = ".run.npz"
 LARGEST_PX = 2**30
@@ -52,6 +53,7 @@ def write_run(path: str | Path, frozen: Frozen, outcome: Taught | Outcome | None
     arrays: dict[str, Any] = {"run": _bytes(frozen.run.model_dump_json())}
     for i, (one, tiles) in enumerate(zip(frozen.labels, frozen.pixels, strict=True)):
         arrays |= {f"labels_{i}": one.labels, f"held_{i}": one.held}
+        arrays |= {} if one.seen is None else {f"seen_{i}": one.seen}
         arrays |= {f"pixels_{i}_{t}": pixels for t, pixels in enumerate(tiles)}
     if outcome is not None:
         arrays |= _arrays_of(outcome)
@@ -83,32 +85,55 @@ def _arrays_of(outcome: Taught | Outcome) -> dict[str, NDArray]:
 
 def read_run(path: str | Path) -> tuple[Frozen, Outcome | None]:
     """Read :func:`write_run`'s file; BadFileError where it is damaged, foreign or incomplete."""
+    with _opened(path) as found:
+        run, labels = _run_and_labels(found)
+        pixels = []
+        for i, image in enumerate(run.images):
+            tiles = []
+            for t, box in enumerate(image.tiles):
+                size = image.grid.pixels_of(box.region)[2]
+                tiles.append(_checked(found[f"pixels_{i}_{t}"], np.uint8, (*size, 3)))
+            pixels.append(tuple(tiles))
+        outcome = _outcome(found) if "scores" in found else None
+    return Frozen(run, labels, tuple(pixels)), outcome
+
+
+def read_painted(path: str | Path) -> tuple[tuple[RunImage, RunLabels], ...]:
+    """:attr:`Frozen.painted` of a run's file, without reading its pixels."""
+    with _opened(path) as found:
+        run, labels = _run_and_labels(found)
+    return tuple(zip(run.images, labels, strict=True))
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Mapping[str, NDArray]]:
+    """The arrays of a run's file; BadFileError where it, or one of them, is not what it must be."""
     path = existing_file(path, wanted="a fine-tuning run (.run.npz)")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            run = FineTuneRun.model_validate_json(_text(found["run"]))
-            labels, pixels = [], []
-            for i, image in enumerate(run.images):
-                shape = image.labels_at.region.shape_yx
-                labels.append(
-                    RunLabels(
-                        _checked(found[f"labels_{i}"], np.uint8, shape),
-                        _checked(found[f"held_{i}"], np.bool_, shape),
-                    )
-                )
-                tiles = []
-                for t, box in enumerate(image.tiles):
-                    size = image.grid.pixels_of(box.region)[2]
-                    tiles.append(_checked(found[f"pixels_{i}_{t}"], np.uint8, (*size, 3)))
-                pixels.append(tuple(tiles))
-            outcome = _outcome(found) if "scores" in found else None
+            yield found
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise BadFileError(
             f"{path.name} is no fine-tuning run of this program, or it is damaged ({why}). Nothing "
             "was loaded; export it again."
         ) from error
-    return Frozen(run, tuple(labels), tuple(pixels)), outcome
+
+
+def _run_and_labels(found: Mapping[str, NDArray]) -> tuple[FineTuneRun, tuple[RunLabels, ...]]:
+    run = FineTuneRun.model_validate_json(_text(found["run"]))
+    labels = []
+    for i, image in enumerate(run.images):
+        shape = image.labels_at.region.shape_yx
+        seen = found.get(f"seen_{i}")
+        labels.append(
+            RunLabels(
+                _checked(found[f"labels_{i}"], np.uint8, shape),
+                _checked(found[f"held_{i}"], np.bool_, shape),
+                None if seen is None else _checked(seen, np.uint8, shape),
+            )
+        )
+    return run, tuple(labels)
 
 
 def _outcome(found: Mapping[str, NDArray]) -> Outcome:

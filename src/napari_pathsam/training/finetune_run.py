@@ -145,11 +145,26 @@ class FineTuneRun(BaseModel):
 class RunLabels:
     """``(h, w)`` ids of one image as painted, and which of the painted pixels are held out.
 
-    ``held`` labels of a layer of its own are merged in: they are painted, and held out.
+    ``held`` labels of a layer of its own are merged in: they are painted, and held out. ``seen``
+    are the ids that what the run starts from was trained with, 0 where it was not; None: it is no
+    version of this lesson.
     """
 
     labels: NDArray[np.uint8]
     held: NDArray[np.bool_]
+    seen: NDArray[np.uint8] | None = None
+
+    @property
+    def taught(self) -> NDArray[np.uint8]:
+        """The ids that what comes out was trained with, now or before."""
+        before = np.zeros_like(self.labels) if self.seen is None else self.seen
+        return np.where((self.labels > 0) & ~self.held, self.labels, before)
+
+    @property
+    def new(self) -> NDArray[np.bool_]:
+        """What is trained on, and the start was not: all of it, or what was painted since."""
+        found: NDArray[np.bool_] = self.labels > 0
+        return found if self.seen is None else found & ~self.held & (self.seen != self.labels)
 
 
 @dataclass(frozen=True)
@@ -170,6 +185,16 @@ class Frozen:
         return sum(int(one.held.sum()) for one in self.labels)
 
     @property
+    def painted(self) -> tuple[tuple[RunImage, RunLabels], ...]:
+        """What a run that goes on from this one has to know of it."""
+        return tuple(zip(self.run.images, self.labels, strict=True))
+
+    @property
+    def corrects(self) -> bool:
+        """Whether it starts from a version of this lesson, and more was painted since."""
+        return any(one.seen is not None and one.new.any() for one in self.labels)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know before training."""
         areas = [separate_regions(one.labels) for one in self.labels]
@@ -181,7 +206,8 @@ class Frozen:
         about = self.run.model_copy(update={"versions": {}}).model_dump_json()
         digest = hashlib.blake2b(about.encode(), digest_size=16)
         for one, tiles in zip(self.labels, self.pixels, strict=True):
-            for array in (one.labels, one.held, *tiles):
+            known = () if one.seen is None else (one.seen,)
+            for array in (one.labels, one.held, *known, *tiles):
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
@@ -191,6 +217,7 @@ def freeze(
     images: Sequence[FineTuneImage],
     *,
     load: Load | None = None,
+    before: Sequence[tuple[RunImage, RunLabels]] = (),
 ) -> Frozen:
     """Check what was painted, hold out, plan the tiles it touches, and read their pixels.
 
@@ -198,6 +225,9 @@ def freeze(
     ----------
     load
         See :func:`start_model`.
+    before
+        :attr:`Frozen.painted` of the run that ``settings.start`` came out of: nothing that it was
+        trained on is held out, and how right it is, is asked of what was painted since.
 
     Raises
     ------
@@ -213,7 +243,7 @@ def freeze(
     areas = [separate_regions(_painted(settings, one), _ids(settings)) for one in images]
     check_painted(settings, areas, [one.name for one in images])
     model, knows_all = start_model(settings, [one.mpp for one in images], load)
-    labels = _held(settings, images, areas)
+    labels = _held(settings, images, areas, before)
     records, pixels = [], []
     for one, known in zip(images, labels, strict=True):
         record = _record(model, one, known)
@@ -266,16 +296,20 @@ def _painted(settings: FineTuneSettings, one: FineTuneImage) -> NDArray[np.uint8
 
 
 def _held(
-    settings: FineTuneSettings, images: Sequence[FineTuneImage], areas: Sequence[Areas]
-) -> list[RunLabels]:
-    """Labels of each image, and what of them is held out."""
+    settings: FineTuneSettings, images: Sequence[FineTuneImage], areas: Sequence[Areas],
+    before: Sequence[tuple[RunImage, RunLabels]],
+) -> list[RunLabels]:  # fmt: skip
+    """Labels of each image, what of them is held out, and what the start was trained on."""
+    earlier = [_before(one, before) for one in images]
+    seen = [ids for ids, _ in earlier]
     hold = settings.hold_out
     painted = [_painted(settings, one) for one in images]
     if hold.by in ("region", "image"):
         groups = [one.group or i for i, one in enumerate(images)]
         held = held_out(
-            areas, by=hold.by, share=hold.share, seed=settings.config.seed, groups=groups
-        )
+            areas, by=hold.by, share=hold.share, seed=settings.config.seed, groups=groups,
+            seen=[ids > 0 for ids in seen], before=[mask for _, mask in earlier],
+        )  # fmt: skip
     else:
         held = [np.zeros(labels.shape, bool) for labels in painted]
     for i, one in enumerate(images):
@@ -287,7 +321,25 @@ def _held(
         for one, labels, mask in zip(images, painted, held, strict=True):
             labels[(labels == 0) & (one.labels != UNSURE)] = BACKGROUND
             mask |= _ground_round(mask, labels, whole=hold.by == "image")
-    return [RunLabels(labels, mask) for labels, mask in zip(painted, held, strict=True)]
+    return [
+        RunLabels(labels, mask, ids if before else None)
+        for labels, mask, ids in zip(painted, held, seen, strict=True)
+    ]
+
+
+def _before(
+    one: FineTuneImage, before: Sequence[tuple[RunImage, RunLabels]]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Of an image's pixels the ids that an earlier run was trained with, and what it held out."""
+    seen, held = np.zeros(one.at.shape_yx, np.uint8), np.zeros(one.at.shape_yx, bool)
+    for record, known in before:
+        at = record.labels_at.region
+        same = record.key == one.key if one.key else record.name == one.name
+        if same and (both := at.intersection(one.at)) is not None:
+            to, fro = (Region(both.y - r.y, both.x - r.x, *both.shape_yx) for r in (one.at, at))
+            seen[to.slices] = known.taught[fro.slices]
+            held[to.slices] = known.held[fro.slices]
+    return seen, held
 
 
 def _ground_round(

@@ -116,13 +116,13 @@ def rescore(
 class Tally:
     """Scores, counted tile by tile; see :func:`rescore`.
 
-    Of what is held out; with ``painted`` of all that is painted, which is no score of a model that
-    was trained on it.
+    Of what is held out; with ``start`` of what says how right the start is (:func:`asked`).
     """
 
-    def __init__(self, model: ClassModel, frozen: Frozen, *, painted: bool = False) -> None:
+    def __init__(self, model: ClassModel, frozen: Frozen, *, start: bool = False) -> None:
         _check(model, frozen)
-        self._frozen, self._painted, self._n = frozen, painted, len(model.classes) + 1
+        self._frozen, self._n = frozen, len(model.classes) + 1
+        self._counted = asked(frozen) if start else [one.held for one in frozen.labels]
         self._names = (background_name(frozen), *model.classes.names)
         self._counts = np.zeros((self._n, self._n), np.int64)
         self._reliability = Reliability.of(np.zeros(0), np.zeros(0, bool))
@@ -130,7 +130,8 @@ class Tally:
 
     def add(self, said: Said) -> None:
         """Count a tile's pixels."""
-        said = said if self._painted else said.only(said.pixels.held)
+        mask = self._counted[said.image]
+        said = said.only(mask.ravel()[said.pixels.index])
         truth = said.pixels.channel.astype(np.int64)
         self._counts += confusion(truth, said.pred, self._n)
         self._reliability += Reliability.of(said.confidence, said.pred == truth)
@@ -144,7 +145,7 @@ class Tally:
         return Scores(
             self._counts,
             self._names,
-            scored_regions(self._frozen, painted=self._painted),
+            scored_regions(self._frozen, self._counted),
             self._reliability,
             self._surprise / total,
         )
@@ -157,12 +158,21 @@ def background_name(frozen: Frozen) -> str:
     return named[0] if named else "background"
 
 
-def scored_regions(frozen: Frozen, *, painted: bool) -> tuple[int, ...]:
-    """Separate regions of each channel that are held out, or with ``painted`` all of them."""
+def asked(frozen: Frozen) -> list[NDArray[np.bool_]]:
+    """What a start is asked for: all that is painted, it has seen none of it.
+
+    A version of the same lesson has: of that what was painted since, or else what is held out.
+    """
+    known = any(one.seen is not None for one in frozen.labels)
+    return [one.held if known and not frozen.corrects else one.new for one in frozen.labels]
+
+
+def scored_regions(frozen: Frozen, masks: Sequence[NDArray[np.bool_]]) -> tuple[int, ...]:
+    """Separate regions of each channel in these pixels of each image."""
     table = channel_table(frozen)
     found = np.zeros(len(frozen.run.settings.model_classes) + 1, np.int64)
-    for one in frozen.labels:
-        channel = np.where(one.held | painted, table[one.labels], -1)
+    for one, mask in zip(frozen.labels, masks, strict=True):
+        channel = np.where(mask, table[one.labels], -1)
         for c in np.unique(channel[channel >= 0]):
             found[c] += ndimage.label(channel == c, EIGHT)[1]
     return tuple(int(n) for n in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pathsam.core.errors import out_of_memory
+from napari_pathsam.core.errors import PathsamError, out_of_memory
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.fields import ImageSource
 from napari_pathsam.workspace.segment_work import SourceTiles
@@ -120,7 +121,7 @@ def prepared(
     from napari_pathsam.training.finetune_run import freeze
 
     images = finetune_images(pairs, choices.classes)
-    frozen = freeze(choices.settings(), images, load=load)
+    frozen = freeze(choices.settings(), images, load=load, before=painted_before(choices, folder))
     running = Running(
         run=f"version-{number}{RUN_SUFFIX}", state=f"version-{number}.state", began=datetime.now(),
         number=number,
@@ -128,6 +129,17 @@ def prepared(
     write_run(folder.file(running.run), frozen)
     folder.remove(running.state)
     return _begun(frozen, running, folder, cache, load)
+
+
+def painted_before(choices: Choices, folder: LessonFolder) -> Any:
+    """What the version that training starts from was trained on, where it is one of the lesson."""
+    from napari_pathsam.training.finetune_file import read_painted
+
+    for version in folder.lesson.versions:
+        if version.run is not None and str(folder.file(version.file)) == choices.start:
+            with suppress(PathsamError):  # it was deleted: nobody can say any more
+                return read_painted(folder.file(version.run))
+    return ()
 
 
 def resumed(folder: LessonFolder, running: Running, cache: EmbeddingCache, load: Load) -> Training:

@@ -11,6 +11,7 @@ from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.models.catalogue import load_model
+from napari_pathsam.training.finetune_file import read_run
 from napari_pathsam.workspace import InlineRunner, teaching_work
 from napari_pathsam.workspace.teaching import Teaching
 from napari_pathsam.workspace.teaching_choices import Advanced, Choices
@@ -49,6 +50,23 @@ def test_a_training_becomes_a_version_on_disk(teach, pair, tmp_path, load):
     assert saved["running"] is None
     assert teaching.run_path(1).is_file()
     assert not list(teaching.folder.path.glob("*.state"))
+
+
+def test_a_version_that_goes_on_is_not_scored_on_what_it_learned_from(teach):
+    teaching, run, _, heard = teach
+    run.train()
+    teaching.choose(start=str(teaching.model_path(1)))
+    run.train()
+    assert not heard["failed"]
+    (one,), (two,) = (read_run(teaching.run_path(n))[0].labels for n in (1, 2))
+    assert one.seen is None
+    np.testing.assert_array_equal(two.seen, one.taught)
+    assert two.held.any()
+    assert not (two.held & (one.taught > 0)).any()
+    teaching.folder.remove(teaching.lesson[1].run)  # nobody can say any more
+    run.train()
+    assert not heard["failed"]
+    assert read_run(teaching.run_path(3))[0].labels[0].seen is None
 
 
 def test_strokes_and_versions_survive_a_crash(teach, pair, tmp_path):
