@@ -116,6 +116,22 @@ def test_what_was_used_last_stays_in_memory() -> None:
     assert [cache.has(name) for name in "abc"] == [True, False, True]
 
 
+def test_a_full_folder_is_not_listed_for_every_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    EmbeddingCache(0, tmp_path / "one").get_or_encode("a", made)
+    size = EmbeddingCache(0, tmp_path / "one").disk_nbytes
+    cache = EmbeddingCache(0, tmp_path / "many", 200 * size)
+    listed = []
+    files = cache._files
+    monkeypatch.setattr(cache, "_files", lambda: listed.append(1) or files())
+    for n in range(230):
+        cache.get_or_encode(str(n), lambda n=n: made(n))
+        assert cache._unlisted <= 100 * size
+    assert len(listed) < 25
+    assert 190 * size < cache.disk_nbytes <= 201 * size
+
+
 def test_the_disk_has_a_limit_and_forgets_what_was_not_used(tmp_path: Path) -> None:
     EmbeddingCache(0, tmp_path / "one").get_or_encode("a", made)
     size = EmbeddingCache(0, tmp_path / "one").disk_nbytes

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 PARTS = frozenset({"image_embed", "high_res", "trunk", "pathology", "coarser"})
 MEMORY_BYTES = 2**30
 DISK_BYTES = 10 * 2**30
+SPARE = 32
+"""Of a full folder one part in so many is emptied at once."""
 SUFFIX = ".embedding.zarr.zip"
 STALE_S = 3600.0
 """Unfinished files older than this were left by a process that was killed."""
@@ -102,7 +104,8 @@ class EmbeddingCache:
         self._memory_bytes, self._disk, self._disk_bytes = memory_bytes, disk, disk_bytes
         self._kept: OrderedDict[str, Entry] = OrderedDict()
         self._held = 0
-        self._lock = threading.Lock()
+        self._unlisted = 0  # bytes that may be stored before the folder is listed again
+        self._lock, self._listing = threading.Lock(), threading.Lock()
         self._busy: dict[str, tuple[threading.Lock, int]] = {}
 
     @staticmethod
@@ -262,16 +265,26 @@ class EmbeddingCache:
             self._disk.mkdir(parents=True, exist_ok=True)
             with replacing(self._path(name)) as path:
                 write_entry(path, name, entry)
+            size = self._path(name).stat().st_size
         except (OSError, BadFileError) as error:
             logger.warning("An embedding was not kept on disk: %s", error)
             return
-        self._make_room()
+        with self._listing:
+            self._unlisted -= size
+            if self._unlisted >= 0:
+                return
+            self._unlisted = self._make_room()
 
-    def _make_room(self) -> None:
+    def _make_room(self) -> int:
+        """List the folder, and remove what is too much; so many bytes may come until the next time.
+
+        Ten thousand entries take a third of a second to list. Half of the room that is left is
+        others', who write here, too; at the limit a little more is removed than is needed.
+        """
         files = self._files()
-        used = sum(size for _, size, _ in files)
+        used, spare = sum(size for _, size, _ in files), self._disk_bytes // SPARE
         for _, size, path in files[:-1]:
-            if used <= self._disk_bytes:
+            if used <= self._disk_bytes - spare:
                 break
             _remove(path)
             used -= size
@@ -283,6 +296,7 @@ class EmbeddingCache:
                     _remove(path)
             except OSError:
                 continue
+        return max(0, self._disk_bytes - used) // 2
 
 
 def _remove(path: Path) -> None:
