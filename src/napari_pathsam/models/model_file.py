@@ -93,12 +93,12 @@ def save_tensors(
     return checked
 
 
-def copy_with_provenance(source: Path, target: Path, more: Mapping[str, JsonValue]) -> None:
-    """Write the same tensors under a card whose provenance says more; whole or not at all."""
+def copy_with_provenance(source: Path, target: Path, provenance: Mapping[str, JsonValue]) -> None:
+    """Write the same tensors under a card with another provenance; whole or not at all."""
     with _opened(source) as file:
         card = _card(source, file.metadata())
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    told = card.model_copy(update={"provenance": {**card.provenance, **more}})
+    told = card.model_copy(update={"provenance": dict(provenance)})
     with replacing(target) as new:
         save_file(tensors, new, {CARD_KEY: told.model_dump_json()})
 

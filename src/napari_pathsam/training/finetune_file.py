@@ -195,6 +195,28 @@ def save_taught(
     return save_head(path, taught.model, card, trained=saved_parts(frozen))
 
 
+def without_names(provenance: Mapping[str, JsonValue]) -> dict[str, Any]:
+    """A provenance that may be sent: images without names, keys and paths, files without folders.
+
+    An image's name may be a patient's number.
+    """
+    others = {name: told for name, told in provenance.items() if name != "fine_tuning"}
+    try:
+        run = FineTuneRun.model_validate(provenance.get("fine_tuning"))
+    except ValidationError:  # none, or one that this version cannot read: nobody knows what it says
+        return others
+    images = tuple(
+        one.model_copy(update={"name": f"image {n}", "key": "", "path": None})
+        for n, one in enumerate(run.images, start=1)
+    )
+    start, settings = run.start, run.settings
+    if start is not None:
+        start = start.model_copy(update={"name": Path(start.name).name})
+        settings = settings.model_copy(update={"start": start.name})
+    told = run.model_copy(update={"images": images, "start": start, "settings": settings})
+    return others | {"fine_tuning": told.model_dump(mode="json")}
+
+
 def _licence(frozen: Frozen) -> str:
     """Whose it is, and what it was made from."""
     from napari_pathsam.models.catalogue import find_entry
@@ -205,5 +227,5 @@ def _licence(frozen: Frozen) -> str:
     try:
         below = f"{name} ({find_entry(name).licence})"
     except UnavailableError:  # a file of the person's own
-        below = name
+        below = Path(name).name
     return f"its author's; fine-tuned from {below}"

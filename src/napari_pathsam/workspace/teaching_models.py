@@ -21,10 +21,15 @@ def copied(source: Path, target: Path) -> Path:
 
 
 def exported(source: Path, target: Path, version: Version) -> Path:
-    """Write a version as a model file of the person's own, with its name and note as they are."""
-    from napari_pathsam.models.model_file import copy_with_provenance
+    """Write a version as a model file of the person's own, with its name and note as they are.
 
-    copy_with_provenance(source, target, {"version": version.name, "note": version.note})
+    It may be sent to others, so it says neither what the images are called nor where they lie.
+    """
+    from napari_pathsam.models.model_file import copy_with_provenance, read_card
+    from napari_pathsam.training.finetune_file import without_names
+
+    told = without_names(read_card(source).provenance)
+    copy_with_provenance(source, target, {**told, "version": version.name, "note": version.note})
     return target
 
 

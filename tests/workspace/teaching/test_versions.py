@@ -7,6 +7,7 @@ from PIL import Image
 
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.io.images import write_labels
+from napari_pathsam.models.catalogue import load_model
 from napari_pathsam.models.model_file import read_card
 from napari_pathsam.models.task_file import save_task
 from napari_pathsam.models.task_model import TaskModel
@@ -38,6 +39,7 @@ def test_versions_can_be_named_reverted_saved_loaded_and_deleted(teach, tmp_path
     assert (teaching.lesson[3].name, teaching.lesson[3].note) == ("mine", "good on glands")
     told = read_card(written[0]).provenance
     assert (told["version"], told["note"]) == ("first", "good on glands")
+    assert [one["name"] for one in told["fine_tuning"]["images"]] == ["image 1"]
     assert teaching.run_path(3) is None
     assert teaching.lesson.current == 3
     gone = teaching.model_path(3)
@@ -51,6 +53,24 @@ def test_versions_can_be_named_reverted_saved_loaded_and_deleted(teach, tmp_path
     teaching.load(tmp_path / "no model.safetensors")
     assert len(heard["failed"]) == 1
     assert len(teaching.lesson.versions) == 2
+
+
+def test_a_file_that_is_sent_names_no_patient_and_no_folder(teach, tmp_path):
+    teaching, run, _, heard = teach
+    run.train()
+    teaching.choose(start=str(teaching.model_path(1)))
+    run.train()
+    teaching.save_as(2, tmp_path / "mine.safetensors", lambda path: None)
+    assert not heard["failed"]
+    kept, sent = (
+        read_card(path).model_dump_json()
+        for path in (teaching.model_path(2), tmp_path / "mine.safetensors")
+    )
+    for name in ("discs", str(tmp_path)):
+        assert name in kept
+        assert name not in sent
+    assert "version-1.safetensors" in sent
+    assert load_model(tmp_path / "mine.safetensors", "cpu").classes.names == ("dark",)
 
 
 def test_a_model_that_counts_its_classes_otherwise_is_shown_in_the_lessons_classes(teach, tmp_path):
