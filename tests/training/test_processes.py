@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -26,16 +27,14 @@ from napari_pathsam.models.sam2_config import Sam2Config, TimmConfig
 from napari_pathsam.training.class_config import ClassLossConfig, TrainConfig
 from napari_pathsam.training.class_data import TrainingImage
 from napari_pathsam.training.class_fit import ClassTrainer
-from napari_pathsam.training.processes import Processes, from_torchrun
+from napari_pathsam.training.processes import from_torchrun
 
-torch.set_num_threads(1)
-
-def train(processes, dice_over):
+def train(processes, path, dice_over):
     torch.manual_seed(processes.rank)  # the weights of the first one count
     base = Sam2(Sam2Config(
         name="tiny", trunk=TimmConfig(name="mobilenetv2_050"), width=32, mlp_dim=32,
         iou_hidden_dim=16, field_px=64, fixed_canvas=False, object_score=False))
-    base.load_state_dict(torch.load(sys.argv[2], weights_only=True))
+    base.load_state_dict(torch.load(path, weights_only=True))
     config = profiled("recommended", name="made", base="tiny", mpp=1, hidden=(8,))
     model = PathSam(config, base, ClassTable.of("gland", "stroma"))
     rng = np.random.default_rng(0)
@@ -60,15 +59,14 @@ def train(processes, dice_over):
         "counts": torch.from_numpy(found.counts), "encoded": trainer.encoded,
     }
 
-def every(processes):
-    return {dice_over: train(processes, dice_over) for dice_over in ("batch", "image")}
+def every(processes, path):
+    return {dice_over: train(processes, path, dice_over) for dice_over in ("batch", "image")}
 
-if len(sys.argv) > 3:
-    torch.save(every(Processes()), sys.argv[1])
-else:
+if __name__ == "__main__":
+    torch.set_num_threads(1)
     with from_torchrun() as together:
         assert together.size == 2
-        torch.save(every(together), f"{sys.argv[1]}{together.rank}")
+        torch.save(every(together, sys.argv[2]), f"{sys.argv[1]}{together.rank}")
 """
 
 
@@ -91,13 +89,12 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
         "--local-addr", "127.0.0.1",
     ]  # fmt: skip
-    for command in (
-        [*torchrun, script, tmp_path / "two", base],
-        [sys.executable, script, tmp_path / "one", base, "alone"],
-    ):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-    one, *two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two0", "two1"))
+    command = [*torchrun, script, tmp_path / "two", base]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = [torch.load(tmp_path / name, weights_only=True) for name in ("two0", "two1")]
+    with torch.random.fork_rng(devices=[]):
+        one = runpy.run_path(str(script))["every"](Processes(), base)
     for dice_over, wanted in one.items():
         for found in (each[dice_over] for each in two):
             assert torch.allclose(found["losses"], wanted["losses"], atol=1e-5)
