@@ -277,9 +277,10 @@ def test_models(pathsam, model_file, tmp_path):
     assert "BSD-3-Clause" in said
 
 
-def test_encoders_heads_and_recipes_are_models_too(pathsam, tmp_path):
+def test_encoders_heads_and_recipes_are_models_too(pathsam, tmp_path, monkeypatch):
     import torch
 
+    from napari_pathsam.models import encoder_files
     from napari_pathsam.models.encoders import ENCODERS, EncoderSpec, VitArgs, random_encoder
     from napari_pathsam.models.sources import LocalFile
 
@@ -290,6 +291,12 @@ def test_encoders_heads_and_recipes_are_models_too(pathsam, tmp_path):
     for text in (ENCODERS["uni"].weights.sha256[:20], "CC-BY-NC-ND", "hf auth login", "1.2 GB"):
         assert text in said
     assert "sam2.1-tiny" in pathsam("models", "info", "path-sam2-tiny+uni")[1]
+    unhashed = "no checksum of it is known here"
+    assert unhashed not in said
+    assert unhashed in " ".join(pathsam("models", "info", "dinov2-s")[1].split())
+    monkeypatch.setattr(encoder_files, "fetch_encoder", lambda spec, **_: tmp_path / spec.name)
+    assert unhashed in " ".join(pathsam("models", "fetch", "dinov2-s")[2].split())
+    assert unhashed not in " ".join(pathsam("models", "fetch", "uni")[2].split())
     status, _, error = pathsam("models", "verify", "uni")
     assert status == 1
     assert "models fetch uni" in " ".join(error.split())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
@@ -326,8 +328,10 @@ def test_a_catalogue_name_never_stands_for_foreign_weights(weights):
         encoder_files.import_encoder(weights, ENCODERS["uni"])
     with pytest.raises(BadWeightsError, match="tensors are missing"):
         encoder_files.import_encoder(weights, ENCODERS["kaiko-s16"])  # no published checksum
-    with pytest.raises(UnavailableError, match=r"models fetch uni.*1\.2 GB.*CC-BY-NC-ND"):
+    with pytest.raises(UnavailableError, match=r"models fetch uni.*1\.2 GB.*CC-BY-NC-ND.*; sha256"):
         load_encoder("uni")
+    with pytest.raises(UnavailableError, match="no checksum of it is known here"):
+        load_encoder("dinov2-s")
 
 
 class Attack:
@@ -372,6 +376,35 @@ def test_a_hostile_specification_is_refused(tmp_path, change):
     fields = own(tmp_path / "x").model_dump(mode="json") | change
     with pytest.raises(ValidationError):
         EncoderSpec.model_validate(fields)
+
+
+def test_the_documented_specification_is_imported_and_used(tmp_path, cache):
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
+    text = page.split("```json\n")[1].split("```")[0]
+    described, file = tmp_path / "my-vit.json", tmp_path / "my-vit.safetensors"
+    described.write_text(text)
+    net = timm.create_model(json.loads(text)["timm"], pretrained=False, depth=1)
+    assert net.head.weight.ndim == 2  # with its classifier, as people have it
+    save_file(net.state_dict(), file)
+    spec = encoder_files.read_spec(described)
+    spec = spec.model_copy(update={"vit": VitArgs(depth=1)})  # the real one is twelve times slower
+    assert encoder_files.import_encoder(file, spec) == "my-vit"
+    assert load_encoder("my-vit", "cpu")(torch.rand(1, 3, 224, 224), (14, 14)).shape[1] == 192
+    for name in EncoderSpec.model_fields.keys() - {"licence_url", "gated"}:
+        assert f"`{name}`" in page or f'"{name}"' in page
+
+    whole = spec.model_copy(update={"layout": Layout()})
+    with pytest.raises(BadWeightsError, match=r'head\.weight does not belong.*"left_out": \["head'):
+        encoder_files.import_encoder(file, whole)
+    torch.save({"epoch": 3, "model": net.state_dict()}, file.with_suffix(".pt"))
+    with pytest.raises(BadWeightsError, match=r"but epoch, model: `layout` says with `key`"):
+        encoder_files.import_encoder(file.with_suffix(".pt"), whole)
+    for missing, says in (("kind", '"kind": "local"'), ("path", "path: it is missing")):
+        fields = json.loads(text)
+        del fields["weights"][missing]
+        described.write_text(json.dumps(fields))
+        with pytest.raises(BadWeightsError, match=f"weights.*{says}.*docs/training.md"):
+            encoder_files.read_spec(described)
 
 
 def test_what_timm_cannot_build_is_said(tmp_path):

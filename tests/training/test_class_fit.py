@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_pathsam.core.errors import BadFileError
+from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.errors import BadFileError, BadLabelsError
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.models.pathsam import PathSam
 from napari_pathsam.training.class_config import TrainConfig
@@ -86,6 +88,61 @@ def test_a_state_of_something_else_is_refused(
     state.write_bytes(b"nothing of the kind")
     with pytest.raises(BadFileError, match="start anew"):
         ClassTrainer(tiny_pathsam, discs(2), (), quick).resume(state)
+
+
+def test_a_run_goes_on_with_its_own_labels_and_settings_only(
+    tmp_path: Path, tiny_pathsam: PathSam, discs: Discs, quick: TrainConfig
+) -> None:
+    state, images, held_out = tmp_path / "state.pt", discs(2), discs(1, 1)
+    loss = quick.loss.model_copy(update={"alpha": 0.5})
+    turned = [replace(one, target=2 - one.target) for one in images]
+    darker = [replace(one, image=one.image // 2) for one in images]
+    others = {
+        "other labels of the training images": (turned, held_out, {}),
+        "other training images": (darker, held_out, {}),
+        "other validation images": (images, (), {}),
+        "epochs 2, now 9": (images, held_out, {"epochs": 9}),
+        "loss.alpha 0.25, now 0.5; lr 0.002, now 0.1": (
+            images,
+            held_out,
+            {"lr": 0.1, "loss": loss},
+        ),
+    }
+    ClassTrainer(tiny_pathsam, images, held_out, quick).save(state)
+    for says, (seen, watched, fields) in others.items():
+        trainer = ClassTrainer(tiny_pathsam, seen, watched, quick.model_copy(update=fields))
+        with pytest.raises(BadFileError, match=re.escape(says)):
+            trainer.resume(state)
+    named = tiny_pathsam.classes.model_copy(update={"classes": ClassTable.of("a", "b").classes})
+    kept, tiny_pathsam.classes = tiny_pathsam.classes, named
+    with pytest.raises(BadFileError, match=r"classes .*start anew"):
+        ClassTrainer(tiny_pathsam, images, held_out, quick).resume(state)
+    tiny_pathsam.classes = kept
+    ClassTrainer(tiny_pathsam, images, held_out, quick).resume(state)
+
+
+def test_more_epochs_are_the_same_run_where_the_rate_does_not_depend_on_them(
+    tmp_path: Path, tiny_pathsam: PathSam, discs: Discs, quick: TrainConfig
+) -> None:
+    constant = quick.model_copy(update={"schedule": "constant"})
+    ClassTrainer(tiny_pathsam, discs(2), (), constant).save(tmp_path / "state.pt")
+
+    def of(epochs: int) -> ClassTrainer:
+        longer = constant.model_copy(update={"epochs": epochs})
+        return ClassTrainer(tiny_pathsam, discs(2), (), longer)
+
+    of(3).resume(tmp_path / "state.pt")
+    with pytest.raises(BadFileError, match="epochs 2, now 1"):
+        of(1).resume(tmp_path / "state.pt")
+
+
+def test_one_class_alone_is_nothing_to_learn_from(
+    tiny_pathsam: PathSam, discs: Discs, quick: TrainConfig
+) -> None:
+    sparse = [replace(one, target=np.where(one.target == 1, 1, -1)) for one in discs(2)]
+    with pytest.raises(BadLabelsError, match=r"Only one class is labelled, “gland”.*second class"):
+        ClassTrainer(tiny_pathsam, sparse, (), quick)
+    ClassTrainer(tiny_pathsam, [*sparse, *discs(1)], (), quick)
 
 
 @pytest.mark.slow

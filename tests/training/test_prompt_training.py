@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -92,6 +93,14 @@ def test_a_stopped_run_ends_with_the_weights_of_one_that_was_not(tmp_path: Path)
     assert [r.step for r in last] == [4]
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(fresh.state_dict()[name], value, rtol=0, atol=0)
+    turned = [replace(one, labels=one.labels[:, ::-1].copy()) for one in discs()]
+    longer = CONFIG.model_copy(update={"steps": 9})
+    for images, config, says in ((turned, CONFIG, "labels"), (discs(), longer, "steps 4, now 9")):
+        with pytest.raises(BadFileError, match=says):
+            next(fit_prompts(fresh, images, config, resume=state))
+    state.write_bytes(b"nothing of the kind")
+    with pytest.raises(BadFileError, match="start anew"):
+        next(fit_prompts(fresh, discs(), CONFIG, resume=state))
 
 
 def test_batch_norm_keeps_its_statistics() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.datasets import folder_samples
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
+from napari_pathsam.models.model_file import BaseWeights
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.models.task_recipes import TASK_RECIPES, find_task_recipe
@@ -222,6 +224,12 @@ def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(tmp_path: Path, di
     assert [r.epoch for r in fit_classes(models[2], discs(4), discs(1, 1), config, resume=state)]
     found, wanted = models[2].state_dict(), models[0].state_dict()
     assert all(torch.equal(found[n], wanted[n]) for n in wanted if "num_batches" not in n)
+    turned = [replace(one, target=2 - one.target) for one in discs(4)]
+    with pytest.raises(BadFileError, match="other labels of the training images"):
+        next(fit_steps(models[2], turned, discs(1, 1), config, resume=state))
+    start = [BaseWeights(name="another", sha256=None)]
+    with pytest.raises(BadFileError, match="other weights to start from"):
+        next(fit_steps(models[2], discs(4), discs(1, 1), config, resume=state, base=start))
 
 
 def test_the_best_weights_are_kept_with_their_running_statistics(discs: Discs) -> None:

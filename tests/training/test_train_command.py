@@ -65,7 +65,8 @@ def test_from_folders_to_a_model_that_segments(pathsam, folders, tmp_path):
     assert str(out) in said
     assert "4 images to train on, 2 to validate on; training head, 2 epochs" in told
     assert "on disk. The first epoch takes about" in told
-    assert list((tmp_path / "cache" / "embeddings").iterdir())
+    assert list((tmp_path / "cache" / "training-embeddings").iterdir())
+    assert not (tmp_path / "cache" / "embeddings").exists()  # the docks' own
     assert not out.with_suffix(".state.pt").exists()
 
     card = read_card(out)
@@ -110,6 +111,10 @@ def test_the_command_goes_on_after_ctrl_c(pathsam, folders, tmp_path, monkeypatc
     assert status == 1
     assert "after 2 whole epochs" in told
     assert "--resume" in told
+    assert not out.exists()
+    status, _, told = pathsam(*folders, *more, "--epochs", 4, "--out", out, "--resume")
+    assert status == 1
+    assert "it is of another run (epochs 3, now 4)" in told
     assert not out.exists()
     assert pathsam(*folders, *more, "--out", out, "--resume")[0] == 0
     found, wanted = load_file(out), load_file(whole)
@@ -159,6 +164,27 @@ mpp = 0.5
     status, _, told = pathsam("train", "--config", recipe, "--out", out)
     assert status == 1
     assert "epoch" in told
+
+
+def test_the_variable_keeps_embeddings_off_the_disk(pathsam, folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_PATHSAM_EMBEDDINGS_GB", "0")
+    out = tmp_path / "mine.safetensors"
+    status, _, told = pathsam(*folders, "--epochs", 1, "--out", out)
+    assert status == 0
+    assert "Nothing is kept" in told
+    assert not (tmp_path / "cache" / "training-embeddings").exists()
+
+
+def test_labels_of_one_class_alone_are_refused(pathsam, folders, tmp_path):
+    for path in (tmp_path / "l").iterdir():
+        labels = np.asarray(Image.open(path))
+        Image.fromarray(np.where(labels == 1, labels, 0).astype(np.uint8)).save(path)
+    (tmp_path / "classes.csv").write_text("id,name\n1,gland\n")
+    out = tmp_path / "mine.safetensors"
+    status, _, told = pathsam(*folders, "--sparse", "--out", out)
+    assert status == 1
+    assert "Only one class is labelled, “gland”" in told
+    assert not out.exists()
 
 
 def test_wrong_calls(pathsam, folders, tmp_path):
@@ -248,10 +274,10 @@ def test_a_part_to_hold_out_comes_before_the_data_sets_own(tmp_path):
 def test_a_profile_is_that_of_the_models_own_paper():
     from napari_pathsam.cli.train_sources import recipe_of
 
-    def asked(base, profile, **train):
+    def asked(base, profile, dataset="glas", **train):
         return recipe_of(
             "mine", base, None, ClassTable.of("gland"), mpp=0.5, profile=profile, train=train,
-            sources=({"dataset": "glas"},), licence="mine",
+            sources=({"dataset": dataset},), licence="mine",
         )  # fmt: skip
 
     found = asked("sam-path", "paper")
@@ -261,6 +287,17 @@ def test_a_profile_is_that_of_the_models_own_paper():
     assert asked("sam-path", "recommended").network_config().head == "kan"
     assert asked("path-sam2-tiny", "paper").network_config().head == "kan"
     assert asked("path-sam2-tiny", "paper").train_config().lr == 1e-5
+
+    def loss(*which):
+        found = asked(*which).train_config().loss
+        return found.alpha, found.beta, found.over_classes, found.dice_over
+
+    assert loss("path-sam2-tiny", "paper") == (0.125, 0.01, "sum", "image")
+    for base in ("sam-path", "fine-tuned-sam"):
+        assert loss(base, "paper", "crag") == (0.125, 0.0, "sum", "image")
+        assert loss(base, "paper", "bcss") == (0.25, 0.0625, "sum", "image")
+        assert loss(base, "repo", "bcss") == (0.25, 0.0625, "mean", "image")
+        assert loss(base, "recommended", "bcss") == loss("path-sam2-tiny", "recommended")
 
 
 def test_an_encoder_takes_the_place_of_the_recipes_own_and_an_ablation_has_none():

@@ -232,8 +232,11 @@ def test_a_stopped_run_ends_as_one_never_stopped(tiny_model: Sam2, tmp_path: Pat
     list(fit_wsi_sam(second, state=tmp_path / "s.pt"))
     for name, value in whole.trained.items():
         assert torch.equal(value, second.trained[name]), name
-    with pytest.raises(BadFileError, match="other settings"):
+    with pytest.raises(BadFileError, match=r"lr [\d.]+, now 0\.01"):
         trainer(tiny_model, lr=1e-2).resume(tmp_path / "s.pt")
+    second.scenes[0][0].whole.objects[:] = 0
+    with pytest.raises(BadFileError, match="other images or labels"):
+        WsiTrainer(second.model, second.scenes, second.config).resume(tmp_path / "s.pt")
 
 
 def test_fields_without_objects_are_said(tiny_model: Sam2) -> None:

@@ -182,6 +182,8 @@ def fetch(name: NameArgument) -> None:
 
     entry = find_entry(name)
     ERR.print(f"{entry.title}: {entry.size_text}, licence {entry.licence} ({entry.licence_url})")
+    if entry.sha256 is None and entry.revision:
+        ERR.print(f"Note: {entry.revision}.")
     if entry.gated:
         ERR.print(f"Access {_access(entry)}")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
@@ -208,7 +210,11 @@ def import_file(
     ] = None,
     spec: Annotated[
         Path | None,
-        typer.Option("--spec", help="A JSON file that describes an encoder of your own."),
+        typer.Option(
+            "--spec",
+            metavar="SPEC.json",
+            help="Describes an encoder of your own; docs/training.md has an example.",
+        ),
     ] = None,
 ) -> None:
     """Take a copy of a local checkpoint; nothing in it is executed."""

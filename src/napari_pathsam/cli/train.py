@@ -223,7 +223,8 @@ def train(
     cache_gb: Annotated[
         float,
         typer.Option(
-            "--cache-gb", min=0.0, help="Its limit; 0: none is kept.", rich_help_panel=RUNNING
+            "--cache-gb", min=0.0, envvar="NAPARI_PATHSAM_EMBEDDINGS_GB",
+            help="Its limit; 0: none is kept.", rich_help_panel=RUNNING,
         ),
     ] = 10.0,
     workers: Annotated[

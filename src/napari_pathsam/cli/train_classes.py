@@ -63,11 +63,14 @@ def train_classes(
 
 
 def embedding_cache(folder: Path | None, limit: int) -> EmbeddingCache | None:
-    """Embeddings in a folder (None: the user's cache), at most so many bytes; 0: none is kept."""
-    from napari_pathsam.inference.embedding_cache import EmbeddingCache
-    from napari_pathsam.models.ledger import cache_dir
+    """Embeddings in a folder (None: the user's cache), at most so many bytes; 0: none is kept.
 
-    where = folder or cache_dir().parent / "embeddings"
+    Not the docks' folder: each makes room there by its own limit, and would take what others need.
+    """
+    from napari_pathsam.inference.embedding_cache import EmbeddingCache
+    from napari_pathsam.io.places import cache_folder
+
+    where = folder or cache_folder() / "training-embeddings"
     return EmbeddingCache(disk=where, disk_bytes=limit) if limit else None
 
 
@@ -99,7 +102,7 @@ def _run(
             task = bar.add_task("Starting", total=config.epochs, left="")
             for report in fit_steps(
                 model, images, held_out, config, cache=cache, resume=state, processes=processes,
-                workers=workers,
+                workers=workers, base=prepared.base,
             ):  # fmt: skip
                 left = f"about {duration(report.seconds_left)} left"
                 done = report.step / report.steps * config.epochs

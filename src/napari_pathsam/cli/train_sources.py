@@ -118,7 +118,9 @@ def recipe_of(
             )
         found = find_recipe(base if encoder is None else f"{plain}+{encoder}")
         base, encoder = found.base, found.encoder
-        of_network, of_training = found.of_profile(fields.get("profile", "recommended"))
+        of_network, of_training = found.of_profile(
+            fields.get("profile", "recommended"), fields["sources"][0].get("dataset")
+        )
         network |= of_network
         fields["train"] = of_training | fields.get("train", {})
     try:

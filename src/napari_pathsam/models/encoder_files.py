@@ -12,15 +12,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.core.errors import BadWeightsError, UnavailableError, what_is_wrong
 from napari_pathsam.models.encoder_layout import arranged, check, check_finite, fitted, refused
 from napari_pathsam.models.encoder_list import ENCODERS
-from napari_pathsam.models.encoder_spec import EncoderSpec
+from napari_pathsam.models.encoder_spec import GUIDE, EncoderSpec
 from napari_pathsam.models.encoders import PathologyEncoder, build_network
 from napari_pathsam.models.hub import Progress, sha256_of
 from napari_pathsam.models.ledger import cache_dir, check_recorded, fetch_into, record
 from napari_pathsam.models.model_file import CARD_KEY, replacing
-from napari_pathsam.models.sources import HubFile, LocalFile, Packaged, Url, size_text
+from napari_pathsam.models.sources import HubFile, LocalFile, Packaged, Url, check_text, size_text
 
 
 class EncoderCard(BaseModel):
@@ -81,8 +81,8 @@ def fetch_encoder(
 def read_spec(path: str | Path) -> EncoderSpec:
     """The encoder a JSON file describes.
 
-    Any network timm builds, with weights of one's own: :class:`EncoderSpec` has the fields. A name
-    of the catalogue is refused.
+    Any network timm builds, with weights of one's own: :class:`EncoderSpec` has the fields, and
+    ``docs/training.md`` an example. A name of the catalogue is refused.
     """
     path = Path(path).expanduser()
     try:
@@ -90,11 +90,10 @@ def read_spec(path: str | Path) -> EncoderSpec:
     except OSError as error:
         raise UnavailableError(f"{path} could not be read ({error}). Check the path.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the start"
         raise BadWeightsError(
-            f"{path} describes no encoder: at {where}, {first['msg']}. Nothing was imported. "
-            "It wants name, timm, token_px, prefix_tokens, embed_dim, licence and weights."
+            f"{path} describes no encoder: {what_is_wrong(error)}. Nothing was imported. It wants "
+            'name, timm, token_px, embed_dim, licence and weights ({"kind": "local", "path": '
+            f'"FILE"}}); an example: {GUIDE}'
         ) from error
     if spec.name in ENCODERS:
         raise BadWeightsError(
@@ -228,6 +227,6 @@ def _not_here(spec: EncoderSpec) -> UnavailableError:
     return UnavailableError(
         f"The weights of the encoder {spec.name} were not fetched yet. `pathsam models fetch "
         f"{spec.name}` downloads them ({size_text(spec.weights)}, licence {spec.licence}: "
-        f"{spec.licence_url}); `pathsam models import FILE --as {spec.name}` takes a copy you "
-        f"have.{gate}"
+        f"{spec.licence_url}; {check_text(spec.weights)}); `pathsam models import FILE --as "
+        f"{spec.name}` takes a copy you have.{gate}"
     )

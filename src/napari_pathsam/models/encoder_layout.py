@@ -10,7 +10,7 @@ import math
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,12 @@ def arrange(path: Path, table: Any, spec: EncoderSpec) -> dict[str, Tensor]:
         table = table.get(layout.key, {})
     if not isinstance(table, dict) or not any(isinstance(t, Tensor) for t in table.values()):
         where = "" if layout.key is None else f" under the name {layout.key!r}"
-        raise refused(path, f"it has no table of tensors{where}")
+        held = ", ".join(map(str, list(table)[:5])) if isinstance(table, dict) else ""
+        raise refused(
+            path,
+            f"it has no table of tensors{where}"
+            + (f", but {held}: `layout` says with `key` which of them is one" if held else ""),
+        )
     state: dict[str, Tensor] = {}
     for name, tensor in table.items():
         key = str(name)
@@ -169,8 +174,24 @@ def check(
         raise refused(
             path,
             f"{len(missing)} tensors are missing, {len(extra)} do not belong, {len(other)} have "
-            f"another shape: {shown}",
+            f"another shape: {shown}{_advice(missing, extra)}",
         )
+
+
+def _advice(missing: Sequence[str], extra: Sequence[str]) -> str:
+    """What of the specification may put other names right."""
+    if not extra:
+        return ""
+    if missing:
+        return (
+            ". If these are the same tensors under other names, `layout` says so: `strip` takes "
+            "prefixes off, `names` is timm, dinov2 or transformers"
+        )
+    return (
+        ". What is no part of the network, such as a classifier, is named in `layout`: "
+        '"layout": {"left_out": ["head."]}. What is part of it `vit` has to ask for, as '
+        "`init_values` does for LayerScale (gamma)"
+    )
 
 
 def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from napari_pathsam.models.sam2_config import IMAGENET_MEAN, IMAGENET_STD
 from napari_pathsam.models.sources import Source
 
+GUIDE = "https://github.com/napari-pathsam/napari-pathsam/blob/main/docs/training.md"
+"""Where a specification is explained, with an example."""
 Unit = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(gt=0, le=1)]
 Prefix = Annotated[str, Field(min_length=1, max_length=100)]

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
 from napari_pathsam.models.encoder_list import ENCODERS
-from napari_pathsam.models.encoder_spec import EncoderSpec, Layout, VitArgs
+from napari_pathsam.models.encoder_spec import GUIDE, EncoderSpec, Layout, VitArgs
 
 __all__ = [
     "ENCODERS",
@@ -148,7 +148,7 @@ def find_encoder(name: str) -> EncoderSpec:
         there = ", ".join(dict.fromkeys((*ENCODERS, *imported)))
         raise UnavailableError(
             f"No pathology encoder is called {name!r}. There are: {there}. `pathsam models import "
-            "FILE --spec SPEC.json` adds any other one that timm can build."
+            f"FILE --spec SPEC.json` adds any other one that timm can build: {GUIDE}"
         )
     return imported[name]
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from napari_pathsam.models.encoder_spec import EncoderSpec
-from napari_pathsam.models.sources import HubFile, Packaged, Source, Url, size_text
+from napari_pathsam.models.sources import HubFile, Packaged, Source, Url, check_text, size_text
 
 Kind = Literal["promptable", "head", "encoder", "start"]
 
@@ -61,9 +61,11 @@ class ModelEntry(BaseModel):
     @property
     def revision(self) -> str:
         """Which version of the file it is, in words."""
-        known = f"sha256 {self.sha256}" if self.sha256 else "the sha256 of the first download"
+        if not isinstance(self.weights, Url | HubFile):
+            return ""
+        known = check_text(self.weights)
         if isinstance(self.weights, HubFile):
-            return f"{known}, revision {self.weights.revision}"
+            return f"{known}; revision {self.weights.revision}"
         return known
 
     @property

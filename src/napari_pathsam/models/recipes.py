@@ -21,7 +21,8 @@ class Recipe:
     """A model to be trained. ``encoder`` is a name of the catalogue, None for an ablation.
 
     ``published`` and ``published_training`` are the fields of :class:`PathSamConfig` and of the
-    training settings in which its paper and released code differ from Path-SAM2's.
+    training settings in which its paper and released code differ from Path-SAM2's;
+    ``published_on`` those of training on a data set of its own settings, by name.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Recipe:
     source: str
     published: Mapping[str, Any] = field(default_factory=dict)
     published_training: Mapping[str, Any] = field(default_factory=dict)
+    published_on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def config(
         self, profile: Profile = "recommended", *, mpp: float = TRAINED_AT_MPP
@@ -41,11 +43,14 @@ class Recipe:
         fields = {"name": self.name, "base": self.base, "encoder": encoder, "mpp": mpp}
         return profiled(profile, **(fields | self.of_profile(profile)[0]))
 
-    def of_profile(self, profile: Profile) -> tuple[dict[str, Any], dict[str, Any]]:
+    def of_profile(
+        self, profile: Profile, dataset: str | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Fields of the network and of the training that the profile alone does not say."""
         if profile == "recommended":
             return {}, {}
-        return dict(self.published), dict(self.published_training)
+        training = {**self.published_training, **self.published_on.get(dataset or "", {})}
+        return dict(self.published), training
 
     @property
     def command(self) -> str:
@@ -58,10 +63,12 @@ class Recipe:
 
 PATH_SAM2 = "https://arxiv.org/abs/2408.03651"
 SAM_PATH = "https://arxiv.org/abs/2307.09570"
-# SAM-Path's masks come from a copy of SAM's own MLP for each class, and it learns faster.
+# SAM-Path's masks come from a copy of SAM's own MLP for each class, it learns faster, and from its
+# guess of the IoU on BCSS only.
 OF_SAM_PATH: dict[str, Any] = {
     "published": {"head": "mlp"},
-    "published_training": {"lr": 1e-4},
+    "published_training": {"lr": 1e-4, "loss": {"alpha": 0.125, "beta": 0.0}},
+    "published_on": {"bcss": {"loss": {"alpha": 0.25, "beta": 0.0625}}},
 }
 SIZES = {
     "nano": "pathsam-nano",

@@ -80,6 +80,16 @@ Remote = Url | HubFile
 Source = Annotated[Packaged | Url | HubFile | LocalFile, Field(discriminator="kind")]
 
 
+def check_text(source: Remote) -> str:
+    """What a download is held to, in words."""
+    if source.sha256:
+        return f"sha256 {source.sha256}"
+    return (
+        "no checksum of it is known here: the first download is checked by its size and its "
+        "tensors alone, later ones by the first one's sha256"
+    )
+
+
 def size_text(source: Remote) -> str:
     """``156 MB`` or ``4.5 GB``, with ≈ where only the number of weights is known."""
     about = "" if source.exact_size else "≈ "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -137,5 +138,8 @@ image in 8 variants; ``best``: in 24, for longer."""
 
 def train_profile(profile: Profile, preset: Preset | None = None, **fields: Any) -> TrainConfig:
     """The training settings of a profile and a preset, with these fields set or replaced."""
-    chosen = {} if preset is None else _PRESETS[preset]
-    return TrainConfig(**(_PROFILES[profile] | chosen | fields))
+    settings = _PROFILES[profile] | ({} if preset is None else _PRESETS[preset]) | fields
+    if isinstance(given := fields.get("loss"), Mapping):  # the rest of it is the profile's
+        loss = _PROFILES[profile].get("loss", ClassLossConfig())
+        settings["loss"] = {**loss.model_dump(), **given}
+    return TrainConfig(**settings)

@@ -13,6 +13,7 @@ import numpy as np
 from napari_pathsam.datasets.base import Sample
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.models.class_model import ClassModel
+from napari_pathsam.models.model_file import BaseWeights
 from napari_pathsam.training.class_config import ClassLossConfig, TrainConfig, train_profile
 from napari_pathsam.training.class_images import TrainingImage, load_images
 from napari_pathsam.training.class_report import Clock, EpochReport, StepReport, Validation
@@ -47,6 +48,7 @@ def fit_steps(
     resume: Path | None = None,
     processes: Processes = ALONE,
     workers: int = 0,
+    base: Sequence[BaseWeights] = (),
 ) -> Iterator[StepReport]:
     """Train ``model`` in place; at the end it holds the weights that validated best.
 
@@ -54,11 +56,13 @@ def fit_steps(
     kept; the outcome is the same.
 
     Closing the generator stops after the step under way; the state of the last whole epoch is in
-    ``resume`` where given, and a later run with the same arguments goes on from there.
+    ``resume`` where given, and a later run with the same arguments goes on from there; with others
+    it is refused. ``base`` names the weights the model was made from.
     """
     trainer = trainer_of(model)(
-        model, images, validation, config, cache=cache, processes=processes, workers=workers
-    )
+        model, images, validation, config, cache=cache, processes=processes, workers=workers,
+        base=base,
+    )  # fmt: skip
     with closing(trainer):
         if resume is not None and resume.exists():
             trainer.resume(resume)

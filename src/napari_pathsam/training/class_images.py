@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from skimage.measure import label
 
 from napari_pathsam.core.classes import ClassTable
-from napari_pathsam.core.errors import BadFileError, BadImageError
+from napari_pathsam.core.errors import BadFileError, BadImageError, BadLabelsError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.splitting import gaps_between
 from napari_pathsam.datasets.ahead import Ahead
 from napari_pathsam.datasets.base import Sample
+from napari_pathsam.io._identity import identity_of_pixels
 from napari_pathsam.io.slides import ArraySlide
 
 IGNORE = -1
@@ -61,6 +62,14 @@ class TrainingImage:
     def foreground(self) -> float:
         """Share of pixels that are of a class."""
         return float((self.target > 0).mean())
+
+    @cached_property
+    def digests(self) -> tuple[str, str]:
+        """What tells the pixels, and the labels, from all others."""
+        labels = identity_of_pixels(self.target)
+        if self.objects is not None:
+            labels += identity_of_pixels(self.objects)
+        return identity_of_pixels(self.image), labels
 
     @property
     def nbytes(self) -> int:
@@ -115,7 +124,7 @@ class StoredImage(TrainingImage):
         known = {
             "name": seen.name, "group": seen.group, "_sample": sample, "_read": read,
             "_store": store, "_shape_yx": seen.shape_yx, "channels": seen.channels,
-            "foreground": seen.foreground,
+            "foreground": seen.foreground, "digests": seen.digests,
         }  # fmt: skip
         self.__dict__.update(known)
 
@@ -235,6 +244,18 @@ def nearest(labels: NDArray, shape_yx: tuple[int, ...]) -> NDArray:
         for n, old in zip(shape_yx, labels.shape, strict=True)
     )
     return labels[np.ix_(rows, columns)]
+
+
+def refuse_one_class(images: Iterable[TrainingImage], classes: ClassTable) -> None:
+    """BadLabelsError where all that is labelled is of one class: it would be painted everywhere."""
+    found = sorted(frozenset().union(*(one.channels for one in images)))
+    if len(found) == 1:
+        name = ["background", *classes.names, "gaps"][found[0]]
+        raise BadLabelsError(
+            f"Only one class is labelled, “{name}”, and a model needs something to tell it from: "
+            "label a second class, or some background as a class of its own. If what is not "
+            "labelled is background, leave out --sparse."
+        )
 
 
 def load_images(

@@ -9,33 +9,33 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_pathsam.core.errors import BadFileError
 from napari_pathsam.core.metrics import Counts, confusion
 from napari_pathsam.datasets.ahead import Ahead
-from napari_pathsam.inference.embedding_cache import EmbeddingCache
+from napari_pathsam.inference.embedding_cache import EmbeddingCache, model_identity
 from napari_pathsam.models.class_model import ClassModel
 from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.head_file import trained_names
 from napari_pathsam.models.kan import regulariser
+from napari_pathsam.models.model_file import BaseWeights
 from napari_pathsam.models.pathsam import logits_at, part_of
 from napari_pathsam.models.task_config import MaskRcnnConfig
 from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.training.class_config import TrainConfig
 from napari_pathsam.training.class_data import Arrays, logits_at_stride, thinned
 from napari_pathsam.training.class_features import Features
-from napari_pathsam.training.class_images import TrainingImage
+from napari_pathsam.training.class_images import TrainingImage, refuse_one_class
 from napari_pathsam.training.class_order import epoch_items, shares_of
 from napari_pathsam.training.class_report import Validation
 from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
 from napari_pathsam.training.precision import mixed_precision
 from napari_pathsam.training.processes import ALONE, Processes
+from napari_pathsam.training.same_run import NOT_A_STATE, Run, not_resumed, run_of, saved_state
 from napari_pathsam.training.task_augment import MAKERS
 
 Batch = Sequence[tuple[int, int]]
@@ -46,9 +46,12 @@ class ClassTrainer:
     """A model in training with its optimiser, averaged copy and best weights so far.
 
     ``workers`` processes make the patches; the steps are the same with any number of them.
+    ``base`` names the weights the model was made from.
 
     Raises
     ------
+    BadLabelsError
+        All that is labelled is of one class.
     ValueError
         A training patch is larger than a field of the model.
     """
@@ -63,7 +66,9 @@ class ClassTrainer:
         cache: EmbeddingCache | None = None,
         processes: Processes = ALONE,
         workers: int = 0,
+        base: Sequence[BaseWeights] = (),
     ) -> None:
+        refuse_one_class(images, model.classes)
         self.model: Any = model  # each kind of trainer knows its own kind of model
         self.config, self.processes = config, processes
         self.validation = validation
@@ -94,6 +99,7 @@ class ClassTrainer:
         self.best: dict[str, Tensor] | None = None
         self.best_score, self.since_best = -math.inf, 0
         self.epoch, self.step = 0, 0
+        self.run = self._run(base)
 
     @property
     def encoded(self) -> int:
@@ -253,6 +259,23 @@ class ClassTrainer:
 
     # --- stopping and going on ------------------------------------------------------------------
 
+    def _run(self, base: Sequence[BaseWeights]) -> Run:
+        """What a saved state must be of, so that its weights are those of this run."""
+        model = self.model
+        settings = self.config.model_dump(mode="json")
+        settings["network"] = model.config.model_dump(mode="json")
+        settings["classes"] = [(one.id, one.name) for one in model.classes]
+        trained, held_out = self.maker.images, self.validation
+        weights = [model_identity(model), *(one.model_dump_json() for one in base)]
+        data = {
+            "training images": [f"{one.name} {one.digests[0]}" for one in trained],
+            "labels of the training images": [one.digests[1] for one in trained],
+            "validation images": [f"{one.name} {one.digests[0]}" for one in held_out],
+            "labels of the validation images": [one.digests[1] for one in held_out],
+            "weights to start from": weights,
+        }
+        return run_of(settings, data)
+
     def save(self, path: Path) -> None:
         """Everything :meth:`resume` needs, written whole or not at all."""
         names = trained_names(self.model, self.config.parts)
@@ -265,8 +288,7 @@ class ClassTrainer:
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "config": self.config.model_dump_json(),
-            "images": [image.name for image in self.maker.images],
+            "run": self.run,
         }
         unfinished = path.with_suffix(".partial")
         torch.save(state, unfinished)
@@ -278,13 +300,10 @@ class ClassTrainer:
         Raises
         ------
         BadFileError
-            It is no saved state, or one of other images or another model.
+            It is no saved state, or one of other images, labels, settings or another model.
         """
+        state = saved_state(path, self.run, self.model.device)
         try:
-            state = torch.load(path, weights_only=True, map_location=self.model.device)
-            names = [image.name for image in self.maker.images]
-            if state.get("images", names) != names:
-                raise ValueError("it trained on other images")
             found = {n: tuple(t.shape) for n, t in state["average"].items()}
             if found != {n: tuple(t.shape) for n, t in self.moving.items()}:
                 raise ValueError("it trained another model, or other parts of it")
@@ -293,12 +312,8 @@ class ClassTrainer:
             self.best_score, self.since_best = state["best_score"], state["since_best"]
             self.optimizer.load_state_dict(state["optimizer"])
             self.epoch, self.step = int(state["epoch"]), int(state["step"])
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError,
-                UnpicklingError) as error:  # fmt: skip
-            raise BadFileError(
-                f"Training cannot go on from {path}: {error}. Remove it, or leave out --resume, "
-                "to start anew."
-            ) from error
+        except NOT_A_STATE as error:
+            raise not_resumed(path, str(error)) from error
 
 
 def wants_objects(model: ClassModel) -> bool:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_pathsam.io._identity import identity_of_pixels
 from napari_pathsam.models.answers import LOGIT_CLAMP
 from napari_pathsam.models.sam2 import Sam2
 from napari_pathsam.training.augment import AugmentConfig
@@ -34,6 +35,7 @@ from napari_pathsam.training.prompt_data import (
     first_prompts,
 )
 from napari_pathsam.training.reporting import in_turns
+from napari_pathsam.training.same_run import NOT_A_STATE, not_resumed, run_of, saved_state
 
 
 class PromptTrainConfig(BaseModel):
@@ -110,8 +112,24 @@ def _standardise(conv: nn.Conv2d, features: Tensor, std: float) -> None:
 class PromptTrainer:
     """A model in training, its averaged copy, its optimiser: what a resumed run needs back."""
 
-    def __init__(self, model: Sam2, images: Sequence[LabelledImage], config: PromptTrainConfig):
+    def __init__(
+        self,
+        model: Sam2,
+        images: Sequence[LabelledImage],
+        config: PromptTrainConfig,
+        base: Sequence[str] = (),
+    ) -> None:
         self.model, self.config = model, config
+        settings = {
+            **config.model_dump(mode="json"),
+            "network": model.config.model_dump(mode="json"),
+        }
+        data = {
+            "images": [f"{one.source} {identity_of_pixels(one.image)}" for one in images],
+            "labels": [identity_of_pixels(one.labels) for one in images],
+            "weights to start from": base,
+        }
+        self.run = run_of(settings, data)
         self.maker = PatchMaker(
             images, config.sources, config.augment, objects_per_patch=config.objects_per_patch
         )
@@ -250,19 +268,29 @@ class PromptTrainer:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "run": self.run,
         }
         unfinished = path.with_suffix(".partial")
         torch.save(state, unfinished)
         unfinished.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Go on from :meth:`save`; a resumed run takes the same steps as one never stopped."""
-        state = torch.load(path, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.foreground.load_state_dict(state["foreground"])
-        self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = int(state["step"])
+        """Go on from :meth:`save`; a resumed run takes the same steps as one never stopped.
+
+        Raises
+        ------
+        BadFileError
+            It is no saved state, or one of another run.
+        """
+        state = saved_state(path, self.run)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.foreground.load_state_dict(state["foreground"])
+            self.average = state["average"]
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = int(state["step"])
+        except NOT_A_STATE as error:
+            raise not_resumed(path, str(error)) from error
 
 
 def fit_prompts(
@@ -271,12 +299,14 @@ def fit_prompts(
     config: PromptTrainConfig,
     *,
     resume: Path | None = None,
+    base: Sequence[str] = (),
 ) -> Iterator[PromptReport]:
     """Train ``model`` in place; at the end it holds the averaged weights.
 
     Yields a report now and then; after each of them the state is saved to ``resume`` where given.
+    ``base`` holds the checksums of the weights the model was made from.
     """
-    trainer = PromptTrainer(model, images, config)
+    trainer = PromptTrainer(model, images, config, base)
     if resume is not None and resume.exists():
         trainer.resume(resume)
     elif config.from_scratch:

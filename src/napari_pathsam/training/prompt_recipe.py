@@ -167,8 +167,9 @@ def train_promptable(
     state = out.with_suffix(".state.pt")
     if not resume:
         state.unlink(missing_ok=True)
-    yield from fit_prompts(model, images, config, resume=state)
     base = [{"name": one.name, "sha256": _sha256(one)} for one in (trunk, start) if one]
+    checksums = [one["sha256"] for one in base]
+    yield from fit_prompts(model, images, config, resume=state, base=checksums)
     provenance = {
         "recipe": recipe.model_dump(mode="json"),
         "n_images": len(images),

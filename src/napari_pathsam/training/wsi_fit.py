@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_pathsam.core.errors import BadFileError, BadLabelsError
+from napari_pathsam.core.errors import BadLabelsError
 from napari_pathsam.inference.embedding_cache import EmbeddingCache, model_identity
+from napari_pathsam.io._identity import identity_of_pixels
 from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.wsi_sam import Asked, WsiSam
 from napari_pathsam.training.losses import soft_iou
 from napari_pathsam.training.reporting import in_turns
+from napari_pathsam.training.same_run import NOT_A_STATE, not_resumed, run_of, saved_state
 from napari_pathsam.training.wsi_config import WsiTrainConfig
 from napari_pathsam.training.wsi_data import FieldPair, choose, draw_pair, shrunk
 from napari_pathsam.training.wsi_prompts import boxes, clicks, noisy_masks, to_network
-from napari_pathsam.training.wsi_scenes import Scene
+from napari_pathsam.training.wsi_scenes import ImageScene, Scene
 
 KEPT = frozenset({"image_embed", "high_res", "trunk", "coarser"})
 MEMORY_BYTES = 2 * 2**30
@@ -91,6 +93,14 @@ class WsiTrainer:
             self.trained.values(), lr=config.lr, weight_decay=config.weight_decay
         )
         self.step = 0
+        network = model.config.model_dump(mode="json")
+        self.run = run_of(
+            {**config.model_dump(mode="json"), "network": network},
+            {
+                "images or labels": [_told(one) for some in scenes for one in some],
+                "weights to start from": [model_identity(model)],
+            },
+        )
         self._pairs: dict[int, FieldPair] = {}
 
     # --- fields -------------------------------------------------------------------------------
@@ -235,25 +245,29 @@ class WsiTrainer:
             "model": {name: p.detach() for name, p in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
-            "config": self.config.model_dump_json() + self.model.config.model_dump_json(),
+            "run": self.run,
         }
         unfinished = path.with_suffix(".partial")
         torch.save(state, unfinished)
         unfinished.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Go on from :meth:`save`; a resumed run takes the same steps as one never stopped."""
-        state = torch.load(path, weights_only=True)
-        if state["config"] != self.config.model_dump_json() + self.model.config.model_dump_json():
-            raise BadFileError(
-                f"{path} was left by a run with other settings, so it cannot be gone on with. Run "
-                "the same recipe, or start anew without --resume."
-            )
-        with torch.no_grad():
-            for name, parameter in self.trained.items():
-                parameter.copy_(state["model"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = int(state["step"])
+        """Go on from :meth:`save`; a resumed run takes the same steps as one never stopped.
+
+        Raises
+        ------
+        BadFileError
+            It is no saved state, or one of another run.
+        """
+        state = saved_state(path, self.run)
+        try:
+            with torch.no_grad():
+                for name, parameter in self.trained.items():
+                    parameter.copy_(state["model"][name])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = int(state["step"])
+        except NOT_A_STATE as error:
+            raise not_resumed(path, str(error)) from error
 
 
 def fit_wsi_sam(trainer: WsiTrainer, *, state: Path | None = None) -> Iterator[WsiReport]:
@@ -290,6 +304,15 @@ def _enlarged(logits: Tensor, batch: WsiBatch) -> Tensor:
         logits[:, None, :rows, :columns].float(), batch.high.shape[-2:], mode="bilinear"
     )
     return up[:, 0]
+
+
+def _told(scene: Scene) -> str:
+    """What tells an image in memory from all others; a slide's name and place."""
+    if not isinstance(scene, ImageScene):
+        return repr(scene)
+    seen = scene.whole
+    digests = [identity_of_pixels(one) for one in (seen.image, seen.objects, seen.known)]
+    return f"{scene.name} {digests}"
 
 
 def _bool(masks: Tensor) -> NDArray[np.bool_]:
