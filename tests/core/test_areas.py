@@ -61,6 +61,18 @@ def test_densities_are_per_mm2_of_tissue(class_map: np.ndarray, class_table: Cla
     assert gland["tissue_mm2"] == "4"
 
 
+def test_no_class_fills_more_than_the_tissue(
+    class_map: np.ndarray, class_table: ClassTable
+) -> None:
+    """Tissue was missed then, or the class is none of tissue: nothing is to be related to it."""
+    px = int((class_map == 1).sum())
+    row = area_table(class_map, class_table, mpp=500.0, tissue_mm2=px / 4 / 1.04)[1]
+    assert row.share_of_tissue == 1
+    assert row.objects_per_mm2 == pytest.approx(2 * 1.04 * 4 / px)
+    row = area_table(class_map, class_table, mpp=500.0, tissue_mm2=px / 4 / 2.41)[1]
+    assert (row.objects_per_mm2, row.share_of_tissue) == (None, None)
+
+
 def test_csv_of_several_images(class_map: np.ndarray, class_table: ClassTable) -> None:
     tables = [
         area_table(class_map, class_table, mpp=0.5, name="a, b.png"),

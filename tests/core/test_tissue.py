@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from napari_pathsam.core.tissue import tissue_mask
+from napari_pathsam.core.tissue import is_grey, tissue_mask
 
 PENS = {"red": (200, 40, 50), "green": (30, 120, 60), "blue": (30, 40, 160), "black": (40, 40, 42)}
 
@@ -63,6 +64,22 @@ def test_empty_glass_and_dust_are_no_tissue(glass: np.ndarray) -> None:
     dusty[50:54, 60:64] = 120
     dusty[200:, 100:] = dusty[200:, 100:] * 0.93  # a shadow: grey
     assert not tissue_mask(dusty, um_per_px=8).any()
+
+
+def test_of_a_grey_picture_all_but_glass_is_worth_a_look(
+    glass: np.ndarray, rng: np.random.Generator
+) -> None:
+    image, disk = stained(glass, rng, 0.5)
+    assert not is_grey(image)
+    assert not is_grey(glass)
+    grey = np.repeat(image.mean(2, keepdims=True).astype(np.uint8), 3, axis=2)
+    jpeg = io.BytesIO()
+    Image.fromarray(grey).save(jpeg, "jpeg", quality=60)
+    assert is_grey(np.asarray(Image.open(jpeg)))
+    assert is_grey(grey)
+    found = tissue_mask(grey, um_per_px=8)
+    assert found[ndimage.binary_erosion(disk, iterations=6)].mean() > 0.97
+    assert found[~ndimage.binary_dilation(disk, iterations=8)].mean() < 0.01
 
 
 def test_nothing_but_tissue_is_all_tissue(rng: np.random.Generator) -> None:

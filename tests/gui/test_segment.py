@@ -283,6 +283,22 @@ def test_switching_the_head_says_what_it_takes(segment_of, image):
     dock.segmenting.progress_changed.connect(lambda p: told.append(p) if p else None)
     run(dock, hands)
     assert told[-1].reused == told[-1].total
+    dock.view.pixel_size.set_value(0.7)
+    dock._on_pixel_size(0.7)  # other pixels are encoded then
+    assert "second encoding" in dock.view.encoding.text()
+
+
+def test_a_result_may_be_deleted_and_made_anew(segment_of, image):
+    viewer, dock, hands = segment_of(image, **MICRONS)
+    choose(dock)
+    run(dock, hands)
+    choose(dock, "tiny:other")
+    run(dock, hands)
+    viewer.layers.remove("PathSAM made [1]")
+    assert dock._result() is None
+    run(dock, hands)
+    assert viewer.layers["PathSAM made [1]"].data.any()
+    assert dock.view.table.value() is not None
 
 
 def test_the_legend_has_the_packaged_classes_whole(segment_of, image):

@@ -25,13 +25,15 @@ def test_densities_are_only_said_where_there_is_something_to_relate_them_to(segm
     assert not table.tissue_text()  # without a pixel size there are no mm²
     assert table._table.isColumnHidden(DENSITY)
     assert not table._table.isColumnHidden(PX)
-    dark = viewer.add_image(np.ascontiguousarray((255 - image) // 6), **{**MICRONS, "name": "dark"})
-    dock.open_image(dark)
-    choose(dock)
-    run(dock, hands)
-    assert table.text(0, COUNT)
-    assert not table.text(0, DENSITY)
-    assert "No densities" in table.tissue_text()
+    dark, grey = (255 - image) // 6, image.mean(2).astype(np.uint8)
+    for pixels in (dark, grey):
+        about = {**MICRONS, "name": "other", "rgb": pixels.ndim == 3}
+        dock.open_image(viewer.add_image(np.ascontiguousarray(pixels), **about))
+        choose(dock)
+        run(dock, hands)
+        assert table.text(0, COUNT)
+        assert not table.text(0, DENSITY)
+        assert "No densities" in table.tissue_text()
 
 
 def test_densities_of_a_drawn_part_are_of_the_tissue_in_it(segment_of, image):

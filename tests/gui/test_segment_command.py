@@ -45,9 +45,13 @@ def action(viewer):
     return next(a for a in walk(viewer.window.layers_menu) if "Segment all classes" in a.text())
 
 
-def test_the_menu_has_it_and_greys_it_without_an_image(make_napari_viewer, qtbot, rng):
+def docks_of(viewer):
     from napari_pathsam._napari.segment import SegmentDock
 
+    return [w for w in viewer.window.dock_widgets.values() if isinstance(w, SegmentDock)]
+
+
+def test_the_menu_has_it_and_greys_it_without_an_image(make_napari_viewer, qtbot, rng):
     viewer = make_napari_viewer(show=True)
     assert not action(viewer).isEnabled()
     image = viewer.add_image(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8), rgb=True)
@@ -55,14 +59,36 @@ def test_the_menu_has_it_and_greys_it_without_an_image(make_napari_viewer, qtbot
     viewer.layers.selection.active = viewer.add_points(np.empty((0, 2)))
     assert action(viewer).isEnabled()  # there is an image, selected or not
     action(viewer).trigger()
-    docks = [w for w in viewer.window.dock_widgets.values() if isinstance(w, SegmentDock)]
+    docks = docks_of(viewer)
     assert len(docks) == 1
     assert docks[0].image == image
     assert "Choose what to find" in docks[0].view.error_bar.text()
     action(viewer).trigger()
-    assert len([w for w in viewer.window.dock_widgets.values() if isinstance(w, SegmentDock)]) == 1
+    assert docks_of(viewer) == docks
     qtbot.waitUntil(lambda: docks[0].runner.idle, timeout=120_000)
+    assert docks[0].view.heads.heads()
+    assert "Choose what to find" in docks[0].view.error_bar.text()  # the list came later
     docks[0].shut_down()
+
+
+def test_an_image_that_is_not_selected_is_enough(make_napari_viewer, rng):
+    viewer = make_napari_viewer()
+    viewer.add_image(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8), rgb=True)
+    viewer.layers.selection.clear()
+    assert action(viewer).isEnabled()
+
+
+def test_without_an_image_the_command_says_so(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer()
+    viewer.add_labels(np.zeros((10, 10), int))
+    assert not action(viewer).isEnabled()
+    viewer.add_labels(np.zeros((10, 10), int))
+    assert action(viewer).isEnabled()  # napari cannot tell what the other layer is
+    action(viewer).trigger()
+    (dock,) = docks_of(viewer)
+    qtbot.waitUntil(lambda: dock.runner.idle, timeout=120_000)
+    assert "There is no image yet" in dock.view.error_bar.text()
+    dock.shut_down()
 
 
 def test_every_menu_of_the_manifest_is_one_napari_shows():

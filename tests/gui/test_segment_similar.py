@@ -45,11 +45,12 @@ def test_proposals_are_reviewed_and_accepted_in_one_step(both, field, monkeypatc
 
     def similar(look, examples):
         asked.append((look, examples))
-        return Proposals(region, labels, {1: 0.9, 2: 0.8, 3: 0.6})
+        return Proposals(region, labels, {1: 0.9, 2: 0.8, 3: 0.6}, "Another model was used.")
 
     monkeypatch.setattr("napari_pathsam._napari.segment_search.similar_objects", similar)
     dock.view.similar.find_button.click()
     hands.until(lambda: dock.similar.review.layer is not None)
+    assert dock.view.status.text() == "Another model was used."
     (example,) = asked[0][1]
     whole = np.zeros((SIDE, SIDE), bool)
     whole[example.region.slices] = example.mask

@@ -41,10 +41,13 @@ class Picture:
         return np.full((*shape_yx, 3), self.color, np.uint8)
 
 
-def test_of_a_dark_ground_no_area_is_said() -> None:
+def test_of_a_dark_ground_and_of_grey_no_area_is_said() -> None:
     stained = find_tissue(Picture((190, 110, 170)), 1.0)
     assert stained.mm2(1.0) == pytest.approx(512 * 512 * 1e-6)
     glowing = Tissue(np.ones((4, 4), bool), (512, 512), measured=False)
     assert glowing.mm2(1.0) is None
     assert find_tissue(Picture((10, 8, 40)), 1.0).mm2(1.0) is None
+    grey = find_tissue(Picture((140, 140, 140)), 1.0)
+    assert grey.mask.all()
+    assert grey.mm2(1.0) is None
     assert tissue_of(Picture((243, 243, 243)), 1.0) is None

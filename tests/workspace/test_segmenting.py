@@ -13,6 +13,7 @@ from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.workspace import ArraySource, InlineRunner
 from napari_pathsam.workspace.segment_request import Part, SegmentOptions, SegmentRequest
 from napari_pathsam.workspace.segment_result import GuardedArray
+from napari_pathsam.workspace.segment_work import encoding_of
 from napari_pathsam.workspace.segmenting import Segmenting
 
 from .conftest import LateRunner  # noqa: TID252
@@ -180,7 +181,7 @@ def test_another_view_with_the_same_settings_adds_to_the_result(tiny_pathsam, re
 def test_another_run_finds_the_embeddings(tiny_pathsam, request_):
     segmenting, heard = segmenting_with(tiny_pathsam, InlineRunner(), EmbeddingCache())
     regions = tuple(part.region for part in request_.parts)
-    encoding = ("tiny", 0.5, 1.0)
+    encoding = encoding_of("tiny", 0.5, 1.0, request_.mpp)
     assert not segmenting.is_encoded(request_.source.key, encoding, regions)
     segmenting.start(request_)
     assert segmenting.is_encoded(request_.source.key, encoding, regions)
@@ -189,6 +190,13 @@ def test_another_run_finds_the_embeddings(tiny_pathsam, request_):
     segmenting.start(replace(request_, options=SegmentOptions(threshold=0.6)))
     last = [p for p in heard.progress[before:] if p is not None][-1]
     assert last.reused == last.total > 1
+    other = encoding_of("tiny", 0.5, 1.0, 0.35)  # the same pixels, taken to be smaller
+    assert not segmenting.is_encoded(request_.source.key, other, regions)
+    before = len(heard.progress)
+    segmenting.start(replace(request_, mpp=0.35))
+    last = [p for p in heard.progress[before:] if p is not None][-1]
+    assert last.reused == 0
+    assert segmenting.is_encoded(request_.source.key, other, regions)
     segmenting.forget_encodings(request_.source.key)
     assert not segmenting.is_encoded(request_.source.key, encoding, regions)
 

@@ -102,7 +102,7 @@ class SegmentDock(ImageDock):
         view.copy_button.said.connect(view.status.setText)
         view.copy_button.python = lambda: self._copied(segment_python, slide_python)
         view.copy_button.command = lambda: self._copied(segment_command, slide_command)
-        self.supply.changed.connect(self._on_head)
+        self.supply.changed.connect(self._on_supplied)
         self.supply.failed.connect(self.say_error)
         self.results.changed.connect(self._on_results)
         self.results.said.connect(self._say)
@@ -197,6 +197,15 @@ class SegmentDock(ImageDock):
 
     def _on_head(self) -> None:
         self.view.error_bar.say("")
+        self._tell_head()
+
+    def _on_supplied(self) -> None:
+        """Other models are listed; while none is chosen, what was said to be missing still is."""
+        if self.view.heads.value() is not None:
+            self.view.error_bar.say("")
+        self._tell_head()
+
+    def _tell_head(self) -> None:
         self.supply.tell()
         self._show_table()
         self._advise()

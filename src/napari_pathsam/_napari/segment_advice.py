@@ -49,7 +49,7 @@ def encoding_text(
     """Whether the image must be encoded for this model, and how long that takes."""
     if not head.mpp or not regions:
         return ""
-    encoding = encoding_of(head.embedding_name, head.mpp, head.enlarge)
+    encoding = encoding_of(head.embedding_name, head.mpp, head.enlarge, mpp)
     if segmenting.is_encoded(image_key, encoding, regions):
         return "The encoding is there already: this takes moments."
     pixels = sum(r.height * r.width for r in regions)

@@ -40,7 +40,7 @@ STRIP_PX = 1_500_000
 """So many pixels are redrawn in one turn of the event loop."""
 
 
-@dataclass
+@dataclass(eq=False)  # each is itself, and arrays are not compared
 class _Shown:
     """A result, and the layers that show it."""
 
@@ -383,8 +383,8 @@ def warm_up() -> None:
         colormap.map(np.zeros((2, 2), dtype))
 
 
-def color_classes(layer: Labels, classes: ClassTable) -> None:
-    """Colours and names of classes, and of “unsure”, for a layer whose ids are classes."""
+def color_classes(layer: Labels, classes: ClassTable, bare: str = "background") -> None:
+    """Colours and names of classes, of 0 and of “unsure”, for a layer whose ids are classes."""
     from napari.utils.colormaps import DirectLabelColormap
 
     colors: dict[int | None, str] = {None: "#ffffff", 0: "transparent", UNSURE: UNSURE_COLOR}
@@ -392,5 +392,5 @@ def color_classes(layer: Labels, classes: ClassTable) -> None:
     layer.colormap = DirectLabelColormap(color_dict=colors)
     layer.features = {
         "index": [0, *(c.id for c in classes), UNSURE],
-        "class": ["background", *(c.name for c in classes), "unsure"],
+        "class": [bare, *(c.name for c in classes), "unsure"],
     }

@@ -153,6 +153,7 @@ class SimilarSearch(QObject):
         self._dock.show_progress(None)
         if image not in self._dock.viewer.layers:
             return
+        self._dock.view.status.setText(found.said)
         self.review.open(found.labels, found.scores, found.region, image, plane)
         self._dock.view.similar.set_score(0.0)
         self._dock.bring_up(self._dock.view.similar)
@@ -173,6 +174,7 @@ class SimilarSearch(QObject):
         layer.translate = place["scale"] * (
             np.array([found.region.y, found.region.x]) + (ratio - 1) / 2
         )
+        self._dock.view.status.setText(found.said)
         active = layers.selection.active
         layers.insert(layers.index(image) + 1, layer)
         layers.selection.active = active

@@ -133,10 +133,15 @@ def tissue_text(areas: AreaTable | None) -> str:
     if areas is None or all(row.um2_per_px is None for row in areas.rows):
         return ""
     if not areas.tissue_mm2:
-        return "No densities: they are per mm² of tissue on a bright ground; none is seen here."
+        return (
+            "No densities: they are per mm² of coloured tissue on a bright ground; none is seen "
+            "here."
+        )
     said = f"objects per mm² of tissue ({mm2_text(areas.tissue_mm2)} mm² were segmented)"
     if all(row.objects is None for row in areas.rows):
         return f"No densities: they are {said}, and no objects were counted."
+    if all(row.objects_per_mm2 is None for row in areas.rows):
+        return f"No densities: they are {said}, and what was found covers more than that."
     return f"n/mm²: {said}."
 
 

@@ -15,6 +15,8 @@ from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.classes import ClassTable
 
 UNSURE_NAME, BACKGROUND_NAME = "unsure", "background"
+COARSE = 1.05
+"""Tissue is looked for on an overview: so many times its area a class may have that lies in it."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,15 @@ class ClassArea:
 
     @property
     def share_of_tissue(self) -> float | None:
-        """Part of the tissue, 0 … 1; None of background, most of which is no tissue."""
-        return _over(self.mm2 if self.class_id else None, self.tissue_mm2)
+        """Part of the tissue, 0 … 1; None of background, and of a class that is larger than it."""
+        share = _over(self.mm2 if self.class_id else None, self.tissue_mm2)
+        return None if share is None or share > COARSE else min(share, 1.0)
 
     @property
     def objects_per_mm2(self) -> float | None:
-        """Objects per mm² of tissue."""
-        return _over(self.objects, self.tissue_mm2)
+        """Objects per mm² of tissue; None of a class that is larger than the tissue seen."""
+        within = self.share_of_tissue is not None
+        return _over(self.objects if within else None, self.tissue_mm2)
 
 
 def _times(size: float | None, factor: float | None) -> float | None:

@@ -14,10 +14,14 @@ INK = 0.3
 """Ink is denser than this."""
 DARK = 48
 """Stained tissue is brighter in some channel, the ground of fluorescence darker in all."""
+GREY = 8
+"""JPEG makes the channels of grey differ by less; the faintest stain makes them differ by more."""
 
 
 def tissue_mask(image: NDArray[np.uint8], *, um_per_px: float | None = None) -> NDArray[np.bool_]:
     """Where an overview shows tissue: stained, faintly too, and no pen mark, dust or empty glass.
+
+    Of a grey picture (:func:`is_grey`), where there is anything: only colour tells stain from dust.
 
     Optical density against the slide's own glass, its threshold by Otsu's method (IEEE Trans. SMC
     9(1), 1979, from scikit-image) within bounds, so that a picture of nothing but tissue or nothing
@@ -35,10 +39,14 @@ def tissue_mask(image: NDArray[np.uint8], *, um_per_px: float | None = None) -> 
 
     um_per_px = min(max(um_per_px or 8.0, 2.0), 40.0)
     density = optical_density(image)
-    ink = ndimage.binary_dilation(ink_mask(density), iterations=max(1, round(8 / um_per_px)))
+    grey = is_grey(image)
+    ink = np.zeros(image.shape[:2], bool) if grey else ink_mask(density)
+    ink = ndimage.binary_dilation(ink, iterations=max(1, round(8 / um_per_px)))
     density[ink] = 0
     smooth = ndimage.gaussian_filter(density, (12 / um_per_px, 12 / um_per_px, 0))
-    stained = smooth.max(2) - 0.8 * smooth.min(2)  # shadows and dust are grey
+    stained = smooth.max(2)
+    if not grey:
+        stained -= 0.8 * smooth.min(2)  # shadows and dust are grey
     low, high = float(np.quantile(stained, 0.01)), float(np.quantile(stained, 0.99))
     otsu = float(threshold_otsu(np.clip(stained, 0, 0.4))) if high - low > 0.02 else SUREST
     clear = (stained > min(max(0.6 * otsu, FAINTEST), SUREST)) & ~ink
@@ -57,6 +65,11 @@ def tissue_mask(image: NDArray[np.uint8], *, um_per_px: float | None = None) -> 
 def is_dark(image: NDArray[np.uint8]) -> bool:
     """Whether most of ``(H, W, 3)`` is darker than light that came through tissue or glass."""
     return float(np.median(image.max(2))) < DARK
+
+
+def is_grey(image: NDArray[np.uint8]) -> bool:
+    """Whether ``(H, W, 3)`` has no colour, so that stain and shadow look alike."""
+    return int(np.ptp(image, axis=2).max()) <= GREY
 
 
 def optical_density(image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
-from napari_pathsam.core.tissue import is_dark, tissue_mask
+from napari_pathsam.core.tissue import is_dark, is_grey, tissue_mask
 from napari_pathsam.inference.windows import read_around_damage
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ LONGEST_PX = 4096
 class Tissue:
     """Where a slide has tissue: ``mask`` over its ``shape_yx`` level-0 pixels, coarse.
 
-    ``measured``: light came through the slide, so that the mask is an area to relate others to; of
-    a dark ground, as of fluorescence, it only says where there may be something.
+    ``measured``: coloured light came through the slide, so that the mask is an area to relate
+    others to; of a dark ground, as of fluorescence, and of grey, it only says where there may be
+    something.
     """
 
     mask: NDArray[np.bool_]
@@ -89,7 +90,7 @@ def find_tissue(slide: TileSource, mpp: float, region: Region | None = None) -> 
     height, width = (max(1, round(n / step)) for n in slide.shape_yx)
     overview, _ = read_around_damage(slide, whole, (height, width))
     mask = tissue_mask(overview, um_per_px=mpp * step)
-    tissue = Tissue(mask, slide.shape_yx, measured=not is_dark(overview))
+    tissue = Tissue(mask, slide.shape_yx, measured=not (is_dark(overview) or is_grey(overview)))
     if not tissue.touches(region or whole):
         where = "" if region is None else f" in {region}"
         raise BadImageError(

@@ -112,7 +112,7 @@ def damage_text(n: int) -> str:
     )  # fmt: skip
 
 
-@dataclass
+@dataclass(eq=False)  # each is itself, and arrays are not compared
 class SegmentResult:
     """One model's class map of one image, as far as it was segmented.
 

@@ -44,7 +44,7 @@ def is_slide(request: SegmentRequest) -> bool:
     return max(result_window(request).shape_yx) > LARGEST_WHOLE_PX
 
 
-@dataclass
+@dataclass(eq=False)  # each is itself
 class SlideResult:
     """One model's class map of a slide, in a label pyramid; nobody paints in it.
 
@@ -152,7 +152,7 @@ class PreparedSlide:
     def encoding(self) -> tuple[Any, ...]:
         """See :func:`encoding_of`; of slides no embedding is kept."""
         config = self.job.model.config
-        return (*encoding_of(self.embedding_name, config.mpp, config.enlarge), "slide")
+        return (*encoding_of(self.embedding_name, config.mpp, config.enlarge, self.mpp), "slide")
 
     def result(self, request: SegmentRequest) -> SlideResult:
         """Where the job's labels are."""

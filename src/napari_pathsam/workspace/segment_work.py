@@ -95,7 +95,7 @@ class Prepared:
     def encoding(self) -> tuple[Any, ...]:
         """See :func:`encoding_of`."""
         config = self.model.config
-        return encoding_of(self.embedding_name, config.mpp, config.enlarge)
+        return encoding_of(self.embedding_name, config.mpp, config.enlarge, self.mpp)
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,14 @@ class Piece:
     answer: Answer | None = None
 
 
-def encoding_of(embedding_name: str, mpp: float, enlarge: float) -> tuple[Any, ...]:
+def encoding_of(
+    embedding_name: str, mpp: float, enlarge: float, image_mpp: float | None
+) -> tuple[Any, ...]:
     """Names a way of encoding; runs that share it share embeddings.
 
-    Which encoders, and at which pixel size.
+    Which encoders, at which pixel size, and the image's own; None: it is taken to be the model's.
     """
-    return (embedding_name, round(mpp, 6), round(enlarge, 6))
+    return (embedding_name, *(round(size, 6) for size in (mpp, enlarge, image_mpp or mpp)))
 
 
 def prepared(load: Callable[[str, str], Any], request: SegmentRequest) -> Prepared:

@@ -13,6 +13,7 @@ from napari_pathsam.core.errors import BadImageError, BadPromptError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.encoding import field_embedding
 from napari_pathsam.workspace.fields import Field, ImageSource, MaskPrompt, choose_field
+from napari_pathsam.workspace.prompting import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
@@ -37,26 +38,32 @@ class Look:
 
 @dataclass(frozen=True)
 class Proposals:
-    """Objects nobody accepted yet: ids ``(h, w)`` over a level-0 region, a score of each."""
+    """Objects nobody accepted yet: ids ``(h, w)`` over a level-0 region, a score of each.
+
+    ``said`` is what a person should know of how they were found; empty: nothing.
+    """
 
     region: Region
     labels: NDArray[np.int32]
     scores: Mapping[int, float]
+    said: str = ""
 
 
 @dataclass(frozen=True)
 class Components:
-    """Colours ``(h, w, 3)`` uint8 over a level-0 region."""
+    """Colours ``(h, w, 3)`` uint8 over a level-0 region; ``said`` as of :class:`Proposals`."""
 
     region: Region
     rgb: NDArray[np.uint8]
+    said: str = ""
 
 
 def similar_objects(look: Look, examples: Sequence[MaskPrompt]) -> Proposals:
     """What looks like the examples in a field round them; BadPromptError when none lies in it."""
     from napari_pathsam.inference.similar import find_similar
 
-    model, field, embedding = _encoded(look)
+    model, said = _promptable(look)
+    field, embedding = _encoded(model, look)
     masks = [mask for mask in (example.seen_in(field) for example in examples) if mask.any()]
     if not masks:
         raise BadPromptError(
@@ -69,21 +76,30 @@ def similar_objects(look: Look, examples: Sequence[MaskPrompt]) -> Proposals:
         labels[candidate.region.slices][candidate.mask] = i
     labels[np.any(masks, axis=0)] = 0
     scores = {i: c.score for i, c in enumerate(found, start=1) if (labels == i).any()}
-    return Proposals(field.region, _at_level_0(labels, field.region.shape_yx), scores)
+    return Proposals(field.region, _at_level_0(labels, field.region.shape_yx), scores, said)
 
 
 def principal_components(look: Look) -> Components:
     """The embedding of a field as colours."""
     from napari_pathsam.inference import similar
 
-    _, field, embedding = _encoded(look)
-    return Components(field.region, similar.principal_components(embedding))
+    model, said = _promptable(look)
+    field, embedding = _encoded(model, look)
+    return Components(field.region, similar.principal_components(embedding), said)
 
 
-def _encoded(look: Look) -> tuple[Any, Field, ImageEmbedding]:
-    """The promptable model, the field that is looked at, and its embedding."""
+def _promptable(look: Look) -> tuple[Any, str]:
+    """The model that answers prompts, and what is to be said where it is not the one asked for."""
     model = look.load(look.model, look.device)
     model = getattr(model, "base", model)
+    if hasattr(model, "decode_prompts"):
+        return model, ""
+    other = look.load(DEFAULT_MODEL, look.device)
+    return other, f"{model.name} has no embedding to look into: {other.name} was used instead."
+
+
+def _encoded(model: Any, look: Look) -> tuple[Field, ImageEmbedding]:
+    """The field that is looked at, and its embedding."""
     region, config = look.region, model.config
     field = choose_field(
         look.source.shape_yx, region, view_px_per_px=1.0, mpp=look.mpp,
@@ -97,7 +113,7 @@ def _encoded(look: Look) -> tuple[Any, Field, ImageEmbedding]:
         )
     source = look.source
     embedding, _ = field_embedding(model, source.read, source.shape_yx, field, look.mpp, look.cache)
-    return model, field, embedding
+    return field, embedding
 
 
 def _at_level_0(labels: NDArray[np.int32], shape_yx: tuple[int, int]) -> NDArray[np.int32]:
