@@ -134,3 +134,10 @@ def test_refuses_what_cannot_be_counted():
         metrics.confusion(np.zeros((2, 3), int), np.zeros((3, 2), int), 2)
     with pytest.raises(BadImageError, match="ids 0 to 7"):
         metrics.confusion(np.array([0, 7]), np.array([0, 1]), 2)
+
+
+def test_few_pixels_or_few_regions_are_too_few():
+    px, regions = metrics.MEANINGFUL_PX, metrics.MEANINGFUL_REGIONS
+    assert not metrics.too_few(px, regions)
+    assert metrics.too_few(px - 1, regions)
+    assert metrics.too_few(10 * px, regions - 1)

@@ -1,4 +1,4 @@
-"""Explaining a class: the edges add up to the map, the strongest come first."""
+"""Explaining a class: the patterns add up to the map, the strongest come first."""
 
 from __future__ import annotations
 
@@ -17,29 +17,39 @@ def embedding(tiny_pathsam: PathSam):
     return tiny_pathsam.encode(image)
 
 
-def test_the_last_layers_edges_add_up_to_the_logits(tiny_pathsam: PathSam, embedding) -> None:
+def test_the_patterns_add_up_to_the_logits(tiny_pathsam: PathSam, embedding) -> None:
     found = explain(tiny_pathsam, embedding, 2, n=10_000)
     assert found.class_name == "stroma"
-    last = max(a.layer for a in found.activations)
-    whole = sum(a.map for a in found.activations if a.layer == last)
     with torch.no_grad():
         logits, _ = tiny_pathsam.class_logits(embedding)
+    whole = sum(p.map for p in found.patterns)
     np.testing.assert_allclose(whole, logits[0, 2].numpy(), atol=1e-4)
-    for layer in range(last + 1):
-        shares = [a.share for a in found.activations if a.layer == layer]
-        assert sum(shares) == pytest.approx(1, abs=1e-4)
-    shares = [a.share for a in found.activations]
+    shares = [p.share for p in found.patterns]
     assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1)  # of one thing, so that they can be compared
+    spread = [p.map.std() for p in found.patterns]
+    np.testing.assert_allclose(shares, np.array(spread) / sum(spread), rtol=0.01)
+    assert "100 %" in found.text
 
 
-def test_a_curve_passes_through_where_the_edge_stands(tiny_pathsam: PathSam, embedding) -> None:
-    found = explain(tiny_pathsam, embedding, 1, n=8)
-    assert len(found.activations) == 8
-    for a in found.activations:
-        if a.x[0] <= a.at <= a.x[-1]:
-            assert np.interp(a.at, a.x, a.y) == pytest.approx(a.value, abs=0.02)
+def test_it_is_said_how_much_the_shown_ones_cover(tiny_pathsam: PathSam, embedding) -> None:
+    every = explain(tiny_pathsam, embedding, 1, n=10_000)
+    found = explain(tiny_pathsam, embedding, 1, n=2)
+    assert found.n == len(every.patterns) > 2
+    covered = sum(p.share for p in every.patterns[:2])
+    assert f"the 2 that do most: together {100 * covered:.0f} %" in found.text
+    assert f"by {found.n} patterns" in found.text
+    for words in ("edge", "token", "first order"):
+        assert words not in found.text
     assert "no proof" in found.text
     assert "“gland”" in found.text
+
+
+def test_a_curve_passes_through_where_it_stands(tiny_pathsam: PathSam, embedding) -> None:
+    found = explain(tiny_pathsam, embedding, 1)
+    for p in found.patterns:
+        if p.x[0] <= p.at <= p.x[-1]:
+            assert np.interp(p.at, p.x, p.y) == pytest.approx(p.value, abs=0.02)
 
 
 def test_an_mlp_has_nothing_to_explain(tiny_pathsam: PathSam, tiny_model, embedding) -> None:

@@ -33,6 +33,13 @@ STANDS_FOR = (
 DISAGREES = (
     "You painted {0}, and the model reads {1}: a slip of the brush, or too few strokes like this."
 )
+PART = (
+    "This is of the {} of what is in view, {} × {} pixels: the model reads no more at once. Zoom "
+    "in, and press Explain again, for another part."
+)
+NOT_IN_VIEW = (
+    "This is of another part of the image, which is not in view. Press Explain for what is."
+)
 AROUND = 4.0
 """So many times as wide as a place the view is when one goes there, at most what is seen now."""
 
@@ -57,7 +64,7 @@ class Answers(QObject):
         look.seen.connect(self._on_seen)
         look.seeking_changed.connect(self._on_seeking)
         look.explained.connect(self._on_explained)
-
+        dock.teaching.lesson_changed.connect(self._on_lesson)
         dock.run.began.connect(self._on_began)
 
     # --- where next ---
@@ -92,7 +99,7 @@ class Answers(QObject):
         where = dock.view.where
         where.places.set_value(
             Place(
-                f"{s.classes[0]} or {s.classes[1]}?  ·  stands for {_percent(s.score)}",
+                f"{s.classes[0]} or {s.classes[1]}?  ·  {_percent(s.score)} of all doubt",
                 s.region, dock.source.key, STANDS_FOR.format(*s.classes, _percent(s.score)),
             )
             for s in seen.suggestions
@@ -189,24 +196,51 @@ class Answers(QObject):
     # --- explain ---
 
     def explain(self, class_id: int) -> None:
-        """What the version in use has learned of a class."""
+        """What the version in use has learned of a class, where it is looked at now."""
         dock = self._dock
         number, field_now = dock.current_number(), dock.field_in_view()
-        if number is None or field_now is None:
+        seen = dock.field_in_view(exactly=True)
+        if number is None or field_now is None or seen is None:
             dock.say_error("There is no version yet to explain: paint a little and train first.")
             return
-        dock.look.explain(number, class_id, field_now)
+        region = field_now.region.intersection(seen.region) or seen.region
+        dock.look.explain(number, class_id, replace(seen, region=region))
 
     def _on_explained(self, found: Explained) -> None:
+        if found.number != self._dock.current_number():  # the person went back to another
+            return
         self._explained = found
         self._dock.view.explain.set_value(found.explanation)
+        self._say_where(found)
+        self.remove(ACTS)  # of another class, or of elsewhere
+
+    def _say_where(self, found: Explained) -> None:
+        """Which part of what is in view an explanation is of, if it is not of all of it."""
+        seen = self._dock.field_in_view(exactly=True)
+        if seen is None or seen.source.key != found.field.source.key:
+            return
+        both = found.region.intersection(seen.region)
+        if both is None:
+            self._dock.view.explain.say(NOT_IN_VIEW)
+        elif both == seen.region:
+            self._dock.view.explain.say("")
+        else:
+            said = PART.format(_part_of(both, seen.region), both.width, both.height)
+            self._dock.view.explain.say(said)
+
+    def _on_lesson(self, _: Any) -> None:
+        if self._explained is not None and self._explained.number != self._dock.current_number():
+            self._explained = None
+            self._dock.view.explain.set_value(None)
+            self.remove(ACTS)
 
     def show_map(self, n: int) -> None:
-        """Where one of the functions acts."""
+        """Where one of the patterns acts."""
         found, dock = self._explained, self._dock
         if found is None or dock.source is None or found.field.source.key != dock.source.key:
             return
-        values = np.asarray(found.explanation.activations[n].map, np.float32)
+        values = np.asarray(found.explanation.patterns[n].map, np.float32)
+        self._say_where(found)
         self._dock.view.where.map_box.setChecked(False)
         self._show_values(ACTS, values, found.region, "coolwarm", visible=True, round_0=True)
 
@@ -288,6 +322,17 @@ class Answers(QObject):
 
 def _percent(part: float) -> str:
     return f"{100 * part:.0f} %" if part >= 0.01 else "under 1 %"
+
+
+def _part_of(region: Region, seen: Region) -> str:
+    """Where a region lies in another: ``upper left``, ``middle``, ``right``."""
+    words = []
+    for axis, (low, high) in enumerate((("upper", "lower"), ("left", "right"))):
+        before = (region.y, region.x)[axis] - (seen.y, seen.x)[axis]
+        after = seen.shape_yx[axis] - region.shape_yx[axis] - before
+        if abs(before - after) > seen.shape_yx[axis] / 8:
+            words.append(low if before < after else high)
+    return f"{' '.join(words)} part" if words else "middle"
 
 
 def _looked_through(seen: Seen) -> str:

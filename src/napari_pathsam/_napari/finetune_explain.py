@@ -1,4 +1,4 @@
-"""“Explain”: the functions a class's KAN has learned, and where each of the strongest acts."""
+"""“Explain”: the patterns a class is told by, where each of them acts, and what weighs it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,24 @@ if TYPE_CHECKING:
     from napari_pathsam.training.explain import Explanation
 
 COLUMNS = 2
+ASK = "Which patterns in the image speak for a class and which against it, where you look now."
+TITLE = "{n}.  {share} of what is said"
+TITLE_TIP = (
+    "How far this pattern moves the model for or against the class from place to place; all {all} "
+    "patterns together are 100 %. In technical words: feature map {number} of the mask decoder, "
+    "weighed by an output of the class's KAN"
+)
+CURVE_TIP = (
+    "The strongest of the learned functions (of the KAN's last layer) that make this pattern's "
+    "weight: {part} of what they say. Across: what goes in; up: what comes out; the dot: here"
+)
 
 
 class ExplainPanel(QWidget):
     """Asks about a class; shows what came back."""
 
     wanted = Signal(int)
-    map_wanted = Signal(int)  # which of the functions
+    map_wanted = Signal(int)  # which of the patterns
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -31,7 +42,9 @@ class ExplainPanel(QWidget):
         self.explain_button = button(
             "Explain", "What the version in use has learned of this class", self._ask
         )
-        self.text = quiet("Which functions of the KAN speak for a class, and where in the field.")
+        self.text = quiet(ASK)
+        self._where = quiet()
+        self._where.hide()
         self._grid = QGridLayout()
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setSpacing(4)
@@ -43,6 +56,7 @@ class ExplainPanel(QWidget):
         asked.setStretch(0, 2)
         asked.setStretch(1, 1)
         layout.addLayout(asked)
+        layout.addWidget(self._where)
         layout.addWidget(self.text)
         layout.addLayout(self._grid)
 
@@ -51,22 +65,25 @@ class ExplainPanel(QWidget):
         self.classes.set_values({c.id: c.name for c in classes if c.id != background_id})
 
     def set_value(self, explanation: Explanation | None) -> None:
-        """Show an explanation; None: none was asked for."""
+        """Show an explanation; None: there is none."""
+        self.say("")
         while (item := self._grid.takeAt(0)) is not None:
             if item.widget() is not None:
                 item.widget().deleteLater()
         self.plots = []
+        self.text.setText(ASK if explanation is None else explanation.text)
         if explanation is None:
             return
-        self.text.setText(explanation.text)
-        for n, each in enumerate(explanation.activations):
+        for n, each in enumerate(explanation.patterns):
             made = QWidget(self)
             column = QVBoxLayout(made)
             column.setContentsMargins(0, 0, 0, 0)
             column.setSpacing(1)
             drawn = function_plot(each.x, each.y, each.at, each.value)
             self.plots.append(drawn)
-            title = QLabel(f"{n + 1}.  {100 * each.share:.0f} % of what is said", made)
+            drawn.setToolTip(CURVE_TIP.format(part=_percent(each.part)))
+            title = QLabel(TITLE.format(n=n + 1, share=_percent(each.share)), made)
+            title.setToolTip(TITLE_TIP.format(all=explanation.n, number=each.number + 1))
             title.setStyleSheet("font-size: 11px;")
             column.addWidget(title)
             column.addWidget(drawn)
@@ -80,6 +97,19 @@ class ExplainPanel(QWidget):
             )
             self._grid.addWidget(made, n // COLUMNS, n % COLUMNS)
 
+    def say(self, text: str) -> None:
+        """Which part of the image it is of."""
+        self._where.setText(text)
+        self._where.setVisible(bool(text))
+
+    def where(self) -> str:
+        """What was said of that."""
+        return self._where.text()
+
     def _ask(self) -> None:
         if self.classes.value() is not None:
             self.wanted.emit(self.classes.value())
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %"

@@ -18,13 +18,21 @@ from napari_pathsam.workspace.teaching_choices import NETWORKS, Advanced, Choice
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-FRESH = "new class prompts"
-ESTIMATED = "At most so long, from a step this machine just took. Memory beside the program’s own."
+FRESH = "new classes"
+ESTIMATED = (
+    "About so long here, from a step just timed and from the last trainings; less where it stops "
+    "early. Memory beside the program’s own."
+)
 NOT_ESTIMATED = "How long each takes is measured once two classes are painted."
 TRAINED = {
-    "decoder": "KAN head, alignment, decoder",
-    "alignment": "KAN head and alignment",
-    "head": "the KAN head alone",
+    "decoder": "classes, features and outlines",
+    "alignment": "classes and features",
+    "head": "the classes alone",
+}
+TRAINED_TIPS = {
+    "decoder": "The KAN head, the alignment and the mask decoder. The slowest",
+    "alignment": "The KAN head and the alignment",
+    "head": "The KAN head alone. The fastest",
 }
 ALL_OF_IT = dict.fromkeys(TRAINED, "all of the network")
 HOLD_OUT = {
@@ -55,7 +63,7 @@ class AdvancedPanel(QWidget):
             ("variants", "Variants", "Ways each field is seen: turned, mirrored, in other stains; "
              "1: as it is", self._whole(1, 64)),
             ("grid", "KAN grid", "Intervals of the learned functions; another value begins with "
-             "new class prompts", self._whole(1, 32)),
+             "new classes", self._whole(1, 32)),
             ("order", "KAN order", "Of the splines: 3 is cubic", self._whole(1, 5)),
             ("width", "KAN width", "Of the hidden layer", self._whole(4, 512)),
             ("seed", "Seed", "The same seed, data and device give the same weights",
@@ -128,7 +136,7 @@ class AdvancedPanel(QWidget):
 
 
 def short(estimate: Any) -> str:
-    """An estimate for a button: ``≤ 12 s · 0.4 GB``."""
+    """An estimate for a button: ``12 s · 0.4 GB``."""
     return f"{duration(estimate.seconds)} · {max(0.1, estimate.memory_bytes / 1e9):.1f} GB"
 
 
@@ -151,15 +159,20 @@ class HowPanel(QWidget):
         self.name.setToolTip("What the model will be called")
         self.start = Choice(
             {None: FRESH},
-            "Where training begins: class prompts from new, or those of a model that knows some of "
-            "your classes (by name) already",
+            "Where training begins: with classes nobody has learned yet (new class prompts), or "
+            "with a model that knows some of your classes, by name, already",
         )
         self.base = Choice(
             {"pathsam-nano": "PathSAM nano"},
-            "The promptable model whose image embedding is used; it stays as it is. Or a network "
-            "of its own, trained whole on what you painted: it wants more of it, and more time",
+            "The model that looks at the image (a promptable model, for its image embedding); it "
+            "stays as it is. Or a network of its own, trained whole on what you painted: it wants "
+            "more of it, and more time",
         )
-        self.trained = Choice(TRAINED, "What is changed by training; the image encoder never is")
+        self.trained = Choice(
+            TRAINED,
+            "What training changes: the more, the longer it takes. What the base model sees in the "
+            "image (its encoder) stays as it is",
+        )
         self.presets = PresetButtons(self)
         self.estimate = quiet(NOT_ESTIMATED)
         self.device = Choice({d: d for d in DEVICES}, "Where training runs")
@@ -217,8 +230,8 @@ class HowPanel(QWidget):
     def show_estimates(self, found: Mapping[str, Any]) -> None:
         """What each preset takes here; empty: nobody knows."""
         self.presets.set_estimates({
-            preset: (short(e), f"At most {e.text}: measured on this machine") for preset, e in
-            found.items()
+            preset: (short(e), f"{e.text[0].upper()}{e.text[1:]}: measured on this machine")
+            for preset, e in found.items()
         })  # fmt: skip
         self.estimate.setText(ESTIMATED if found else NOT_ESTIMATED)
 
@@ -239,7 +252,7 @@ class HowPanel(QWidget):
     def _show_whole(self, whole: bool) -> None:
         """Of a network everything learns, and it has no KAN."""
         self.trained.setEnabled(not whole)
-        self.trained.set_values(ALL_OF_IT if whole else TRAINED)
+        self.trained.set_values(ALL_OF_IT if whole else TRAINED, {} if whole else TRAINED_TIPS)
         self.advanced.enable_kan(not whole)
 
     def _tell(self, field: str, value: Any) -> None:

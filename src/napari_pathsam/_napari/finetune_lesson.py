@@ -13,15 +13,10 @@ from napari_pathsam._napari.finetune_labels import labels_over
 from napari_pathsam._napari.finetune_pairs import PairRow
 from napari_pathsam._napari.segment_heads import HeadChoice
 from napari_pathsam._napari.torch_import import load_torch
-from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import UnavailableError
 from napari_pathsam.workspace.teaching_choices import file_stem
 from napari_pathsam.workspace.teaching_lesson import Lesson
-from napari_pathsam.workspace.teaching_pairs import (
-    FilePair,
-    classes_of_files,
-    pairs_in_folder,
-)
+from napari_pathsam.workspace.teaching_pairs import FilePair
 from napari_pathsam.workspace.teaching_script import train_command, train_python
 from napari_pathsam.workspace.teaching_work import Finished, Looked, Preview
 
@@ -58,7 +53,6 @@ class LessonShown(QObject):
         view.resume_bar.add("Resume", "Go on from its last epoch", dock.run.resume)
         view.pairs.used_changed.connect(dock.teaching.use)
         view.pairs.removed.connect(dock.teaching.remove_file)
-        view.pairs.folder_chosen.connect(self.add_folder)
         view.look.shown_changed.connect(dock.preview.set_shown)
         view.look.split_changed.connect(dock.preview.set_split)
         view.look.before_changed.connect(self._on_before)
@@ -85,6 +79,7 @@ class LessonShown(QObject):
             (t.lesson_changed, self._on_lesson),
             (t.offered, self._on_offered),
             (run.began, self._on_began),
+            (run.dropped, self._show_current),
             (run.progress_changed, view.train.show_progress),
             (run.told, self._on_told),
             (run.previewed, self._show),
@@ -116,6 +111,7 @@ class LessonShown(QObject):
     def _on_finished(self, found: Finished) -> None:
         dock, number = self._dock, found.version.number
         self._scores[number] = found.scores
+        dock.view.results.curves_of = number
         self._show_scores(number)
         dock.view.versions.select(number)
 
@@ -132,18 +128,12 @@ class LessonShown(QObject):
         if choices.preset != self._preset:
             self._preset = choices.preset
             self._dock.run.ask_numbers()
-        if self._measured is not None and self._measured != self._to_measure():
+        if self._measured is not None and self._measured != self._dock.run.estimated_for:
             self._timer.start()
-
-    def _to_measure(self) -> Any:
-        teaching = self._dock.teaching
-        c = teaching.choices
-        used = tuple(sorted(p.key for p in teaching.used))
-        return (used, c.start, c.base, c.trained, c.device, c.advanced, len(c.classes))
 
     def _estimate(self) -> None:
         """Measure once, and again where it would be another number."""
-        wanted = self._to_measure()
+        wanted = self._dock.run.estimated_for
         if wanted != self._measured and not self._dock.run.running:
             self._measured = wanted
             self._dock.run.estimate()
@@ -238,8 +228,8 @@ class LessonShown(QObject):
             before = others[-1] if others else None
         dock.view.look.set_versions(versions, before)
         self._show_starts(lesson)
-        if lesson.current is not None and lesson.current != self._current:
-            self._show_scores(lesson.current)  # its row is the one that is selected now
+        if lesson.current != self._current:
+            self._show_current()  # its row is the one that is selected now
         self._current = lesson.current
         running = lesson.running
         waiting = running is not None and not dock.run.running
@@ -266,6 +256,7 @@ class LessonShown(QObject):
         dock.look.forget(number)
         self._scores.pop(number, None)  # the number may be given again
         dock.teaching.delete(number)
+        self._show_current()
         if was == number:
             self.show_field() if dock.current_number() is not None else dock.preview.clear()
 
@@ -301,6 +292,15 @@ class LessonShown(QObject):
         QTimer.singleShot(0, lambda: self._dock.teaching.describe(number, name=name, note=note))
 
     # --- scores ---
+
+    def _show_current(self) -> None:
+        """The scores of the version in use; without one nothing is scored."""
+        dock, number = self._dock, self._dock.current_number()
+        if number is not None:
+            dock.view.versions.select(number)
+            self._show_scores(number)
+        elif not dock.run.running:
+            dock.view.results.begin()
 
     def _show_scores(self, number: int) -> None:
         dock = self._dock
@@ -347,20 +347,6 @@ class LessonShown(QObject):
         self._dock.view.pairs.set_value(rows)
         self._dock.view.sections["pairs"].retitle(f"Images ({len(teaching.used)})")
 
-    def add_folder(self, folder: Path) -> None:
-        """Train on a folder's images too."""
-        classes = self._dock.teaching.choices.classes
-        self._dock.files.submit(
-            _read_folder, folder, self._dock.mpp, classes, then=self._on_folder,
-            failed=lambda error: self._dock.say_error(str(error)),
-        )  # fmt: skip
-
-    def _on_folder(self, found: tuple[tuple[FilePair, ...], ClassTable]) -> None:
-        pairs, classes = found
-        self._dock.teaching.set_classes(classes)
-        self._dock.say(f"{len(pairs)} images with labels are trained on, too.")
-        self._dock.teaching.add_files(pairs)
-
     def _on_offered(self, lesson: Lesson | None) -> None:
         self._dock.view.restore_bar.say("" if lesson is None else lesson.on_offer())
 
@@ -373,13 +359,6 @@ class LessonShown(QObject):
         if run is None:
             raise UnavailableError(f"Version {number} was loaded: it was not trained here.")
         return str(text_of(run, dock.teaching.choices.model_name))
-
-
-def _read_folder(
-    folder: Path, mpp: float | None, classes: ClassTable
-) -> tuple[tuple[FilePair, ...], ClassTable]:
-    pairs = pairs_in_folder(folder, mpp)
-    return pairs, classes_of_files(pairs, classes)
 
 
 def _scores_of(found: dict[str, Any]) -> Scores:

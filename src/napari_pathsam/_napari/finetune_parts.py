@@ -104,15 +104,15 @@ class Choice(QComboBox):
             self.setCurrentIndex(self._values.index(value))
             self.blockSignals(False)
 
-    def set_values(self, values: Mapping[Any, str]) -> None:
+    def set_values(self, values: Mapping[Any, str], tips: Mapping[Any, str] | None = None) -> None:
         """List these; the choice stays where it can, and nothing is emitted."""
         kept = self.value()
         self.blockSignals(True)
         self.clear()
         self._values = list(values)
-        for row, title in enumerate(values.values()):
+        for row, (value, title) in enumerate(values.items()):
             self.addItem(title)
-            self.setItemData(row, title, Qt.ToolTipRole)
+            self.setItemData(row, (tips or {}).get(value, title), Qt.ToolTipRole)
         if kept in self._values:
             self.setCurrentIndex(self._values.index(kept))
         self.blockSignals(False)

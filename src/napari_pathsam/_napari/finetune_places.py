@@ -92,8 +92,8 @@ class WhereNext(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.places = PlaceList(
-            "Where a stroke teaches most: unpainted regions the version in use is unsure of, and "
-            "how much of all it is unsure of looks like them."
+            "Where a stroke teaches most: unpainted regions the version in use is unsure of. “20 % "
+            "of all doubt”: so much of all that it is unsure of looks like that place."
         )
         self.find_button = button(
             "Find", "Look for what the version in use is unsure of", self._on_button

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_pathsam._napari.finetune_parts import Section, quiet, row
 from napari_pathsam._napari.finetune_plots import Curves, ReliabilityPlot
 from napari_pathsam._napari.progress_bar import ProgressBar
-from napari_pathsam._napari.tables import PlainTable, cell, grouped, short, swatch
+from napari_pathsam._napari.tables import GREY, PlainTable, cell, grouped, short, swatch
 from napari_pathsam._napari.widgets import button
 from napari_pathsam.core.duration import duration
 
@@ -38,6 +39,8 @@ NOT_HELD_OUT = (
     "By image: train on several images. By a layer: choose one that is painted."
 )
 LOADED = "What it was scored on is not here: compare it by eye, with “Before” and the swipe."
+ENOUGH = "font-size: 13px; font-weight: bold;"
+FEW = "font-size: 13px;"
 HINT = "Train, and the score on what was held out is shown here: pixels the model never saw."
 
 
@@ -93,9 +96,10 @@ class Results(QWidget):
         super().__init__(parent)
         self.headline = QLabel(WAITING, self)
         self.headline.setWordWrap(True)
-        self.headline.setStyleSheet("font-size: 13px; font-weight: bold;")
         self.sentence = quiet()
         self.curves = Curves(self)
+        self.curves_of: int | None = None
+        """The version whose training they show; None: the one under way."""
         self._table = PlainTable(HEADERS, TIPS, WIDTHS, row_px=24, chosen=False)
         self.reliability = ReliabilityPlot(self)
         self._reliability_text = quiet(
@@ -116,6 +120,7 @@ class Results(QWidget):
     def begin(self) -> None:
         """A new training: empty curves."""
         self.curves.clear()
+        self.curves_of = None
         self.show_scores(None, {})
 
     def add(self, report: TeachReport) -> None:
@@ -141,6 +146,7 @@ class Results(QWidget):
             self.show_scores(None, colors, f"{what} was loaded", LOADED)
         else:
             self.show_scores(None, colors, f"{what}: nothing was held out", NOT_HELD_OUT)
+        self.curves.setVisible(bool(self.curves.losses) and self.curves_of == version.number)
 
     def show_scores(
         self, scores: Scores | None, colors: Mapping[str, str], what: str = "", why: str = HINT
@@ -155,18 +161,24 @@ class Results(QWidget):
             self._fill(n, each, colors.get(each.name, ""))
         self._table.fit_rows(1, 9)
         self._table.setVisible(bool(rows))
-        self.curves.setVisible(bool(self.curves.losses or rows))
+        self.curves.setVisible(bool(self.curves.losses))
         self.reliability_section.setVisible(bool(rows))
         self.sentence.setText(why if scores is None else " ".join(scores.sentences))
         self.sentence.setVisible(bool(self.sentence.text()))
+        few = scores is not None and scores.too_few
+        self.headline.setStyleSheet(FEW if few else ENOUGH)
         if scores is None:
             self.headline.setText(what or WAITING)
             self.reliability.set_value(None)
             return
-        dice = scores.mean_dice
+        dice, px = scores.mean_dice, grouped(scores.n_px)
         figure = f"{dice:.2f}" if math.isfinite(dice) else "not known"
-        of = f"{what}: held-out" if what else "Held-out"
-        self.headline.setText(f"{of} mean Dice {figure}  ·  {grouped(scores.n_px)} px")
+        said = (
+            f"too little held out to say  ·  Dice {figure}"
+            if few
+            else f"held-out mean Dice {figure}  ·  {px} px"
+        )
+        self.headline.setText(f"{what}: {said}" if what else f"{said[0].upper()}{said[1:]}")
         self.reliability.set_value(scores.reliability)
 
     def _fill(self, n: int, each: Any, color: str) -> None:
@@ -176,6 +188,8 @@ class Results(QWidget):
                  for v in (each.dice, each.iou, each.precision, each.recall)]  # fmt: skip
         for column, text in zip((DICE, IOU, PRECISION, RECALL), texts, strict=True):
             self._put(n, column, text)
+            if each.too_few:
+                self._table.item(n, column).setForeground(QColor(GREY))
         self._put(n, PX, short(each.n_px))
         regions = getattr(each, "n_regions", None)
         if regions is not None:

@@ -19,7 +19,8 @@ HEADERS = ("", "Name", "Dice", "Note")
 TIPS = (
     "The version in use is bold",
     "Double-click to rename",
-    "Held-out mean Dice: compare versions only where the same was held out",
+    "Held-out mean Dice: compare versions only where the same was held out. With a question mark: "
+    "on too little to say",
     "Double-click to write a note",
 )
 HINT = "Each training is kept as a version. Double-click a name or a note to change it."
@@ -41,7 +42,7 @@ class Versions(QWidget):
         self._versions: tuple[Version, ...] = ()
         self._current: int | None = None
         self._filling = False
-        self._table = PlainTable(HEADERS, TIPS, {NUMBER: 26, DICE: 46}, row_px=24)
+        self._table = PlainTable(HEADERS, TIPS, {NUMBER: 26, DICE: 50}, row_px=24)
         self._table.itemSelectionChanged.connect(self._on_select)
         self._table.itemChanged.connect(self._on_item)
         self.hint = quiet(HINT)
@@ -152,8 +153,10 @@ class Versions(QWidget):
 
     def _fill(self, n: int, version: Version) -> None:
         dice = "" if version.mean_dice is None else f"{version.mean_dice:.2f}"
+        few = bool(dice) and version.too_few
         bold = QFont()
         bold.setBold(version.number == self._current)
+        dice += " ?" if few else ""
         for column, text in ((NUMBER, str(version.number)), (NAME, version.name), (DICE, dice),
                              (NOTE, version.note)):  # fmt: skip
             item = QTableWidgetItem(text)
@@ -161,7 +164,7 @@ class Versions(QWidget):
             item.setToolTip(_about(version))
             if column in (NUMBER, DICE):
                 item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsSelectable)
-            if column == NUMBER:
+            if column == NUMBER or (column == DICE and few):
                 item.setForeground(QColor(GREY))
             if column == DICE:
                 item.setTextAlignment(Qt.AlignRight | Qt.AlignVCenter)
@@ -204,7 +207,8 @@ def _about(version: Version) -> str:
             f"{duration(version.seconds)}{ended}"
         )
     if version.mean_dice is not None:
-        lines.append(f"Held-out mean Dice {version.mean_dice:.3f} on {version.n_px} pixels")
+        few = ", too little to say" if version.too_few else ""
+        lines.append(f"Held-out mean Dice {version.mean_dice:.3f} on {version.n_px} pixels{few}")
     if version.note:
         lines.append(version.note)
     return "\n".join(lines)

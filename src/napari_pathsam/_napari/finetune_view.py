@@ -37,10 +37,11 @@ class FineTuneView(Column):
             "The labels layer with your strokes. Objects accepted in Annotate, a label image or "
             "GeoJSON you opened will do as well"
         )
-        self.new_button = button("New", "An empty labels layer to paint on", lambda: None)
+        self.new_button = button("New", "A labels layer to paint on", lambda: None)
         self.restore_bar, self.resume_bar = MessageBar(BLUE, self), MessageBar(BLUE, self)
         self.mpp_bar, self.error_bar = MessageBar(AMBER, self), MessageBar(RED, self)
-        self.objects_bar = MessageBar(BLUE, self)
+        self.objects_bar, self.files_bar = MessageBar(BLUE, self), MessageBar(BLUE, self)
+        self.new_bar = MessageBar(BLUE, self)
         self.error_bar.add("Close", "Hide this message", lambda: self.error_bar.say(""))
         self.classes = PaintedClasses(self)
         self.pairs = PairList(self)
@@ -73,7 +74,8 @@ class FineTuneView(Column):
             form((("Image", self.images), ("Pixel size", self.pixel_size), ("Labels", labels)))
         )
         for bar in (
-            self.restore_bar, self.resume_bar, self.mpp_bar, self.objects_bar, self.error_bar
+            self.restore_bar, self.resume_bar, self.mpp_bar, self.new_bar,
+            self.objects_bar, self.error_bar,
         ):  # fmt: skip
             column.addWidget(bar)
         self.sections: dict[str, Section] = {}
@@ -90,7 +92,8 @@ class FineTuneView(Column):
             ("where", "Where next?", "Where a stroke teaches most", self.where, False),
             ("worst", "Worst training regions", "Where model and strokes disagree",
              self.worst, False),
-            ("explain", "Explain", "What the KAN has learned", self.explain, False),
+            ("explain", "Explain", "What makes the model say a class, and where on the image",
+             self.explain, False),
         ):  # fmt: skip
             if key == "train":
                 column.addWidget(widget)
@@ -100,5 +103,6 @@ class FineTuneView(Column):
             section.column.addWidget(widget)
             self.sections[key] = section
             column.addWidget(section)
+        self.sections["pairs"].column.addWidget(self.files_bar)
         column.addWidget(self.copy_button)
         column.addStretch(1)

@@ -189,8 +189,8 @@ def _tissue_mm2(path: Path, store: LabelStore, region: Region) -> float:
             ) from error
         if area is None:
             raise BadFileError(
-                f"{slide.name} is dark, as fluorescence is: how much of it is tissue cannot be "
-                "seen, so there are no densities. Leave --slide out."
+                f"{slide.name} is dark, as fluorescence is, or grey: how much of it is tissue "
+                "cannot be seen, so there are no densities. Leave --slide out."
             )
         return area
 

@@ -17,6 +17,16 @@ from napari_pathsam.core.errors import BadImageError
 Counts = NDArray[np.int64]
 """``(K, K)`` confusion counts: ``[target, prediction]`` in pixels, row and column 0 background."""
 
+MEANINGFUL_PX = 500
+"""Held-out pixels of a class below which its score is chance."""
+MEANINGFUL_REGIONS = 3
+"""And separate held-out regions."""
+
+
+def too_few(n_px: int, n_regions: int) -> bool:
+    """Whether a class was scored on so little that its score means little."""
+    return n_px < MEANINGFUL_PX or n_regions < MEANINGFUL_REGIONS
+
 
 def confusion(
     target: NDArray, pred: NDArray, n_ids: int, *, ignore_id: int | None = None

@@ -1,9 +1,9 @@
-"""What a class's KAN has learned: its activation functions by contribution, and where they act.
+"""What a class is told by: the decoder's patterns, and the KAN's functions that weigh them.
 
-The logit of a class at a pixel is ``Σ_c w_c · map_c``: ``map_c`` are the decoder's feature maps,
-and the weights ``w`` are what the KAN makes of the class's decoded token, a sum of learned
-functions of one variable on every edge. To first order an edge with the value ``v`` into node
-``j`` adds ``v · Σ_c ∂w_c/∂j · map_c``; for the last layer that is exact.
+The logit of a class at a pixel is exactly ``Σ_c w_c · map_c``: ``map_c`` are the decoder's feature
+maps, here called patterns, and the weights ``w`` are what the KAN makes of the class's decoded
+token. ``w_c`` is the sum of the learned functions on the edges of the KAN's last layer into node
+``c``; what its earlier layers do comes in through the functions' inputs.
 """
 
 from __future__ import annotations
@@ -25,58 +25,73 @@ from napari_pathsam.models.pathsam import PathSam
 
 POINTS = 200
 HONEST = (
-    "The curves are what training made of the edges of “{name}”'s KAN, those first that change the "
-    "map of this field most; the dot is where the edge stands here. The pictures show where an "
-    "edge speaks for (above 0) or against (below 0) the class. What this can tell: which few "
-    "functions carry the decision on this field, and whether they act where you would expect. "
-    "What it cannot: the KAN sees the class's token, not pixels or cells, its inputs have no "
-    "names, edges of an earlier layer are followed to first order only, and another training may "
-    "divide the same decision among other edges. It is no proof of why the tissue is {name}."
+    "The model tells “{name}” by {n} patterns that it finds in the image; training gave each a "
+    "weight for or against. Where their sum is high, it says “{name}”. Below are the {shown} that "
+    "do most: together {covered:.0f} % of all that is said for and against.\n"
+    "“Where it acts” shows one: red speaks for “{name}”, blue against it. The curve is the "
+    "strongest of the learned functions behind its weight, the dot where that stands here.\n"
+    "You can see whether the model looks where you would. You cannot see why: patterns have no "
+    "names, the other classes have sums of their own (the highest wins), and another training may "
+    "weigh otherwise. It is no proof that the tissue is {name}."
 )
 
 
 @dataclass(frozen=True)
-class Activation:
-    """One edge of the KAN.
+class Pattern:
+    """One of the decoder's feature maps, weighed for the class.
 
     Attributes
     ----------
-    layer, source, target
-        Which: layer from 0, node it comes from, node it goes to.
-    x, y
-        ``(P,)``, the learned function over the grid; ``x`` is normalised where the layer does so.
-    at, value
-        Its input and output on this field.
+    number
+        Which of the feature maps, and of the KAN's outputs.
     share
-        Its part of what all edges of its layer do to the map.
+        Its part of all that is said for and against the class on this field: how far its ``map``
+        varies over the field, by the sum of that over all patterns.
     map
         ``(h, w)`` float32 on the cells of the field: what it adds to the class's logit.
+    source
+        The node that its strongest function comes from.
+    part
+        What that function says of all that the functions of this pattern say.
+    x, y
+        ``(P,)``, the function over the grid; ``x`` is normalised where the layer does so.
+    at, value
+        Its input and output on this field.
     """
 
-    layer: int
+    number: int
+    share: float
+    map: NDArray[np.float32]
     source: int
-    target: int
+    part: float
     x: NDArray[np.float32]
     y: NDArray[np.float32]
     at: float
     value: float
-    share: float
-    map: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A class, its strongest activations, and the text that belongs beside them."""
+    """A class, its strongest patterns of ``n``, and the text that belongs beside them."""
 
     class_name: str
-    activations: tuple[Activation, ...]
-    text: str
+    patterns: tuple[Pattern, ...]
+    n: int
+
+    @property
+    def text(self) -> str:
+        return HONEST.format(
+            name=self.class_name,
+            n=self.n,
+            shown=len(self.patterns),
+            covered=100 * sum(p.share for p in self.patterns),
+        )
 
 
 def explain(
     model: ClassModel, embedding: ImageEmbedding, class_id: int, *, n: int = 6
 ) -> Explanation:
-    """The activation functions that do most to a class's map of a field.
+    """The patterns that do most to a class's map of a field.
 
     Parameters
     ----------
@@ -85,7 +100,7 @@ def explain(
     class_id
         Of ``model.classes``; 0 is background.
     n
-        How many, of all layers together.
+        How many at most.
 
     Raises
     ------
@@ -111,11 +126,9 @@ def explain(
             f"{model.name} has no KAN to explain: its head is an MLP. Train one with a KAN."
         )
     token, maps = _decoded(model, embedding, channel)
-    edges = [
-        edge for layer in range(len(kan.layers)) for edge in _edges(kan, layer, token, maps, n)
-    ]
-    edges.sort(key=lambda edge: -edge.share)
-    return Explanation(name, tuple(edges[:n]), HONEST.format(name=name))
+    found = _patterns(kan, token, maps)
+    found.sort(key=lambda pattern: -pattern.share)
+    return Explanation(name, tuple(found[:n]), len(found))
 
 
 def _decoded(model: PathSam, embedding: ImageEmbedding, channel: int) -> tuple[Tensor, Tensor]:
@@ -135,47 +148,34 @@ def _decoded(model: PathSam, embedding: ImageEmbedding, channel: int) -> tuple[T
     return tokens[0, channel].float(), maps[0].float()
 
 
-def _edges(kan: Kan, number: int, token: Tensor, maps: Tensor, n: int) -> list[Activation]:
-    """The strongest edges of a layer."""
-    layers = [layer for layer in kan.layers if isinstance(layer, KanLinear)]
-    layer = layers[number]
-    with torch.no_grad():
-        x = token
-        for before in layers[:number]:
-            x = before(x)
-        nodes = layer(x)
-        inputs = functional.layer_norm(x, (layer.n_in,)) if layer.config.normalise else x
-        values = torch.einsum("jib,ib->ji", layer.coefficients, layer.basis(inputs))
-        if layer.base is not None:
-            values = values + layer.base.weight * functional.silu(inputs)
-
-    def rest(given: Tensor) -> Tensor:
-        for after in layers[number + 1 :]:
-            given = after(given)
-        return given
-
-    with torch.enable_grad():
-        slope: Tensor = torch.func.jacrev(rest)(nodes)  # (C/8, n_out)
-    with torch.no_grad():
-        effect = torch.einsum("cj,chw->jhw", slope, maps)  # of each node on the map
-        # What is everywhere the same moves the whole map; what differs draws it.
-        strength = values.abs() * effect.flatten(1).std(dim=1)[:, None]
-        share = strength / strength.sum().clamp(min=1e-12)
-        grid, curves = learned_activations(layer, points=POINTS)
-    found = []
-    for flat in share.flatten().argsort(descending=True)[:n].tolist():
-        j, i = divmod(flat, layer.n_in)
-        found.append(
-            Activation(
-                layer=number,
-                source=i,
-                target=j,
-                x=grid.cpu().numpy(),
-                y=curves[j, i].cpu().numpy(),
-                at=float(inputs[i]),
-                value=float(values[j, i]),
-                share=float(share[j, i]),
-                map=(values[j, i] * effect[j]).cpu().numpy(),
-            )
+@torch.no_grad()
+def _patterns(kan: Kan, token: Tensor, maps: Tensor) -> list[Pattern]:
+    """Every pattern, with the strongest of its functions."""
+    *before, layer = (layer for layer in kan.layers if isinstance(layer, KanLinear))
+    x = token
+    for each in before:
+        x = each(x)
+    inputs = functional.layer_norm(x, (layer.n_in,)) if layer.config.normalise else x
+    values = torch.einsum("jib,ib->ji", layer.coefficients, layer.basis(inputs))
+    if layer.base is not None:
+        values = values + layer.base.weight * functional.silu(inputs)
+    added = values.sum(dim=1)[:, None, None] * maps  # (C/8, h, w), together the logits
+    # What is everywhere the same moves the whole map; what differs draws it.
+    share = added.flatten(1).std(dim=1)
+    share = share / share.sum().clamp(min=1e-12)
+    part = values.abs() / values.abs().sum(dim=1, keepdim=True).clamp(min=1e-12)
+    grid, curves = learned_activations(layer, points=POINTS)
+    return [
+        Pattern(
+            number=j,
+            share=float(share[j]),
+            map=added[j].cpu().numpy(),
+            source=i,
+            part=float(part[j, i]),
+            x=grid.cpu().numpy(),
+            y=curves[j, i].cpu().numpy(),
+            at=float(inputs[i]),
+            value=float(values[j, i]),
         )
-    return found
+        for j, i in enumerate(part.argmax(dim=1).tolist())
+    ]

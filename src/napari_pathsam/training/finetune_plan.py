@@ -27,9 +27,10 @@ ENCODED_PX = 256
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run takes at most, in seconds and in bytes of memory beside the program itself.
+    """About what a run takes, in seconds and in bytes of memory beside the program itself.
 
-    ``encode_s`` is for what is not in the cache yet; training may stop earlier.
+    ``encode_s`` is for what is not in the cache yet; training may stop earlier. Reading, writing
+    and previews come on top, and whatever else the machine does: see :meth:`at_pace`.
     """
 
     encode_s: float
@@ -40,6 +41,15 @@ class Estimate:
     @property
     def seconds(self) -> float:
         return self.encode_s + self.train_s + self.score_s
+
+    def at_pace(self, pace: float) -> Estimate:
+        """Where everything takes so many times as long, as the last trainings did."""
+        return replace(
+            self,
+            encode_s=pace * self.encode_s,
+            train_s=pace * self.train_s,
+            score_s=pace * self.score_s,
+        )
 
     @property
     def text(self) -> str:
@@ -91,7 +101,8 @@ def _measured(
         known = 0 if encoded else len(areas)
         looks = len(areas) * config.variants
         total = config.epochs * config.steps
-        scorings = config.epochs / max(1, math.ceil(held / 16)) if held else 0
+        # The start is scored, too.
+        scorings = 1 + config.epochs / max(1, math.ceil(held / 16)) if held else 0
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         found[name] = Estimate(
             encode_s=per_px * float(np.mean(areas)) * max(0, looks - known),

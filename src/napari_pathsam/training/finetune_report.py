@@ -18,8 +18,8 @@ from napari_pathsam.core.metrics import (
     iou_per_class,
     precision_per_class,
     recall_per_class,
+    too_few,
 )
-from napari_pathsam.training.finetune_check import MEANINGFUL_PX, MEANINGFUL_REGIONS
 
 BINS = 10
 
@@ -86,11 +86,16 @@ class ClassRow:
     n_regions: int
 
     @property
+    def too_few(self) -> bool:
+        """Whether so little of it is held out that the figures mean little."""
+        return 0 < self.n_px and too_few(self.n_px, self.n_regions)
+
+    @property
     def sentence(self) -> str:
         """What is to be said where the numbers mean little; empty otherwise."""
         if self.n_px == 0:
             return f"“{self.name}”: nothing is held out, so its score is not known."
-        if self.n_px >= MEANINGFUL_PX and self.n_regions >= MEANINGFUL_REGIONS:
+        if not self.too_few:
             return ""
         regions = f"{self.n_regions} region{'s' * (self.n_regions != 1)}"
         return (
@@ -144,6 +149,11 @@ class Scores:
             )
             for c in (*range(1, len(self.names)), 0)
         )  # fmt: skip
+
+    @property
+    def too_few(self) -> bool:
+        """Whether the mean means little, because a class's figures do."""
+        return any(row.too_few for row in self.rows)
 
     @property
     def sentences(self) -> tuple[str, ...]:

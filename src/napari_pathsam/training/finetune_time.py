@@ -11,6 +11,7 @@ class Spent:
     """Seconds spent on each kind of work, and what follows for the rest."""
 
     def __init__(self) -> None:
+        self._began = perf_counter()
         self._seconds = dict.fromkeys(("encode", "step", "score"), 0.0)
         self._times = dict.fromkeys(("encode", "step", "score"), 0)
 
@@ -23,8 +24,12 @@ class Spent:
         self._times[kind] += 1
 
     def left(self, steps: int, scorings: float) -> float | None:
-        """Seconds that so many steps and scored tiles still take; None: not known yet."""
+        """Seconds that so many steps and scored tiles still take; None: not known yet.
+
+        What goes on between them, previews and writing, goes on at the rate it did.
+        """
         if not self._times["step"]:
             return None
+        pace = (perf_counter() - self._began) / sum(self._seconds.values())
         each = {k: s / max(1, self._times[k]) for k, s in self._seconds.items()}
-        return steps * each["step"] + scorings * each["score"]
+        return pace * (steps * each["step"] + scorings * each["score"])

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from napari_pathsam.core.classes import ClassTable
+from napari_pathsam.core.metrics import too_few
 
 FORMAT_VERSION = 1
 
@@ -35,6 +36,8 @@ class Version(_Frozen):
         What of them is listed.
     preset, epoch, seconds
         How it was trained.
+    pace
+        So many times as long as a timed step had foreseen its steps took; None: nobody timed one.
     finished
         False when it was cancelled: the best until then.
     ids
@@ -53,8 +56,18 @@ class Version(_Frozen):
     preset: str = ""
     epoch: int = 0
     seconds: float = 0.0
+    pace: float | None = None
     finished: bool = True
     ids: dict[int, int] = {}
+
+    @property
+    def too_few(self) -> bool:
+        """Whether it was scored on so little that the scores mean little."""
+        if self.scores is None:
+            return False
+        n_px = (sum(row) for row in self.scores["counts"])
+        regions = self.scores["regions"]
+        return any(n > 0 and too_few(n, r) for n, r in zip(n_px, regions, strict=True))
 
 
 class Running(_Frozen):
@@ -67,11 +80,15 @@ class Running(_Frozen):
 
 
 class LessonFile(_Frozen):
-    """An image of a folder, its labels, and the pixel size that somebody gave for it."""
+    """An image of a folder, its labels, and the pixel size that somebody gave for it.
+
+    ``objects``: as of :class:`~napari_pathsam.workspace.teaching_pairs.FilePair`.
+    """
 
     image: Path
     labels: Path
     mpp: float | None = None
+    objects: bool | None = None
 
 
 class Lesson(_Frozen):

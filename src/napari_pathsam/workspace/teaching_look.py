@@ -31,8 +31,9 @@ KEPT = 24
 
 @dataclass(frozen=True)
 class Explained:
-    """An explanation, and the level-0 region its maps cover."""
+    """An explanation of a version; the level-0 region of its maps is one tile of the field."""
 
+    number: int
     field: FieldOfView
     region: Region
     explanation: Explanation
@@ -146,13 +147,13 @@ class TeachLook:
     # --- explain ---
 
     def explain(self, number: int, class_id: int, field_now: FieldOfView) -> None:
-        """What the head has learned of a class, and where it acts in a field."""
+        """What the head has learned of a class, and where it acts in the middle of a field."""
         path, device = self._teaching.model_path(number), self._teaching.choices.device
         if ids := self._teaching.lesson[number].ids:  # as the model has it; -1: it has not
             class_id = next((its for its, ours in ids.items() if ours == class_id), -1)
         self.busy_changed.emit("Looking into the model")
         self._explaining.start(
-            "explain", _explain, self._load, path, device, field_now, class_id, self._cache,
+            "explain", _explain, self._load, path, device, number, field_now, class_id, self._cache,
             then=self._on_explained, failed=self._went_wrong,
         )  # fmt: skip
 
@@ -200,8 +201,9 @@ def _seeking(
 
 
 def _explain(
-    load: Any, path: Path, device: str, field_now: FieldOfView, class_id: int, cache: Any
-) -> Explained:
+    load: Any, path: Path, device: str, number: int, field_now: FieldOfView, class_id: int,
+    cache: Any,
+) -> Explained:  # fmt: skip
     kept = cache()
     model = load(str(path), device)
     from napari_pathsam.inference.class_maps import plan_segmenting, tile_embedding
@@ -219,6 +221,5 @@ def _explain(
 
     tile = min(plan.tiles, key=distance)
     embedding, _ = tile_embedding(model, tiles, plan.grid, tile.region, cache=kept)
-    return Explained(
-        field_now, plan.grid.level0_of(tile.region), explain(model, embedding, class_id)
-    )
+    region = plan.grid.level0_of(tile.region)
+    return Explained(number, field_now, region, explain(model, embedding, class_id))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -32,7 +33,13 @@ from napari_pathsam.workspace.teaching_work import (
 
 if TYPE_CHECKING:
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
+    from napari_pathsam.training.finetune_plan import Estimate
     from napari_pathsam.training.finetune_report import TeachReport
+
+TIMED_RUNS = 3
+"""Estimates follow how long the last so many trainings took."""
+TELLING_S = 3.0
+"""Shorter trainings say nothing of longer ones: loading and writing are most of them."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,29 @@ class _Run:
     stopping: bool = False
     n_notes: int = 0
     complete: bool = False
+    foreseen: Estimate | None = None
+    first: TeachReport | None = None  # of what was taken up, or begun
+    last: TeachReport | None = None
+    worked_s: float = 0.0  # from report to report, but for encoding
+
+    def hear(self, reports: tuple[TeachReport, ...]) -> None:
+        """Count the time that passed."""
+        for report in reports:
+            self.first = self.first or report
+            before = self.last.seconds if self.last else 0.0
+            if report.phase != "encoding":
+                self.worked_s += report.seconds - before
+            self.last = report
+
+    @property
+    def pace(self) -> float | None:
+        """So many times as long as a timed step had foreseen its steps took."""
+        first, last, foreseen = self.first, self.last, self.foreseen
+        if first is None or last is None or foreseen is None or self.worked_s < TELLING_S:
+            return None
+        done = (last.done - first.done) / last.total
+        expected = done * (foreseen.train_s + foreseen.score_s)
+        return self.worked_s / expected if expected > 0 else None
 
 
 class TeachRun:
@@ -75,6 +105,8 @@ class TeachRun:
     progress_changed = Signal(object)
     """A :class:`TeachProgress`, or None: nothing is under way."""
     began = Signal()
+    dropped = Signal()
+    """It ended, and no version came of it."""
     told = Signal(object)
     """A tuple of ``TeachReport``."""
     previewed = Signal(object)
@@ -102,6 +134,8 @@ class TeachRun:
         self._line, self._estimating = Line(runner), Line(runner)
         self._numbers, self._looking = Line(runner), Line(runner)
         self._run: _Run | None = None
+        self._foreseen: dict[str, Estimate] = {}  # as timed steps foresee them
+        self._foreseen_of: Any = None
 
     @property
     def running(self) -> bool:
@@ -123,8 +157,11 @@ class TeachRun:
         self._estimating.stop()
         teaching, choices = self._teaching, self._teaching.choices
         number = teaching.lesson.next_number
+        run = _Run(choices.name, choices.preset)
+        if self._foreseen_of == self.estimated_for:
+            run.foreseen = self._foreseen.get(choices.preset)
         self._start(
-            _Run(choices.name, choices.preset), "Reading what you painted",
+            run, "Reading what you painted",
             _prepare, teaching.used, choices, teaching.folder, number, self._cache, self._load,
         )  # fmt: skip
 
@@ -135,8 +172,30 @@ class TeachRun:
         teaching = self._teaching
         self._estimating.start(
             "estimate", _estimate, teaching.used, teaching.choices, self._cache, self._load,
-            then=self.estimated.emit, failed=lambda _: self.estimated.emit({}),
+            then=partial(self._estimated, self.estimated_for),
+            failed=lambda _: self._estimated(None, {}),
         )  # fmt: skip
+
+    @property
+    def estimated_for(self) -> Any:
+        """What an estimate depends on: where it is another, another estimate is wanted."""
+        c = self._teaching.choices
+        used = tuple(sorted(p.key for p in self._teaching.used))
+        return (used, c.start, c.base, c.trained, c.device, c.advanced, len(c.classes))
+
+    @property
+    def pace(self) -> float:
+        """So many times as long as timed steps foresee them the last trainings took here."""
+        known = [v.pace for v in self._teaching.lesson.versions if v.pace is not None]
+        return median(known[-TIMED_RUNS:]) if known else 1.0
+
+    def _estimated(self, of: Any, found: dict[str, Estimate]) -> None:
+        self._foreseen_of, self._foreseen = of, found
+        self._tell_estimates()
+
+    def _tell_estimates(self) -> None:
+        pace = self.pace
+        self.estimated.emit({preset: e.at_pace(pace) for preset, e in self._foreseen.items()})
 
     def ask_numbers(self) -> None:
         """Find out the numbers behind the chosen preset."""
@@ -205,6 +264,7 @@ class TeachRun:
 
     def _moment(self, run: _Run, moment: Moment) -> None:
         if moment.reports:
+            run.hear(moment.reports)
             self.told.emit(moment.reports)
             notes = moment.reports[-1].notes
             if len(notes) > run.n_notes:
@@ -233,12 +293,15 @@ class TeachRun:
     def _finished(self, run: _Run, found: Finished) -> None:
         assert run.training is not None
         self._run = None
+        found = replace(found, version=found.version.model_copy(update={"pace": run.pace}))
         self._teaching.add_version(found.version)
         self._teaching.folder.remove(run.training.running.state)
         self.progress_changed.emit(None)
         if found.notes:
             self.status.emit(" ".join(found.notes))
         self.finished.emit(found)
+        if self._foreseen:
+            self._tell_estimates()
         self._looking.start(
             "look", _look, found, self._field_now(), self._cache,
             then=self._looked, failed=lambda error: self.failed.emit(paragraph(error)),
@@ -256,6 +319,7 @@ class TeachRun:
             self._run = None
             self._teaching.change_lesson()
             self.progress_changed.emit(None)
+            self.dropped.emit()
         elif training is not None and training.epoch > 0:
             self._finish(run)
         else:
@@ -268,6 +332,7 @@ class TeachRun:
             self._teaching.change_lesson(running=None)
             self._teaching.folder.remove(running.run, running.state)
         self.progress_changed.emit(None)
+        self.dropped.emit()
         if why:
             self.status.emit(why)
 

@@ -14,7 +14,9 @@ from safetensors.torch import load_file
 
 from napari_pathsam._napari.finetune_places import Place
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.training.explain import Explanation, Pattern
 from napari_pathsam.training.finetune_file import read_run
+from napari_pathsam.workspace.teaching_look import Explained
 
 pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
@@ -76,6 +78,37 @@ def test_where_next_worst_and_explain(finetune_of, made_up):
     assert [x.name for x in viewer.layers if x.name.startswith("PathSAM")] == [
         "PathSAM training labels"
     ]
+
+
+def test_what_is_explained_is_what_one_looks_at(finetune_of, field, monkeypatch):
+    viewer, dock, hands = finetune_of(np.tile(field.image, (3, 3, 1)))  # 1536 × 1536 pixels
+    asked = []
+    monkeypatch.setattr(dock, "current_number", lambda: 1)
+    monkeypatch.setattr(dock.look, "explain", lambda *given: asked.append(given))
+    viewer.scene.camera.center, viewer.scene.camera.zoom = (0, 700, 700), 6
+    hands.settle(2)
+    seen = dock.field_in_view(exactly=True)
+    dock.view.explain.explain_button.click()
+    number, class_id, explained = asked[0]
+    assert (number, class_id) == (1, 1)
+    assert explained.region == seen.region != Region.of(dock.source.shape_yx)
+
+    one = np.zeros(4, np.float32)
+    pattern = Pattern(0, 0.5, np.zeros((8, 8), np.float32), 0, 0.5, one, one, 0.0, 0.0)
+    found = Explained(
+        1, explained, Region(512, 512, 1024, 1024), Explanation("gland", (pattern,), 16)
+    )
+    dock.answers._on_explained(found)
+    assert dock.view.explain.where() == ""  # it is of all that is in view
+    assert "50 %" in dock.view.explain.text.text()
+    viewer.fit_to_view()
+    hands.settle(2)
+    dock.answers.show_map(0)
+    assert "lower right part of what is in view, 1024 × 1024" in dock.view.explain.where()
+    viewer.scene.camera.center, viewer.scene.camera.zoom = (0, 60, 60), 10
+    hands.settle(2)
+    dock.answers.show_map(0)
+    assert "not in view" in dock.view.explain.where()
 
 
 def same(one: Path, other: Path) -> bool:
@@ -147,5 +180,5 @@ def test_strokes_on_a_slide_cost_the_tiles_they_touch(finetune_of, field, encode
     magnifications, total = 3, seen[-1].total
     assert in_training[0] == magnifications * run.n_tiles == magnifications
     assert len(encoded) == magnifications * total > in_training[0]
-    assert all("stands for" in p.text for p in places)
+    assert all("of all doubt" in p.text for p in places)
     hands.screenshot("51-finetune-slide")

@@ -45,7 +45,7 @@ def test_a_unet_is_trained_scored_and_cancelled_like_any_other(finetune_of, made
     how.base.setCurrentIndex(0)
     dock.teaching.choose(start=None)
     assert how.trained.isEnabled()
-    assert how.trained.currentText() == "KAN head, alignment, decoder"
+    assert how.trained.currentText() == "classes, features and outlines"
     assert dock.teaching.lesson[2].finished
     assert not dock.view.error_bar.text()
     hands.screenshot("train-unet")

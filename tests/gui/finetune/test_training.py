@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from napari_pathsam._napari.finetune_preview import NAME as PREVIEW
+from napari_pathsam._napari.finetune_results import WAITING
+from napari_pathsam._napari.finetune_versions import DICE
 from napari_pathsam.workspace.teaching_store import LessonStore
 
 pytestmark = [pytest.mark.gui, pytest.mark.hidden]
@@ -45,6 +47,37 @@ def test_cancel_answers_and_keeps_the_best(finetune_of, field):
     assert PREVIEW in viewer.layers
     assert dock.view.train.train_button.isEnabled()
     assert not dock.view.train.bar.isVisible()
+
+
+def test_what_is_shown_is_of_the_version_in_use_and_says_if_it_means_little(finetune_of, made_up):
+    _, dock, hands = lesson = finetune_of(made_up())
+    lesson.strokes()
+    lesson.quick()
+    results, versions = dock.view.results, dock.view.versions
+
+    def begin_and_cancel():
+        dock.train()
+        lesson.until(lambda: results.headline.text().startswith("Epoch 0"))
+        dock.view.train.cancel_button.click()
+        lesson.done()
+        assert "nothing was trained" in dock.view.status.text()
+
+    begin_and_cancel()
+    assert results.headline.text() == WAITING
+    assert not results.curves.scores
+    lesson.train()
+    assert results.headline.text().startswith("Version 1: too little held out to say")
+    assert "bold" not in results.headline.styleSheet()
+    assert versions.text(0, DICE).endswith(" ?")
+    assert not results.curves.isHidden()
+    shown = results.headline.text()
+    begin_and_cancel()
+    assert results.headline.text() == shown
+    assert results.curves.isHidden()  # those of its training are gone
+    hands.screenshot("52-finetune-cancelled")
+    dock.teaching.delete(1)
+    hands.settle(2)
+    assert results.headline.text() == WAITING
 
 
 def test_painting_while_it_trains_counts_the_next_time(finetune_of, made_up):

@@ -28,6 +28,7 @@ def test_versions_can_be_named_reverted_saved_loaded_and_deleted(teach, tmp_path
     run.train()
     assert [v.number for v in teaching.lesson.versions] == [1, 2]
     assert teaching.lesson.current == 2
+    assert teaching.lesson[1].too_few  # one region of each class
     teaching.revert(1)
     assert teaching.lesson.current == 1
     teaching.describe(1, name="first", note="good on glands")
@@ -41,6 +42,7 @@ def test_versions_can_be_named_reverted_saved_loaded_and_deleted(teach, tmp_path
     assert (told["version"], told["note"]) == ("first", "good on glands")
     assert [one["name"] for one in told["fine_tuning"]["images"]] == ["image 1"]
     assert teaching.run_path(3) is None
+    assert not teaching.lesson[3].too_few  # it has no scores here
     assert teaching.lesson.current == 3
     gone = teaching.model_path(3)
     assert gone.is_file()
