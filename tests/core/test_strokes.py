@@ -54,6 +54,12 @@ def test_a_stroke_that_is_rubbed_through_stays_one_region() -> None:
     assert separate_regions(labels).class_id == (1, 1)
     labels[10:17, 85:105] = 0
     assert separate_regions(labels).class_id == (1, 1, 1)
+    nuclei = np.zeros((40, 40), np.uint8)
+    nuclei[5:35, 5:35] = np.kron(np.ones((3, 3)), np.pad(np.ones((6, 6)), 2)) > 0
+    assert len(separate_regions(nuclei).class_id) == 9  # or nothing of them could be held out
+    apart = np.pad(nuclei, ((0, 0), (0, 80)))
+    apart[:, 80:120] = nuclei
+    assert len(separate_regions(apart).class_id) == 2
 
 
 def test_what_was_learned_from_is_not_held_out(class_map: np.ndarray) -> None:

@@ -90,6 +90,8 @@ class ClassEditor(QWidget):
         """Apply an edit; an edit that breaks a rule is explained and leaves all as it was."""
         try:
             table = edit()
+            if same := _called_alike(table) - _called_alike(self._value):
+                raise ValueError(f"Two classes share the name {', '.join(sorted(same))}.")
         except (PathsamError, ValueError, OSError, StopIteration) as error:
             self.say(edit_error(error))
             self._fill()
@@ -161,6 +163,18 @@ class ClassEditor(QWidget):
         color = QColorDialog.getColor(QColor(info.color), self, f"Colour of {info.name}")
         if color.isValid():
             self._replace(lambda: ClassInfo(id=info.id, name=info.name, color=color.name()))
+
+
+def _called_alike(table: ClassTable) -> set[str]:
+    """Names that differ from a name before them in case or spaces only: one reads them as one."""
+    seen: set[str] = set()
+    found = set()
+    for info in table:
+        plain = " ".join(info.name.casefold().split())
+        if plain in seen:
+            found.add(info.name)
+        seen.add(plain)
+    return found
 
 
 def edit_error(error: Exception) -> str:

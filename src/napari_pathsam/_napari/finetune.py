@@ -18,6 +18,7 @@ from qtpy.QtWidgets import QVBoxLayout
 from napari_pathsam._napari.embeddings import shared_cache
 from napari_pathsam._napari.finetune_answers import Answers
 from napari_pathsam._napari.finetune_brush import Brush
+from napari_pathsam._napari.finetune_folders import Folders
 from napari_pathsam._napari.finetune_how import is_network
 from napari_pathsam._napari.finetune_labels import (
     FIRST_CLASSES,
@@ -27,7 +28,7 @@ from napari_pathsam._napari.finetune_labels import (
 )
 from napari_pathsam._napari.finetune_lesson import LessonShown
 from napari_pathsam._napari.finetune_objects import ObjectsTold
-from napari_pathsam._napari.finetune_paint import PaintWatch
+from napari_pathsam._napari.finetune_paint import BARE, PaintWatch
 from napari_pathsam._napari.finetune_preview import PreviewLayer
 from napari_pathsam._napari.finetune_view import FineTuneView
 from napari_pathsam._napari.image_dock import ImageDock
@@ -41,6 +42,7 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.teaching import Teaching
 from napari_pathsam.workspace.teaching_look import TeachLook
+from napari_pathsam.workspace.teaching_pairs import FilePair
 from napari_pathsam.workspace.teaching_run import TeachRun
 from napari_pathsam.workspace.teaching_store import LessonFolder, LessonStore, file_key
 from napari_pathsam.workspace.teaching_work import FieldOfView
@@ -75,6 +77,8 @@ class FineTuneDock(ImageDock):
     ) -> None:
         super().__init__(napari_viewer)
         self._own_heads = own_heads or OwnHeads()
+        self._said_of = ""  # what was wrong with what was painted, or chosen
+        self._counts: Any = None
         self._named: set[str] = set()  # classes that layers of objects have named so far
         self.load = model_loader or ViewerModels(self.runner, keep=MODELS_KEPT)
         self.teaching = Teaching(self.files, store)
@@ -85,6 +89,7 @@ class FineTuneDock(ImageDock):
         self.view = FineTuneView(self.viewer)
         self.shown = LessonShown(self)
         self.answers, self.objects, self.brush = Answers(self), ObjectsTold(self), Brush(self)
+        self.folders = Folders(self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view, 1)
@@ -109,7 +114,7 @@ class FineTuneDock(ImageDock):
         view, teaching = self.view, self.teaching
         view.pixel_size.value_changed.connect(self._on_pixel_size)
         view.labels.value_changed.connect(self.use_labels)
-        view.new_button.clicked.connect(lambda: self.brush.new_labels())
+        view.new_button.clicked.connect(lambda: self.brush.new())
         view.classes.value_changed.connect(teaching.set_classes)
         view.classes.background_changed.connect(lambda i: teaching.choose(background_id=i))
         view.classes.zero_changed.connect(lambda zero: teaching.choose(zero=zero))
@@ -131,11 +136,11 @@ class FineTuneDock(ImageDock):
         return (
             *super().signals(),
             (t.choices_changed, self._on_choices),
-            (t.counts_changed, self.view.classes.set_counts),
+            (t.counts_changed, self._on_counts),
             (t.restored, self._on_restored),
             (t.failed, self.say_error),
             (t.status, self.say),
-            (self.run.failed, self.say_error),
+            (self.run.failed, self._on_failed),
             (self.run.status, self.say),
             (self.look.failed, self.say_error),
             (self.look.busy_changed, self.say),
@@ -155,6 +160,7 @@ class FineTuneDock(ImageDock):
 
     def train(self) -> None:
         """Train on what is painted now."""
+        self._said_of, self._counts = "", None
         self.view.error_bar.say("")
         self._pair()
         self._on_painted()
@@ -166,21 +172,29 @@ class FineTuneDock(ImageDock):
 
     def use_labels(self, layer: Labels | None) -> None:
         """Learn from this labels layer; its classes join the table."""
+        self._leave_labels(layer)
         self.view.labels.set_value(layer)
         self.objects.show(layer)
         if layer is not None:
             self._named |= named_classes(layer)
-            known = self.teaching.choices.classes
-            plain = known.names == FIRST_CLASSES and not self.teaching.lesson.images
-            known = ClassTable() if plain else known
+            known = self.known_classes()
             if not self.paint.is_own(layer):
                 mark_other(layer, known)
             found = classes_of_layer(layer, known, avoid=self.teaching.removed)
             if len(found):
-                (self.teaching.replace_classes if plain else self.teaching.set_classes)(found)
+                self.objects.note_brought(layer, {c.id for c in found} - {c.id for c in known})
+                teaching = self.teaching
+                (teaching.set_classes if len(known) else teaching.replace_classes)(found)
         self._pair()
         if layer is not None:
-            self.paint.set_classes(self.teaching.choices.classes)
+            self.paint.set_classes(self.teaching.choices.classes, self.bare())
+
+    def known_classes(self) -> ClassTable:
+        """The classes of the lesson; none as long as nobody has used the first ones."""
+        teaching = self.teaching
+        begun = teaching.lesson.images or any(isinstance(p, FilePair) for p in teaching.pairs)
+        known = teaching.choices.classes
+        return ClassTable() if known.names == FIRST_CLASSES and not begun else known
 
     def field_in_view(self, *, exactly: bool = False) -> FieldOfView | None:
         """What previews show: a small image, or of a large one (``exactly``: always) the view.
@@ -216,12 +230,39 @@ class FineTuneDock(ImageDock):
         if text:
             self.view.show_widget(self.view.error_bar)
 
+    def _on_failed(self, text: str) -> None:
+        """What is missing for a training to begin; out of date once that comes."""
+        self._said_of = text if self.run.number is None else ""
+        self.say_error(text)
+
+    def _on_counts(self, counts: Any) -> None:
+        """Other strokes: what was said of those before them goes. After Train the first are its."""
+        self.view.classes.set_counts(counts)
+        if self._counts is not None and counts != self._counts:
+            self.view.new_bar.say("")
+            self._take_back()
+        self._counts = counts
+
+    def _take_back(self) -> None:
+        if self._said_of and self.view.error_bar.text() == self._said_of:
+            self.view.error_bar.say("")
+        self._said_of = ""
+
+    def bare(self) -> str:
+        """What a pixel is called that nobody painted."""
+        choices = self.teaching.choices
+        named = {c.id: c.name for c in choices.classes}
+        if choices.zero == "background":
+            return named.get(choices.background_id or 0, "background")
+        return BARE
+
     def _on_choices(self, choices: Any) -> None:
+        self._take_back()
         self.view.classes.set_value(choices.classes, choices.background_id)
         self.view.classes.set_zero(choices.zero)
         self.view.how.set_value(choices)
         self.view.explain.set_classes(choices.classes, choices.background_id)
-        self.paint.set_classes(choices.classes)
+        self.paint.set_classes(choices.classes, self.bare())
         self.preview.recolor(choices.classes)
 
     def _on_painted(self) -> None:
@@ -248,6 +289,7 @@ class FineTuneDock(ImageDock):
             )
 
     def _on_pixel_size(self, mpp: float | None) -> None:
+        self._take_back()
         self.type_mpp(mpp)
         if self.source is not None:
             self.paint.set_mpp(self.source.key, self.mpp)
@@ -263,6 +305,14 @@ class FineTuneDock(ImageDock):
         aside = self.paint.aside_of(self.source.key) if by_layer else None
         self.paint.pair(self.image, self.source, self.view.labels.value(), self.mpp, aside)
 
+    def _leave_labels(self, layer: Labels | None) -> None:
+        """Other labels take the place of what is painted: it is kept, should its layer go."""
+        self.view.new_bar.say("")
+        old = None if self.source is None else self.paint.labels_of(self.source.key)
+        if self.source is not None and old is not None and old is not layer:
+            pairs = self.paint.pairs()
+            self.teaching.set_aside(p for p in pairs if p.key == self.source.key)
+
     def _on_held_layer(self, layer: Labels | None) -> None:
         if self.source is not None:
             self.paint.set_aside(self.source.key, layer)
@@ -270,6 +320,7 @@ class FineTuneDock(ImageDock):
 
     def image_opened(self) -> None:
         self.answers.forget()
+        self.view.new_bar.say("")
         there, view = self.source is not None, self.view
         view.images.set_value(self.image)
         for widget in (view.pixel_size, view.labels, view.new_button):

@@ -13,10 +13,13 @@ from napari_pathsam._napari.finetune_labels import (
     class_names_of_objects,
     copied,
     labels_over,
+    painted_part,
     region_to_paint,
 )
 from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX
+from napari_pathsam.workspace.segment_request import bounds
 from napari_pathsam.workspace.teaching_store import LessonFolder, Strokes
 
 if TYPE_CHECKING:
@@ -28,6 +31,19 @@ COPIED = (
     "“{}” stays as it is: its ids are no classes of this lesson. What it holds was copied to “{}”, "
     "class by class: paint there. What comes to “{}” later is not in the copy."
 )
+PAINT_ON = "“{}” holds what you painted on this image: paint on in it."
+CHOSEN = (
+    "“{}” is what is learned from on this image. “Paint it” copies its classes to a layer to paint "
+    "in."
+)
+FAR_AWAY = (
+    "“{}” holds what you painted on this slide, and it is too far from here for one labels layer: "
+    "from an empty one here is learned instead."
+)
+WIDENED = (
+    "“{}” covers what is in view, and holds what you painted in “{}”, which stays as it is, hidden."
+)
+BEGUN_ANEW = "“{}” is hidden and not learned from now. To go back, choose it under Labels above."
 
 
 class Brush(QObject):
@@ -36,6 +52,9 @@ class Brush(QObject):
     def __init__(self, dock: FineTuneDock) -> None:
         super().__init__(dock)
         self._dock, self._asked = dock, 0
+        dock.view.new_bar.add(
+            "Empty layer", "Begin anew; what is painted stays in the layer list", self.begin_anew
+        )
 
     def take(self) -> None:
         """Paint the selected class: in the labels in use, or in a new layer.
@@ -50,6 +69,78 @@ class Brush(QObject):
             self._copy(labels)
         else:
             self._take(dock.view.classes.active())
+
+    def new(self) -> None:
+        """An empty layer; where something is painted on this image, that is gone on with.
+
+        What was painted does not go because a button was pressed: an empty layer in its place is
+        asked for once more.
+        """
+        dock = self._dock
+        if dock.source is None:
+            self.new_labels()  # says what is missing
+            return
+        key = dock.source.key
+        layer = dock.paint.labels_of(key)
+        layer = dock.paint.left_of(key) if layer is None else layer
+        if layer is not None:
+            self._go_on(layer)
+        elif key in dock.teaching.lesson.images:
+            self.bring_back(dock.teaching.folder, key, asked=True)
+        else:
+            self.new_labels()
+
+    def _go_on(self, layer: Labels) -> None:
+        """Paint on in a layer, or in a larger one with what it holds where that is out of view."""
+        dock = self._dock
+        assert dock.source is not None
+        dock.use_labels(layer)
+        painted, plane = Painted.of(layer, dock.viewer), dock.source.plane
+        shape_yx = dock.source.shape_yx
+        if class_names_of_objects(layer) is not None or painted.in_parts(plane, shape_yx):
+            dock.view.new_bar.say(CHOSEN.format(layer.name))
+            return
+        try:
+            at = region_to_paint(dock.source, dock.viewer)
+        except PathsamError as error:
+            dock.say_error(str(error))
+            return
+        dock.files.submit(
+            painted_part, painted, plane, shape_yx, dock.teaching.choices.classes,
+            then=partial(self._widen, dock.source.key, layer, at),
+            failed=lambda _: self.new_labels(),  # it lies elsewhere
+        )  # fmt: skip
+
+    def _widen(
+        self, key: str, layer: Labels, at: Region, found: tuple[Region, Strokes | None]
+    ) -> None:
+        """Take the brush in this layer, which holds what was found, or in one over ``at`` too."""
+        dock, (covered, strokes) = self._dock, found
+        here = dock.source is not None and dock.source.key == key
+        now = dock.paint.labels_of(key)
+        if not here or now is None or now is not layer:
+            return  # something else was chosen meanwhile
+        chosen, name = dock.view.classes.active(), str(layer.name)
+        if covered.intersection(at) == at:
+            self._take(chosen)
+            dock.view.new_bar.say(PAINT_ON.format(name) if strokes is not None else "")
+        elif strokes is None or strokes.at is None:
+            self.new_labels()
+        elif max((both := bounds([strokes.at, at])).shape_yx) > LARGEST_WHOLE_PX:
+            dock.view.new_bar.say(FAR_AWAY.format(name))
+        else:
+            made = self._add(Strokes(strokes.over(both), both))
+            layer.visible = False
+            self._take(chosen)
+            dock.say(WIDENED.format(made.name, name))
+
+    def begin_anew(self) -> None:
+        """Learn from an empty layer instead of what is painted, which stays in the layer list."""
+        dock = self._dock
+        old = None if dock.source is None else dock.paint.labels_of(dock.source.key)
+        if self.new_labels() is not None and old is not None:
+            old.visible = False
+            dock.say(BEGUN_ANEW.format(old.name))
 
     def new_labels(self) -> Labels | None:
         """An empty labels layer over the image, with the brush in hand."""
@@ -105,18 +196,28 @@ class Brush(QObject):
             dock.view.classes.set_active(chosen)
             dock.paint.take_brush(dock.source.key, chosen)
 
-    def bring_back(self, folder: LessonFolder, key: str) -> None:
-        """What was painted on an image in an earlier session."""
+    def bring_back(self, folder: LessonFolder, key: str, *, asked: bool = False) -> None:
+        """What was painted on an image before, in a layer that is gone.
+
+        ``asked``: a person pressed New, and wants the brush, be it on an empty layer.
+        """
         self._dock.files.submit(
-            folder.strokes, key, then=partial(self._on_strokes, key),
+            folder.newest_strokes, key, then=partial(self._on_strokes, key, asked),
             failed=lambda error: self._dock.say_error(str(error)),
         )  # fmt: skip
 
-    def _on_strokes(self, key: str, strokes: Strokes | None) -> None:
+    def _on_strokes(self, key: str, asked: bool, strokes: Strokes | None) -> None:
         dock = self._dock
         here = dock.image is not None and dock.source is not None and dock.source.key == key
-        if strokes is not None and here and dock.paint.labels_of(key) is None:
-            self._add(strokes)
+        if not here or dock.paint.labels_of(key) is not None:
+            return
+        if strokes is not None and (strokes.labels.any() or not asked):
+            layer, chosen = self._add(strokes), dock.view.classes.active()
+            if asked:
+                self._take(chosen)
+                dock.view.new_bar.say(PAINT_ON.format(layer.name))
+        elif asked:
+            self.new_labels()
 
     def _add(self, strokes: Strokes) -> Labels:
         """Show them as a layer, and learn from it."""
@@ -127,7 +228,9 @@ class Brush(QObject):
         assert dock.source is not None
         at = strokes.at or Region.of(dock.source.shape_yx)
         classes = dock.teaching.choices.classes
-        layer = labels_over(strokes.labels, at, dock.image, dock.source.plane, classes, Labels)
+        layer = labels_over(
+            strokes.labels, at, dock.image, dock.source.plane, classes, Labels, bare=dock.bare()
+        )
         dock.viewer.layers.append(layer)
         layer.brush_size = dock.paint.brush_size()
         dock.use_labels(layer)

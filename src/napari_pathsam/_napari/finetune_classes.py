@@ -99,9 +99,12 @@ class PaintedClasses(ClassEditor):
 
     def delete_active(self) -> None:
         """Remove the selected class and its strokes."""
-        if any(c.id == self._active for c in self._value):
-            self.erase_wanted.emit(self._active)
+        gone = self._active
+        if any(c.id == gone for c in self._value):
+            self.erase_wanted.emit(gone)
             super().delete_active()
+            if len(self._value):
+                self._activate(neighbour(self._value, gone))
 
     # --- the table ---
 
@@ -135,6 +138,12 @@ class PaintedClasses(ClassEditor):
             if column == REGIONS and px and regions < 2:
                 item.setForeground(QColor(FEW))
             self._table.setItem(n, column, item)
+
+
+def neighbour(classes: ClassTable, gone: int) -> int:
+    """The class whose row is where that of another was, or the last."""
+    ids = [c.id for c in classes]
+    return next((i for i in ids if i > gone), ids[-1])
 
 
 def _warning(few: list[str], none: list[str]) -> str:

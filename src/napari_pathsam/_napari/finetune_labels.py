@@ -36,6 +36,7 @@ from napari_pathsam.io.store_geojson import CLASSES
 from napari_pathsam.workspace.annotations import LARGEST_WHOLE_PX
 from napari_pathsam.workspace.segment_request import bounds
 from napari_pathsam.workspace.segment_work import SourceTiles
+from napari_pathsam.workspace.teaching_objects import OBJECTS_CLASS, as_one_class
 from napari_pathsam.workspace.teaching_pairs import with_ids
 from napari_pathsam.workspace.teaching_store import PART, Strokes
 
@@ -49,8 +50,6 @@ PART_PX = 4096
 """Of a slide what is painted is read in parts of this side, each an image to train on."""
 FIRST_CLASSES = ("Class 1", "Background")
 """What there is to paint with at first."""
-OBJECTS_CLASS = "objects"
-"""The class of all objects of a layer that names no classes."""
 BY_NAME = "classes_by_name"
 """In a layer's metadata: its ids are other classes in this lesson, it is read by their names."""
 LARGEST_NEW_PX = 4096
@@ -159,7 +158,7 @@ class Painted:
                 + self._as_a_file()
             )
         if not self.class_of:
-            return np.where(array != 0, classes.find(OBJECTS_CLASS) or 0, 0)
+            return as_one_class(array, classes)
         table = np.zeros(int(array.max(initial=0)) + 1, np.uint8)
         if not self.objects:
             table[UNSURE:][:1] = UNSURE
@@ -301,6 +300,15 @@ def classes_of_layer(
     return with_ids(known, [i for i in ids if i < 255], names, colors)
 
 
+def unnamed(layer: Labels) -> None:
+    """Take the names and colours of classes from a layer: its ids are objects."""
+    from napari.utils.colormaps import label_colormap
+
+    layer.colormap = label_colormap(49)  # as of a new layer
+    if "class" in layer.features:
+        layer.features = layer.features.drop(columns="class")
+
+
 def _named_ids(layer: Labels) -> dict[int, str]:
     """The classes that a layer of class ids names."""
     features = getattr(layer, "features", None)
@@ -336,6 +344,22 @@ def region_to_paint(source: LayerSource, viewer: Viewer) -> Region:
     return at
 
 
+def painted_part(
+    painted: Painted, image: Plane, shape_yx: tuple[int, int], classes: ClassTable
+) -> tuple[Region, Strokes | None]:
+    """The region a layer covers, and what is painted in it, cut out; None: nothing. In a worker."""
+    found = painted.over(image, shape_yx, classes)
+    whole = found.at or Region.of(shape_yx)
+    rows, columns = (np.flatnonzero(found.labels.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return whole, None
+    part = Region(
+        whole.y + int(rows[0]), whole.x + int(columns[0]),
+        int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1,
+    )  # fmt: skip
+    return whole, Strokes(found.over(part).astype(np.uint8), part)
+
+
 def copied(
     painted: Painted, image: Plane, shape_yx: tuple[int, int], classes: ClassTable
 ) -> Strokes:
@@ -358,15 +382,15 @@ def copied(
 
 def labels_over(
     array: NDArray[np.integer], at: Region, image: Image, plane: Plane, classes: ClassTable,
-    make: Any, name: str = STROKES,
+    make: Any, name: str = STROKES, bare: str = "background",
 ) -> Labels:  # fmt: skip
-    """A labels layer, the person's own, over a level-0 region of an image."""
+    """A labels layer, the person's own, over a level-0 region of an image; 0 is called ``bare``."""
     place = own_layer_place(plane, image)
     layer = make(array, name=name, opacity=0.8, **place)
     layer.translate = place["scale"] * np.array([at.y, at.x])
     if at.y or at.x:
         layer.metadata["offset_yx"] = (at.y, at.x)  # the writers add it
-    color_classes(layer, classes)
+    color_classes(layer, classes, bare)
     return layer
 
 

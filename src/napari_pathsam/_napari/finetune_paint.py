@@ -6,11 +6,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_pathsam._napari.finetune_classes import neighbour
 from napari_pathsam._napari.finetune_labels import (
     LayerPair,
     Painted,
@@ -34,6 +35,8 @@ UNDONE = "set_data"
 """All that tells of an undo. A pyramid's has none, and would tell of every step of panning."""
 CALM_MS = 300
 BRUSH_ON_SCREEN_PX = 14
+BARE = "not painted"
+"""What a pixel is called that nobody painted, as long as nobody says that it is background."""
 
 
 class PaintWatch(QObject):
@@ -49,6 +52,7 @@ class PaintWatch(QObject):
         self._viewer = viewer
         self._pairs: dict[str, tuple[Image, Labels, LayerPair]] = {}
         self._asides: dict[str, Labels] = {}
+        self._left: WeakValueDictionary[str, Labels] = WeakValueDictionary()
         self._slots: list[tuple[Any, Any]] = []
         self._ids: frozenset[int] = frozenset()
         self._own: WeakSet[Labels] = WeakSet()
@@ -100,6 +104,11 @@ class PaintWatch(QObject):
         found = self._pairs.get(key)
         return None if found is None else found[1]
 
+    def left_of(self, key: str) -> Labels | None:
+        """The labels layer that was on an image last, where it is still in the layer list."""
+        found = self._left.get(key)
+        return found if found is not None and found in self._viewer.layers else None
+
     def image_of(self, key: str) -> Image | None:
         """The image layer of a key, or of one of its parts'."""
         found = (image for known, (image, _, _) in self._pairs.items() if is_of(key, known))
@@ -121,7 +130,8 @@ class PaintWatch(QObject):
     ) -> None:  # fmt: skip
         """These labels are painted on this image; None: none are."""
         if labels is None:
-            self._pairs.pop(source.key, None)
+            if source.key in self._pairs:
+                self._left[source.key] = self._pairs.pop(source.key)[1]
         else:
             path = image.source.path
             self._pairs[source.key] = (image, labels, LayerPair(
@@ -139,13 +149,19 @@ class PaintWatch(QObject):
             self._pairs[key] = (image, labels, replace(pair, mpp=mpp))
             self._timer.start()
 
-    def set_classes(self, classes: ClassTable) -> None:
-        """Give the labels layers the classes' colours and names."""
-        self._ids = frozenset(c.id for c in classes)
+    def set_classes(self, classes: ClassTable, bare: str = BARE) -> None:
+        """Give the labels layers the classes' colours and names; ``bare``: what 0 is called.
+
+        No brush stays on a class that went: a stroke would bring it back.
+        """
+        before, self._ids = self._ids, frozenset(c.id for c in classes)
+        gone = before - self._ids
         for _, labels, _ in self._pairs.values():
             if class_names_of_objects(labels) is None:
+                if len(classes) and labels.selected_label in gone:
+                    labels.selected_label = neighbour(classes, labels.selected_label)
                 features = labels.features
-                color_classes(labels, classes)
+                color_classes(labels, classes, bare)
                 self._own.add(labels)
                 if set(features) - {"index", "class"}:  # columns of the person's own
                     labels.features = features

@@ -20,6 +20,8 @@ one crosses stays one region."""
 NEAR_PX = 6
 """Pieces of one class nearer than twice this are one, whatever lies between: an eraser of usual
 width that is drawn across a stroke does not make two of it."""
+OBJECTS = 6
+"""So many pieces, all of them near each other, are objects and no stroke: each is a region."""
 EIGHT = np.ones((3, 3), bool)
 
 HoldBy = Literal["region", "image"]
@@ -73,9 +75,12 @@ def separate_regions(labels: NDArray, ids: Sequence[int] | None = None) -> Areas
             continue
         areas, n = ndimage.label(own, EIGHT)
         if n > 1:  # across other strokes: painted pixels only
-            near = ndimage.binary_dilation(own, EIGHT, iterations=GAP_PX, mask=painted)
-            near |= ndimage.maximum_filter(own, 2 * NEAR_PX + 1)
-            joined, n = ndimage.label(near, EIGHT)
+            crossed = ndimage.binary_dilation(own, EIGHT, iterations=GAP_PX, mask=painted)
+            joined, n = ndimage.label(crossed, EIGHT)
+            near = crossed | ndimage.maximum_filter(own, 2 * NEAR_PX + 1)
+            together, fewer = ndimage.label(near, EIGHT)
+            if fewer > 1 or n < OBJECTS:
+                joined, n = together, fewer
             areas = np.where(own, joined, 0)
         inside[own] = areas[own] + len(classes)
         classes += [class_id] * n

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_pathsam.core.classes import ClassInfo, ClassTable
+from napari_pathsam.core.errors import PathsamError
 from napari_pathsam.workspace.prompting import Line, paragraph
 from napari_pathsam.workspace.runner import Runner
 from napari_pathsam.workspace.teaching_choices import Choices
@@ -361,6 +363,11 @@ class Teaching:
         classes = self._choices.classes
         self._submit(_keep_now, self._folder, tuple(pairs), classes, self._on_disk)
 
+    def set_aside(self, pairs: Iterable[Pair]) -> None:
+        """Others will be painted on: the newest strokes of these are kept beside theirs."""
+        classes = self._choices.classes
+        self._submit(_set_aside, self._folder, tuple(pairs), classes, self._on_disk)
+
     def close(self) -> None:
         """Let go of the lesson; everything is on disk."""
         self._counting.stop()
@@ -389,6 +396,8 @@ def _keep_strokes(
     for key, each in strokes.items():
         checksum = zlib.crc32(np.ascontiguousarray(each.labels).data)
         if on_disk.get(key) != checksum:
+            if not each.labels.any():
+                folder.set_aside(key)
             folder.save_strokes(key, each)
             on_disk[key] = checksum
 
@@ -399,3 +408,12 @@ def _keep_now(
     """Write down the newest strokes of images that are in the lesson."""
     known = [p for p in pairs if p.key in folder.lesson.images]
     _keep_strokes(folder, {p.key: p.painted(classes) for p in known}, on_disk)
+
+
+def _set_aside(
+    folder: LessonFolder, pairs: tuple[Pair, ...], classes: ClassTable, on_disk: dict[str, int]
+) -> None:
+    for pair in pairs:
+        with suppress(PathsamError):  # of labels that lie elsewhere there is nothing to keep
+            _keep_now(folder, (pair,), classes, on_disk)
+        folder.set_aside(pair.key)

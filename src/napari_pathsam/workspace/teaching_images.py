@@ -58,9 +58,12 @@ class LessonImages:
     def files(self) -> tuple[LessonFile, ...]:
         """The files, those too that were not there when the lesson was brought back."""
         here = (
-            LessonFile(image=p.image.resolve(), labels=p.labels.resolve(), mpp=p.mpp_given)
+            LessonFile(
+                image=p.image.resolve(), labels=p.labels.resolve(), mpp=p.mpp_given,
+                objects=p.objects,
+            )
             for p in self._files.values()
-        )
+        )  # fmt: skip
         return (*here, *self._gone)
 
     @property
@@ -73,7 +76,7 @@ class LessonImages:
         """Take up what was kept; as :meth:`add`."""
         self._left_out |= frozenset(left_out)
         self._gone = tuple(gone)
-        return self.add(FilePair(f.image, f.labels, f.mpp) for f in files)
+        return self.add(FilePair(f.image, f.labels, f.mpp, f.objects) for f in files)
 
 
 def apart(files: Sequence[LessonFile]) -> tuple[list[LessonFile], list[LessonFile]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,15 @@ from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadFileError, BadImageError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.workspace.teaching_objects import (
+    LAST_CLASS,
+    OBJECTS_CLASS,
+    Ids,
+    all_ids,
+    are_objects,
+    as_one_class,
+    may_be_objects,
+)
 from napari_pathsam.workspace.teaching_store import Strokes, file_key, image_of
 
 if TYPE_CHECKING:
@@ -51,11 +60,20 @@ class Pair(Protocol):
 
 @dataclass(frozen=True)
 class FilePair:
-    """An image file with a label image or GeoJSON."""
+    """An image file with a label image or GeoJSON.
+
+    ``objects``: whether its ids are objects, all of one class, and no classes; None: nobody asks.
+    """
 
     image: Path
     labels: Path
     mpp_given: float | None = None
+    objects: bool | None = None
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether it is a label image, which names no classes."""
+        return not self.labels.name.lower().endswith(GEOJSON)
 
     @property
     def key(self) -> str:
@@ -84,7 +102,7 @@ class FilePair:
 
     def painted(self, classes: ClassTable) -> Strokes:
         shape_yx = self.tiles().shape_yx
-        if self.labels.name.lower().endswith(GEOJSON):
+        if not self.has_ids:
             return _of_geojson(self.labels, shape_yx, classes)
         labels = _ids_in(self.labels)
         if labels.shape != shape_yx:
@@ -93,7 +111,7 @@ class FilePair:
                 f"{self.image.name} {shape_yx[0]} × {shape_yx[1]}: labels have the size of their "
                 "image. Export them again at full size."
             )
-        return Strokes(labels)
+        return Strokes(as_one_class(labels, classes) if self.objects else labels)
 
     def held_out(self, classes: ClassTable) -> NDArray[np.integer] | None:
         return None
@@ -163,17 +181,65 @@ def _geojson_in(folder: Path) -> dict[str, Path]:
     return {p.name[: p.name.lower().rindex(".geojson")]: p for p in files}
 
 
-def classes_of_files(pairs: Iterable[FilePair], classes: ClassTable) -> ClassTable:
-    """The table with the classes it lacks: names in GeoJSON, ids in label images."""
+def read_folder(
+    folder: Path, mpp: float | None, classes: ClassTable, avoid: Collection[int] = ()
+) -> tuple[tuple[FilePair, ...], ClassTable]:
+    """Images of a folder with labels, and the table with their classes; in a worker.
+
+    Its ``classes.csv`` names ids; without it they may be objects (:func:`told_apart`).
+    """
+    from napari_pathsam.datasets.folder import class_table
+
+    pairs, names = pairs_in_folder(folder, mpp), class_table(folder)
+    pairs = pairs if names else told_apart(pairs, classes)
+    return pairs, classes_of_files(pairs, classes, names=names, avoid=avoid)
+
+
+def told_apart(pairs: Iterable[FilePair], classes: ClassTable) -> tuple[FilePair, ...]:
+    """The pairs, and whether the ids of their label images are objects: of all or of none.
+
+    Ids that are known classes are none.
+    """
+    pairs = tuple(pairs)
+    found = [Ids.of(_ids_in(p.labels)) for p in pairs if p.has_ids]
+    if not may_be_objects(found):
+        return pairs
+    objects = not all_ids(found) <= {c.id for c in classes} and are_objects(found)
+    return tuple(replace(p, objects=objects) if p.has_ids else p for p in pairs)
+
+
+def classes_of_files(
+    pairs: Iterable[FilePair], classes: ClassTable, *,
+    names: ClassTable | None = None, avoid: Collection[int] = (),
+) -> ClassTable:  # fmt: skip
+    """The table with the classes it lacks: names in GeoJSON, ids in label images, objects.
+
+    ``names`` are of ids; ``avoid``: ids that objects do not get.
+
+    Raises
+    ------
+    BadImageError
+        There are more ids than there can be classes, and somebody said that they are.
+    """
     from napari_pathsam.io.annotations import load_annotations
 
+    called, colors = {c.id: c.name for c in names or ()}, {c.id: c.color for c in names or ()}
     for pair in pairs:
-        if pair.labels.name.lower().endswith(GEOJSON):
+        if not pair.has_ids:
             for info in load_annotations(pair.labels).classes:
                 if classes.find(info.name) is None:
                     classes = classes.with_class(info.name, info.color)
+        elif pair.objects:
+            if classes.find(OBJECTS_CLASS) is None:
+                classes = classes.with_class(OBJECTS_CLASS, avoid=avoid)
         else:
-            classes = with_ids(classes, np.unique(_ids_in(pair.labels)))
+            ids = np.unique(_ids_in(pair.labels))
+            if pair.objects is False and ids.max(initial=0) > UNSURE:
+                raise BadImageError(
+                    f"{pair.labels.name} has ids up to {ids.max():,}, and a lesson at most "
+                    f"{LAST_CLASS} classes: these are objects."
+                )
+            classes = with_ids(classes, ids, called, colors)
     return classes
 
 
@@ -185,14 +251,14 @@ def with_ids(
     from napari_pathsam.core.classes import PALETTE, ClassInfo
 
     listed = list(classes)
-    taken = set(classes.names)
+    taken = {name.casefold() for name in classes.names}
     for class_id in sorted({int(i) for i in ids} - {c.id for c in listed} - {0, 255}):
         if not 1 <= class_id <= 254:
             continue
         name = (names or {}).get(class_id) or f"Class {class_id}"
-        while name in taken:
+        while name.casefold() in taken:
             name += "′"
-        taken.add(name)
+        taken.add(name.casefold())
         color = (colors or {}).get(class_id) or PALETTE[(class_id - 1) % len(PALETTE)]
         listed.append(ClassInfo(id=class_id, name=name, color=color))
     return ClassTable(classes=tuple(sorted(listed, key=lambda c: c.id)))

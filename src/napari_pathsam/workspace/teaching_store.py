@@ -6,8 +6,10 @@ versions are model files beside them. Every file is written whole and then put i
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
+import shutil
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
@@ -96,12 +98,27 @@ class LessonFolder:
 
     def strokes(self, key: str) -> Strokes | None:
         """What was painted on an image; None where nothing was, or it cannot be read any more."""
-        with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
-            with np.load(self._strokes(key), allow_pickle=False) as found:
-                labels, at = found["labels"], [int(v) for v in found["at"]]
-            region = None if at[0] < 0 else Region(*at)
-            return Strokes(labels, region)
-        return None
+        return _read(self._strokes(key))
+
+    def newest_strokes(self, key: str) -> Strokes | None:
+        """Those, or where they hold nothing any more those that were set aside last."""
+        found = self.strokes(key)
+        if found is not None and found.labels.any():
+            return found
+        earlier = (_read(path) for path in reversed(self._aside(key)))
+        return next((each for each in earlier if each is not None), found)
+
+    def set_aside(self, key: str) -> None:
+        """Keep what is on disk of an image for good: others are going to take its place."""
+        path, found = self._strokes(key), self.strokes(key)
+        if found is None or not found.labels.any():
+            return
+        earlier = self._aside(key)
+        if not any(filecmp.cmp(path, each, shallow=False) for each in earlier):
+            shutil.copyfile(path, path.with_suffix(f".{len(earlier) + 1:03}.npz"))
+
+    def _aside(self, key: str) -> list[Path]:
+        return sorted(self.path.glob(f"{self._strokes(key).stem}.*.npz"))
 
     def file(self, name: str) -> Path:
         """A file of the lesson."""
@@ -166,6 +183,14 @@ class LessonStore:
                 if (lock := locked(path / "lesson.lock")) is not None:
                     return LessonFolder(path, lesson, lock)
         return None
+
+
+def _read(path: Path) -> Strokes | None:
+    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
+        with np.load(path, allow_pickle=False) as found:
+            labels, at = found["labels"], [int(v) for v in found["at"]]
+        return Strokes(labels, None if at[0] < 0 else Region(*at))
+    return None
 
 
 def _has(lesson: Lesson, image_keys: Iterable[str]) -> bool:

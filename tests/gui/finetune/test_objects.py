@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from dask import delayed
 from napari.layers import Labels
+from PIL import Image
 
-from napari_pathsam._napari.finetune_classes import REGIONS
+from napari_pathsam._napari.finetune_classes import PX, REGIONS
 from napari_pathsam._napari.finetune_labels import (
     Painted,
     class_names_of_objects,
@@ -21,6 +22,7 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.sparse_labels import SparseLabels
+from napari_pathsam.io.images import write_labels
 
 pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 SIDE = 160
@@ -38,7 +40,7 @@ def objects(n: int, *, pieces: int = 1) -> np.ndarray:
 @pytest.mark.parametrize(
     ("labels", "are_objects"),
     [
-        (objects(57), True), (objects(21), True), (objects(20), False),
+        (objects(57), True), (objects(5), True), (objects(4), False),
         (objects(30, pieces=5), False), (objects(0), False),
     ],
 )  # fmt: skip
@@ -46,6 +48,9 @@ def test_objects_are_told_from_classes(labels, are_objects):
     layer = Labels(labels)
     mark_objects(layer)
     assert (class_names_of_objects(layer) == {}) == are_objects
+    known = Labels(labels)
+    mark_objects(known, known=range(1, 100))
+    assert class_names_of_objects(known) is None
 
 
 def test_what_a_layer_says_of_itself_counts():
@@ -97,15 +102,99 @@ def test_all_objects_are_one_class_in_the_dock(finetune_of, made_up):
 
     (button,) = [b for b in bar.findChildren(type(dock.view.new_button)) if "Ids" in b.text()]
     button.click()
-    assert not bar.text()
-    assert len(dock.teaching.choices.classes) == 58
-    assert "objects" not in dock.teaching.choices.classes.names
+    assert "each of its ids is a class" in bar.text()
+    assert dock.teaching.choices.classes.names == tuple(f"Class {i}" for i in range(1, 59))
     np.testing.assert_array_equal(
         dock.paint.pairs()[0].painted(dock.teaching.choices.classes).labels, layer.data
     )
     dock.use_labels(None)
     dock.use_labels(layer)
-    assert not bar.text()  # it is known of this layer
+    assert "each of its ids is a class" in bar.text()  # it is known of this layer
+
+
+def test_few_objects_are_classes_until_somebody_says_what_they_are(finetune_of, made_up):
+    viewer, dock, hands = lesson = finetune_of(made_up(SIDE))
+    labels, bar = objects(3), dock.view.objects_bar
+    layer = viewer.add_labels(labels.copy(), name="glands", scale=(0.5, 0.5), units=("um", "um"))
+    dock.use_labels(layer)
+    assert dock.teaching.choices.classes.names == ("Class 1", "Class 2", "Class 3")
+    assert "“glands” has no class names" in bar.text()
+    hands.screenshot("60-ids-are-classes")
+    (button,) = [b for b in bar.findChildren(type(dock.view.new_button)) if "Ids" in b.text()]
+    lesson.press(button)
+    assert dock.teaching.choices.classes.names == ("objects",)
+    assert "“glands” holds objects" in bar.text()
+    assert "class" not in layer.features
+    (pair,) = dock.paint.pairs()
+    one = dock.teaching.choices.classes.find("objects")
+    painted = pair.painted(dock.teaching.choices.classes).labels
+    np.testing.assert_array_equal(painted, np.where(labels, one, 0))
+    hands.until(lambda: dock.view.classes.text(0, PX) == "108")
+    hands.screenshot("61-ids-are-objects")
+    # Objects on another image are of the same class, which stays as long as one of them has it.
+    picture = made_up(SIDE)[::-1]
+    dock.open_image(viewer.add_image(picture, rgb=True, scale=(0.5, 0.5), units=("um", "um")))
+    assert not bar.text()
+    other = viewer.add_labels(objects(7), name="more", scale=(0.5, 0.5), units=("um", "um"))
+    dock.use_labels(other)
+    assert dock.teaching.choices.classes.names == ("objects",)
+    hands.until(lambda: dock.view.classes.text(0, PX) == "360")
+    lesson.press(button)
+    assert dock.teaching.choices.classes.names[-1] == "Class 7"
+    assert dock.teaching.choices.classes.find("objects") == one
+    hands.until(
+        lambda: dock.view.classes.text(len(dock.teaching.choices.classes) - 1, 1) == "Class 7"
+    )
+    lesson.press(button)
+    assert dock.teaching.choices.classes.names == ("objects",)
+    np.testing.assert_array_equal(layer.data, labels)
+
+
+def test_what_a_person_paints_is_never_taken_for_objects(finetune_of, made_up):
+    viewer, dock, hands = finetune_of(made_up(SIDE))
+    layer = dock.brush.new_labels()
+    labels = objects(7)  # each class in one place
+    layer.data_setitem(np.nonzero(labels), labels[labels > 0])
+    hands.until(lambda: len(dock.teaching.choices.classes) == 7)
+    mine = viewer.add_labels(labels, name="mine", scale=(0.5, 0.5), units=("um", "um"))
+    for each in (layer, mine):  # one has names, the other the ids of these classes
+        dock.use_labels(None)
+        dock.use_labels(each)
+        assert len(dock.teaching.choices.classes) == 7
+        assert class_names_of_objects(each) is None
+    dock.use_labels(layer)
+    assert not dock.view.objects_bar.text()
+
+
+def test_objects_in_a_folder_are_one_class_unless_somebody_says_otherwise(
+    finetune_of, made_up, tmp_path
+):
+    _, dock, hands = lesson = finetune_of(made_up(SIDE))
+    for name, n in (("a", 3), ("b", 7), ("c", 1)):
+        Image.fromarray(made_up(SIDE)[::-1]).save(tmp_path / f"{name}.png")
+        write_labels(tmp_path / f"{name}_anno.png", objects(n))
+    dock.view.sections["pairs"].open()
+    dock.view.pairs.folder_chosen.emit(tmp_path)
+    lesson.until(lambda: len(dock.view.pairs.value()) == 3)
+    bar, teaching = dock.view.files_bar, dock.teaching
+    assert teaching.choices.classes.names == ("objects",)
+    assert f"“{tmp_path.name}” hold objects" in bar.text()
+    hands.until(lambda: dock.view.classes.text(0, PX) == "396")
+    dock.view.show_widget(bar)
+    hands.screenshot("62-objects-of-a-folder")
+    (button,) = bar.findChildren(type(dock.view.new_button))
+    lesson.press(button)
+    lesson.until(lambda: len(teaching.choices.classes) == 7)
+    assert teaching.choices.classes.names == tuple(f"Class {i}" for i in range(1, 8))
+    assert "each id is a class" in bar.text()
+    assert teaching.choices.background_id is None
+    hands.screenshot("63-classes-of-a-folder")
+    lesson.press(button)
+    lesson.until(lambda: teaching.choices.classes.names == ("objects",))
+    hands.until(lambda: dock.view.classes.text(0, PX) == "396")
+    for pair in dock.view.pairs.value():
+        teaching.remove_file(pair.key)
+    assert not bar.text()
 
 
 def test_more_ids_than_there_can_be_classes(finetune_of, made_up):

@@ -135,7 +135,7 @@ def test_paint_train_look_revert_save_load_segment(finetune_of, tmp_path):
 
     versions = dock.view.versions
     lesson.row(versions._table, 1)
-    assert "Version 1: held-out" in dock.view.results.headline.text()
+    assert "Version 1: too little held out" in dock.view.results.headline.text()
     lesson.press(versions.revert_button)
     lesson.until(lambda: (viewer.layers[PREVIEW].data == one).all())
     assert dock.teaching.lesson.current == 1
