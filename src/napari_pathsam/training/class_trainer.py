@@ -35,7 +35,14 @@ from napari_pathsam.training.class_report import Validation
 from napari_pathsam.training.losses import ClassSums, class_loss, class_sums
 from napari_pathsam.training.precision import mixed_precision
 from napari_pathsam.training.processes import ALONE, Processes
-from napari_pathsam.training.same_run import NOT_A_STATE, Run, not_resumed, run_of, saved_state
+from napari_pathsam.training.same_run import (
+    NOT_A_STATE,
+    Run,
+    not_resumed,
+    run_of,
+    save_state,
+    saved_state,
+)
 from napari_pathsam.training.task_augment import MAKERS
 
 Batch = Sequence[tuple[int, int]]
@@ -288,11 +295,8 @@ class ClassTrainer:
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "run": self.run,
         }
-        unfinished = path.with_suffix(".partial")
-        torch.save(state, unfinished)
-        unfinished.replace(path)
+        save_state(path, state, self.run)
 
     def resume(self, path: Path) -> None:
         """Go on from :meth:`save`: the same steps as a run that was never stopped.

@@ -35,7 +35,13 @@ from napari_pathsam.training.prompt_data import (
     first_prompts,
 )
 from napari_pathsam.training.reporting import in_turns
-from napari_pathsam.training.same_run import NOT_A_STATE, not_resumed, run_of, saved_state
+from napari_pathsam.training.same_run import (
+    NOT_A_STATE,
+    not_resumed,
+    run_of,
+    save_state,
+    saved_state,
+)
 
 
 class PromptTrainConfig(BaseModel):
@@ -268,11 +274,8 @@ class PromptTrainer:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
-            "run": self.run,
         }
-        unfinished = path.with_suffix(".partial")
-        torch.save(state, unfinished)
-        unfinished.replace(path)
+        save_state(path, state, self.run)
 
     def resume(self, path: Path) -> None:
         """Go on from :meth:`save`; a resumed run takes the same steps as one never stopped.

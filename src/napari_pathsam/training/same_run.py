@@ -36,6 +36,13 @@ def _digest(told: Iterable[str]) -> str:
     return hashlib.blake2b(json.dumps(list(told)).encode(), digest_size=16).hexdigest()
 
 
+def save_state(path: Path, state: Mapping[str, Any], run: Run) -> None:
+    """Write what :func:`saved_state` reads, whole or not at all."""
+    unfinished = path.with_suffix(".partial")
+    torch.save({**state, "run": run}, unfinished)
+    unfinished.replace(path)
+
+
 def saved_state(path: Path, run: Run, device: torch.device | str = "cpu") -> dict[str, Any]:
     """The state in a file, with ``run`` as its ``"run"``.
 

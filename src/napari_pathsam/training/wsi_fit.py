@@ -20,7 +20,13 @@ from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.wsi_sam import Asked, WsiSam
 from napari_pathsam.training.losses import soft_iou
 from napari_pathsam.training.reporting import in_turns
-from napari_pathsam.training.same_run import NOT_A_STATE, not_resumed, run_of, saved_state
+from napari_pathsam.training.same_run import (
+    NOT_A_STATE,
+    not_resumed,
+    run_of,
+    save_state,
+    saved_state,
+)
 from napari_pathsam.training.wsi_config import WsiTrainConfig
 from napari_pathsam.training.wsi_data import FieldPair, choose, draw_pair, shrunk
 from napari_pathsam.training.wsi_prompts import boxes, clicks, noisy_masks, to_network
@@ -245,11 +251,8 @@ class WsiTrainer:
             "model": {name: p.detach() for name, p in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
-            "run": self.run,
         }
-        unfinished = path.with_suffix(".partial")
-        torch.save(state, unfinished)
-        unfinished.replace(path)
+        save_state(path, state, self.run)
 
     def resume(self, path: Path) -> None:
         """Go on from :meth:`save`; a resumed run takes the same steps as one never stopped.
