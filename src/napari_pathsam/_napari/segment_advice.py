@@ -47,8 +47,8 @@ def encoding_text(
     mpp: float | None,
 ) -> str:
     """Whether the image must be encoded for this model, and how long that takes."""
-    if not head.mpp or not regions:
-        return ""
+    if not head.mpp or not regions or head.embedding_name == "pixels":
+        return ""  # a network that reads pixels has nothing that could be there already
     encoding = encoding_of(head.embedding_name, head.mpp, head.enlarge, mpp)
     if segmenting.is_encoded(image_key, encoding, regions):
         return "The encoding is there already: this takes moments."
