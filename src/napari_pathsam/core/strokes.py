@@ -18,8 +18,10 @@ GAP_PX = 12
 """Pieces of one class that painted pixels join within twice this are one: a stroke that another
 one crosses stays one region."""
 NEAR_PX = 6
-"""Pieces of one class nearer than twice this are one, whatever lies between: an eraser of usual
-width that is drawn across a stroke does not make two of it."""
+"""Pieces of one class no farther apart than they are wide, and than twice this, are one, whatever
+lies between: an eraser as wide as the brush that is drawn across a stroke makes no two of it."""
+MEASURED, MEASURED_PX = 64, 2**18
+"""So many pieces are measured, and of a larger one every second, third … row and column."""
 OBJECTS = 6
 """So many pieces, all of them near each other, are objects and no stroke: each is a region."""
 EIGHT = np.ones((3, 3), bool)
@@ -73,11 +75,12 @@ def separate_regions(labels: NDArray, ids: Sequence[int] | None = None) -> Areas
         own = labels == class_id
         if not own.any():
             continue
-        areas, n = ndimage.label(own, EIGHT)
+        pieces, n = ndimage.label(own, EIGHT)
+        areas = pieces
         if n > 1:  # across other strokes: painted pixels only
             crossed = ndimage.binary_dilation(own, EIGHT, iterations=GAP_PX, mask=painted)
             joined, n = ndimage.label(crossed, EIGHT)
-            near = crossed | ndimage.maximum_filter(own, 2 * NEAR_PX + 1)
+            near = crossed | ndimage.maximum_filter(own, 2 * _near_px(pieces) + 1)
             together, fewer = ndimage.label(near, EIGHT)
             if fewer > 1 or n < OBJECTS:
                 joined, n = together, fewer
@@ -86,6 +89,17 @@ def separate_regions(labels: NDArray, ids: Sequence[int] | None = None) -> Areas
         classes += [class_id] * n
         sizes += [int(s) for s in np.bincount(areas[own], minlength=n + 1)[1:]]
     return Areas(numbers, tuple(classes), tuple(sizes))
+
+
+def _near_px(pieces: NDArray[np.int32]) -> int:
+    """How far the pieces of a class reach for each other: by the width that half of them have."""
+    widths = []
+    measured = min(MEASURED, int(pieces.max()))
+    for number, box in enumerate(ndimage.find_objects(pieces, max_label=measured), start=1):
+        step = max(1, int((pieces[box].size / MEASURED_PX) ** 0.5))
+        piece = np.pad(pieces[box][::step, ::step] == number, 1)
+        widths.append(step * (2 * float(ndimage.distance_transform_edt(piece).max()) - 1))
+    return min(NEAR_PX, int(float(np.median(widths)) + 1) // 2)
 
 
 def class_strokes(label_images: Sequence[NDArray], ids: Sequence[int]) -> tuple[ClassStrokes, ...]:
