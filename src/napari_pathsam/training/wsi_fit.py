@@ -255,7 +255,7 @@ class WsiTrainer:
         save_state(path, state, self.run)
 
     def resume(self, path: Path) -> None:
-        """Go on from :meth:`save` to the same weights; BadFileError where it is no state of this run."""
+        """Go on from :meth:`save`; BadFileError where that is no state of this run."""
         state = saved_state(path, self.run)
         try:
             with torch.no_grad():
