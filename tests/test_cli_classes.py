@@ -156,6 +156,9 @@ def test_stains_views_and_post_processing_are_said(pathsam, labelled, tmp_path):
     assert "under 9 px removed" in said
     assert after["settings"]["stain_norm"] == "macenko"
     assert after["metrics"]["confusion"] != before["metrics"]["confusion"]
-    status, _, error = pathsam(*labelled, "--views", 8)
-    assert (status, "one view only" in error) == (1, True)
+    assert after["settings"]["views"] is None
+    assert pathsam(*labelled, "--mpp", 0.5, "--views", 8, "--json", out)[0] == 0
+    turned = json.loads(out.read_text())
+    assert turned["settings"]["views"] == 8
+    assert turned["metrics"]["confusion"] != before["metrics"]["confusion"]
     assert pathsam(*labelled, "--views", 3)[0] == 2

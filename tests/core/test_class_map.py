@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_pathsam.core.class_map import UNSURE, drop_specks, fill_enclosed
+from napari_pathsam.core.class_map import UNSURE, drop_specks, fill_enclosed, unsure_areas
 
 
 def drawn(*rows: str) -> np.ndarray:
@@ -48,6 +48,30 @@ def test_holes_of_a_size_are_filled(largest: int, filled: bool) -> None:
 
 def test_a_hole_between_two_classes_goes_to_the_larger_border() -> None:
     assert fill_enclosed(drawn("1111", "1..2", "1112"), 5)[1].tolist() == [1, 1, 1, 2]
+
+
+def test_an_area_is_as_sure_as_its_pixels_are_on_average() -> None:
+    before = drawn("11.22", "1..2U", "..3..")
+    likely = np.array(
+        [[0.9, 0.5, 0.1, 0.9, 0.9], [0.7, 0.1, 0.1, 0.9, 0.1], [0.1, 0.1, 0.69, 0.1, 0.1]]
+    )
+    kept = before.copy()
+    after = unsure_areas(before, likely, 0.705)
+    assert (before == kept).all()
+    assert (after == drawn("UU.22", "U..2U", "..U..")).all()  # .7, .9, .69 on average
+    assert (unsure_areas(before, likely, 0.695) == drawn("11.22", "1..2U", "..U..")).all()
+    long = unsure_areas(before, likely, 0.95, longest_px=1)
+    assert (long == drawn("11.22", "1..2U", "..U..")).all()
+
+
+def test_bands_of_rows_make_no_difference(rng, monkeypatch) -> None:
+    before = rng.integers(0, 3, (60, 40)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    likely = rng.random(before.shape).astype(np.float16)
+    once = unsure_areas(before, likely, 0.5)
+    assert (once == UNSURE).any()
+    assert (once[before > 0] != UNSURE).any()
+    monkeypatch.setattr("napari_pathsam.core.class_map.BAND_PX", 7)
+    assert (unsure_areas(before, likely, 0.5) == once).all()
 
 
 def test_as_a_slow_second_implementation(rng: np.random.Generator) -> None:

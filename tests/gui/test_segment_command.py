@@ -134,7 +134,8 @@ def test_the_copied_code_of_segmenting_gives_the_same(
 ):
     from napari_pathsam.cli import main
 
-    options = {"threshold": 0.4, "smallest_px": 40, "fill_holes_px": 20, "instances": True}
+    options = {"threshold": 0.4, "smallest_px": 40, "fill_holes_px": 20, "instances": True,
+               "surest": 0.45, "views": 2}  # fmt: skip
     viewer, dock, hands = segmented(segment_of, file, **options)
     dock.view.extent.set_value("whole")
     pressed(dock, hands)

@@ -26,6 +26,7 @@ from napari_pathsam.inference.class_maps import (
     plan_segmenting,
     segment_classes,
     segment_tiles,
+    unfinished,
 )
 from napari_pathsam.inference.embedding_cache import EmbeddingCache
 from napari_pathsam.inference.working_grid import RegionWarning, WorkingGrid, at_home
@@ -69,6 +70,34 @@ def test_tiles_come_as_they_are_done_and_cover_everything(
     assert all(t.encoded and t.warning is None and t.probabilities is None for t in tiles)
     assert tiles[-1].seconds_left == 0 < tiles[0].seconds_left
     assert set(np.unique(whole(tiles, (200, 220)))) <= {0, 1, 2}
+
+
+def test_areas_of_which_the_model_is_not_sure_are_unsure(
+    tiny_pathsam: PathSam, image: np.ndarray
+) -> None:
+    """Each area of the plain map is kept whole or unsure whole, by its mean probability."""
+    plain = segment_classes(tiny_pathsam, image, 0.5)
+    slide, settings = ArraySlide(image, mpp=0.5), SegmentSettings(surest=0.5)
+    drawn, likely = unfinished(tiny_pathsam, slide, settings=settings)
+    assert likely is not None
+    assert (drawn == plain).all()
+    areas = [
+        (class_id, found == i)
+        for class_id in (1, 2)
+        for found, n in [ndimage.label(plain == class_id, np.ones((3, 3)))]
+        for i in range(1, n + 1)
+    ]
+    means = [float(likely[area].astype(float).mean()) for _, area in areas]
+    enough = float(np.median(means)) + 1e-6
+    found = segment_classes(tiny_pathsam, image, 0.5, surest=enough)
+    assert min(means) < enough < max(means)
+    for (class_id, area), mean in zip(areas, means, strict=True):
+        assert (found[area] == (class_id if mean >= enough else UNSURE)).all()
+    assert (found[plain == 0] == 0).all()
+    certain = segment_classes(tiny_pathsam, image, 0.5, threshold=0.6)
+    assert (likely[certain == UNSURE] < 0.601).all()  # it is the same probability
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        SegmentSettings(surest=1.2)
 
 
 def test_neither_order_nor_view_changes_the_result(

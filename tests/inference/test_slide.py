@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_pathsam.core.class_map import UNSURE
 from napari_pathsam.core.errors import BadFileError, BadImageError, DamagedTileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.inference.class_maps import SegmentSettings, segment_classes
@@ -79,7 +80,9 @@ def test_neither_view_nor_batch_nor_memory_nor_region_changes_a_pixel(
     assert (some[part.slices] == whole[part.slices]).all()
     some[part.slices] = 0
     assert not some.any()
-    monkeypatch.setattr(Windows.__init__, "__kwdefaults__", {"batch": 1, "kept_bytes": 0})
+    monkeypatch.setattr(
+        Windows.__init__, "__kwdefaults__", {"batch": 1, "kept_bytes": 0, "views": None}
+    )
     assert (
         painted([*segment_slide(tiny_pathsam, slide, tissue=False, chunk_px=CHUNK)]) == whole
     ).all()
@@ -97,6 +100,28 @@ def test_of_a_block_no_more_windows_are_run_than_a_region_needs(
     (block,) = part.blocks
     reached = [part.grid.level0_of(tile.region) for tile in whole.windows(block)]
     assert part.n_windows >= sum(one.intersection(at) is not None for one in reached)
+
+
+def test_an_area_is_unsure_as_a_whole_whatever_the_blocks(
+    tiny_pathsam: PathSam, slide: ArraySlide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of 128 px say the same as one of all; areas longer than a halo holds stay."""
+    monkeypatch.setattr("napari_pathsam.inference.slide_plan.LONGEST_UNSURE_PX", 40)
+    monkeypatch.setattr("napari_pathsam.inference.slide_plan.STRIDES", 1)
+    about = {"tissue": False, "settings": SegmentSettings(surest=0.6)}
+    assert len(plan_slide(tiny_pathsam, slide, **about, chunk_px=CHUNK).blocks) > 9
+    small = painted([*segment_slide(tiny_pathsam, slide, **about, chunk_px=CHUNK)])
+    whole = painted([*segment_slide(tiny_pathsam, slide, **about, chunk_px=1024)])
+    assert (small == whole).all()
+    plain = painted([*segment_slide(tiny_pathsam, slide, tissue=False, chunk_px=CHUNK)])
+    lengths = {True: [], False: []}
+    for class_id in (1, 2):
+        areas, _ = ndimage.label(plain == class_id, np.ones((3, 3)))
+        for i, at in enumerate(ndimage.find_objects(areas), start=1):
+            unsure = whole[areas == i] == UNSURE
+            assert unsure.all() or not unsure.any()
+            lengths[bool(unsure.any())].append(max(s.stop - s.start for s in at))
+    assert max(lengths[True]) <= 40 < max(lengths[False])
 
 
 def test_windows_kept_for_neighbours_are_not_run_twice(

@@ -22,7 +22,7 @@ from napari_pathsam.models.checkpoints import import_checkpoint
 from napari_pathsam.models.model_file import CARD_KEY, load_model_file, read_card, save_model
 from napari_pathsam.models.task_config import TaskConfig
 from napari_pathsam.models.task_file import load_task, save_task
-from napari_pathsam.models.task_model import TaskModel, looking_from
+from napari_pathsam.models.task_model import TaskModel
 from napari_pathsam.models.task_recipes import TASK_RECIPES, find_task_recipe, is_task
 
 GLAND = ClassTable.of("gland")
@@ -125,8 +125,8 @@ def test_views_are_averaged_and_turn_with_the_image(rng):
     model = TaskModel(small(), GLAND).eval()
     image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
-    def answer(pixels):
-        return model.decode_classes(model.encode(pixels)).logits.numpy()
+    def answer(pixels, views=None):
+        return model.decode_classes(model.encode(pixels), views=views).logits.numpy()
 
     plain, turned = answer(image), answer(np.rot90(image).copy())
     assert np.abs(np.rot90(plain, axes=(1, 2)) - turned).max() > 1e-3
@@ -136,14 +136,14 @@ def test_views_are_averaged_and_turn_with_the_image(rng):
         np.rot90(answer(np.rot90(image[:, ::-1], k).copy()), -k, (1, 2))[..., ::-1]
         for k in range(4)
     ]  # fmt: skip
-    looking_from(model, 8)
-    together = answer(image)
+    together = answer(image, 8)
     np.testing.assert_allclose(together, np.mean(each, 0), atol=1e-4)
     np.testing.assert_allclose(
-        answer(np.rot90(image).copy()), np.rot90(together, axes=(1, 2)), atol=1e-4
+        answer(np.rot90(image).copy(), 8), np.rot90(together, axes=(1, 2)), atol=1e-4
     )
-    with pytest.raises(UnavailableError, match="one view only"):
-        looking_from(object(), 2)
+    model.config = TaskConfig.model_validate(model.config.model_dump() | {"views": 8})
+    np.testing.assert_array_equal(answer(image), together)  # its own number of views
+    np.testing.assert_array_equal(answer(image, 1), plain)
 
 
 def test_zooms_are_averaged_at_the_tiles_own_size(rng):

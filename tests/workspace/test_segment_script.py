@@ -11,6 +11,7 @@ from PIL import Image
 
 from napari_pathsam.core.errors import UnavailableError
 from napari_pathsam.core.geometry import Region
+from napari_pathsam.core.prompts import polygon_mask
 from napari_pathsam.io.label_store import LabelStore
 from napari_pathsam.workspace import ArraySource, InlineRunner
 from napari_pathsam.workspace.scripting import ImageOrigin, segment_command, segment_python
@@ -27,10 +28,10 @@ def result_with(rng, tiny_pathsam, tmp_path):
     image = np.ascontiguousarray(coarse.repeat(8, 0).repeat(8, 1)[: SHAPE[0], : SHAPE[1]])
     Image.fromarray(image).save(tmp_path / "field.png")
 
-    def of(**options):
+    def of(part=None, **options):
         request = SegmentRequest(
-            ArraySource(image, name="field", mpp=0.5), (Part(Region.of(SHAPE)),), "tiny:made",
-            mpp=0.5, options=SegmentOptions(**options),
+            ArraySource(image, name="field", mpp=0.5), (part or Part(Region.of(SHAPE)),),
+            "tiny:made", mpp=0.5, options=SegmentOptions(**options),
         )  # fmt: skip
         done = []
         segmenting = Segmenting(lambda name, device: tiny_pathsam, InlineRunner())
@@ -56,6 +57,28 @@ def test_copied_python_has_the_maps(result_with, probabilities, tiny_pathsam, mo
         np.testing.assert_allclose(scope["maps"].probabilities, wanted.probabilities, atol=1e-3)
     else:
         assert scope["maps"].probabilities is None
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_copied_python_judges_what_an_outline_leaves_of_an_area(
+    result_with, maps, tiny_pathsam, monkeypatch
+):
+    import napari_pathsam
+
+    outline = np.array([[20.0, 30.0], [25.0, 220.0], [180.0, 200.0], [150.0, 40.0]])
+    region = Region(20, 30, 161, 191)
+    within = polygon_mask(outline - (20, 30), region.shape_yx)
+    result, origin = result_with(
+        Part(region, within, outline), surest=0.6, threshold=0.35, views=2, uncertainty=maps
+    )
+    monkeypatch.setattr(napari_pathsam, "load_model", lambda *_, **__: tiny_pathsam, raising=False)
+    scope: dict = {}
+    exec(compile(segment_python(result, origin), "copied", "exec"), scope)
+    shown = result.class_map.shown[region.slices]
+    np.testing.assert_array_equal(scope["class_map"], shown)
+    assert (shown == 255).any()
+    plain, _ = result_with(Part(region, within, outline), threshold=0.35, views=2)
+    assert (plain.class_map.shown[region.slices] != shown).any()
 
 
 def test_a_copied_command_writes_the_maps(

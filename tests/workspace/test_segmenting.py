@@ -52,13 +52,12 @@ def segmenting_with(model, runner, cache=None):
 
 def test_a_run_gives_what_the_library_gives(tiny_pathsam, request_, image):
     segmenting, heard = segmenting_with(tiny_pathsam, InlineRunner())
-    options = SegmentOptions(threshold=0.4, smallest_px=30, fill_holes_px=30)
+    how = {"threshold": 0.4, "smallest_px": 30, "fill_holes_px": 30, "surest": 0.6, "views": 2}
+    options = SegmentOptions(**how)
     segmenting.start(replace(request_, options=options))
     assert not heard.failed
     result = heard.finished[0]
-    expected = segment_classes(
-        tiny_pathsam, image, 0.5, threshold=0.4, smallest_px=30, fill_holes_px=30
-    )
+    expected = segment_classes(tiny_pathsam, image, 0.5, **how)
     np.testing.assert_array_equal(result.class_map.shown, expected)
     assert len(np.unique(expected)) > 1
     assert heard.progress[-1] is None
@@ -186,6 +185,11 @@ def test_another_run_finds_the_embeddings(tiny_pathsam, request_):
     segmenting.start(request_)
     assert segmenting.is_encoded(request_.source.key, encoding, regions)
     assert segmenting.seconds_for("tiny", 1000) > 0
+    assert not segmenting.is_encoded(request_.source.key, encoding, regions, 8)
+    segmenting.start(replace(request_, options=SegmentOptions(views=8)))
+    assert segmenting.is_encoded(request_.source.key, encoding, regions, 8)
+    segmenting.start(replace(request_, options=SegmentOptions(views=2)))
+    assert segmenting.is_encoded(request_.source.key, encoding, regions, 8)
     before = len(heard.progress)
     segmenting.start(replace(request_, options=SegmentOptions(threshold=0.6)))
     last = [p for p in heard.progress[before:] if p is not None][-1]

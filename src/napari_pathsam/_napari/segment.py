@@ -233,6 +233,7 @@ class SegmentDock(ImageDock):
                 source.key,
                 tuple(part.region for part in self.parts()),
                 self.mpp,
+                self.view.options.value().views,
             )
         )
 

@@ -45,16 +45,21 @@ def encoding_text(
     image_key: str,
     regions: tuple[Region, ...],
     mpp: float | None,
+    views: int | None = None,
 ) -> str:
-    """Whether the image must be encoded for this model, and how long that takes."""
+    """Whether the image must be encoded for this model, and how long that takes.
+
+    ``views`` as in ``SegmentOptions``.
+    """
     if not head.mpp or not regions or head.embedding_name == "pixels":
         return ""  # a network that reads pixels has nothing that could be there already
     encoding = encoding_of(head.embedding_name, head.mpp, head.enlarge, mpp)
-    if segmenting.is_encoded(image_key, encoding, regions):
+    often = 1 if head.embedding_name.startswith("pixels") else views or 1
+    if segmenting.is_encoded(image_key, encoding, regions, often):
         return "The encoding is there already: this takes moments."
     pixels = sum(r.height * r.width for r in regions)
     cells = pixels * ((mpp or head.mpp) / head.mpp * head.enlarge / CELL_PX) ** 2
-    seconds = segmenting.seconds_for(head.embedding_name, cells * OVERLAP_COST)
+    seconds = segmenting.seconds_for(head.embedding_name, cells * OVERLAP_COST * often)
     if seconds is None:
         return (
             f"The image is encoded at {head.mpp:g} µm/px; the first tile tells how long it takes."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
@@ -44,6 +45,11 @@ SHARPEN_TIP = (
     "Redraw each object with the prompt decoder. Slower; off, because it does not always help: "
     "compare on your images"
 )
+VIEWS = (None, 1, 2, 4, 8)
+VIEWS_TIP = (
+    "Look at each tile so often, turned and mirrored, and average the answers: often a little more "
+    "exact, and so many times as long"
+)
 NO_SHARPEN_TIP = (
     "Not on what is larger than 16,384 pixels a side: objects are redrawn from encodings in memory,"
     " and a slide's are not kept. Choose a smaller part of it under “Where”"
@@ -61,16 +67,21 @@ class OptionsPanel(QWidget):
             "Split up", "Objects one by one: a second labels layer, one number per gland or nucleus"
         )
         self.sharpen = self._check("Sharpen outlines", SHARPEN_TIP)
-        self.threshold = QDoubleSpinBox(self)
-        self.threshold.setRange(0, 1)
-        self.threshold.setSingleStep(0.05)
-        self.threshold.setDecimals(2)
-        self.threshold.setToolTip(
-            "Pixels whose likeliest class has a lower probability are “unsure” (grey, number 255)"
+        self.threshold = self._share(
+            "Pixels whose likeliest class has a lower probability are “unsure” (grey, number 255)",
+        )
+        self.surest = self._share(
+            "Whole areas of a class, a nucleus or a gland, whose pixels are on average less likely "
+            "are “unsure”: fewer false objects. Of a slide, areas of at most 256 pixels as the "
+            "model sees them",
         )
         self.smallest, self.holes = self._pixels(), self._pixels()
         self.smallest.setToolTip("Smaller areas of a class take the class round them")
         self.holes.setToolTip("Smaller enclosed background takes the class round it")
+        self.views = QComboBox(self)
+        self.views.addItems(["as the model says", *map(str, VIEWS[1:])])
+        self.views.setToolTip(VIEWS_TIP)
+        self.views.currentIndexChanged.connect(lambda *_: self.value_changed.emit())
         self.probabilities = self._check(
             "Probabilities", "One image layer a class, at the model's resolution"
         )
@@ -80,33 +91,39 @@ class OptionsPanel(QWidget):
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         form.setSpacing(4)
-        form.addRow(_label("Unsure below"), _left(self.threshold))
+        form.addRow(
+            _label("Unsure below"), _row(self.threshold, QLabel("areas below"), self.surest)
+        )
         form.addRow(_label("Smallest area"), _left(self.smallest))
         form.addRow(_label("Fill holes to"), _left(self.holes))
         form.addRow(_label("Objects"), _row(self.instances, self.sharpen))
+        form.addRow(_label("Views"), _left(self.views))
         form.addRow(_label("Also show"), _row(self.probabilities, self.uncertainty))
         self._large = False
         self._allow_sharpen()
         self.instances.toggled.connect(self._allow_sharpen)
-        for box in (self.threshold, self.smallest, self.holes):
+        for box in (self.threshold, self.surest, self.smallest, self.holes):
             box.setKeyboardTracking(False)
             box.valueChanged.connect(lambda *_: self.value_changed.emit())
 
     def value(self) -> SegmentOptions:
         return SegmentOptions(
             threshold=round(self.threshold.value(), 4),
+            surest=round(self.surest.value(), 4),
             smallest_px=self.smallest.value(),
             fill_holes_px=self.holes.value(),
             instances=self.instances.isChecked(),
             sharpen=self._may_sharpen() and self.sharpen.isChecked(),
             probabilities=self.probabilities.isChecked(),
             uncertainty=self.uncertainty.isChecked(),
+            views=VIEWS[self.views.currentIndex()],
         )
 
     def set_value(self, options: SegmentOptions) -> None:
         """Show these options; emits nothing."""
         self.blockSignals(True)
         self.threshold.setValue(options.threshold)
+        self.surest.setValue(options.surest)
         self.smallest.setValue(options.smallest_px)
         self.holes.setValue(options.fill_holes_px)
         for box, on in (
@@ -114,6 +131,7 @@ class OptionsPanel(QWidget):
             (self.probabilities, options.probabilities), (self.uncertainty, options.uncertainty),
         ):  # fmt: skip
             box.setChecked(on)
+        self.views.setCurrentIndex(VIEWS.index(options.views))
         self.blockSignals(False)
 
     def set_large(self, large: bool) -> None:
@@ -138,6 +156,14 @@ class OptionsPanel(QWidget):
         box = QCheckBox(text, self)
         box.setToolTip(tip)
         box.toggled.connect(lambda *_: self.value_changed.emit())
+        return box
+
+    def _share(self, tip: str) -> QDoubleSpinBox:
+        box = QDoubleSpinBox(self)
+        box.setRange(0, 1)
+        box.setSingleStep(0.05)
+        box.setDecimals(2)
+        box.setToolTip(tip)
         return box
 
     def _pixels(self) -> QSpinBox:

@@ -55,7 +55,7 @@ MppOption = Annotated[
 
 
 class Views(StrEnum):
-    """How often a task-specific network looks at each tile, turned and mirrored."""
+    """How often a model looks at each tile, turned and mirrored."""
 
     one, two, four, eight = "1", "2", "4", "8"
 
@@ -63,7 +63,8 @@ class Views(StrEnum):
 ViewsOption = Annotated[
     Views | None,
     typer.Option(
-        "--views", help="U-Nets: average over so many turned and mirrored views. [the model's]"
+        "--views",
+        help="Average over so many turned and mirrored views, each as slow as one. [the model's]",
     ),
 ]
 
@@ -125,13 +126,6 @@ def load(name: str, device: str = "auto") -> Model:
 
     use_own_cores()
     return load_model(name, device)
-
-
-def seen_from(model: Model, views: Views | None) -> Model:
-    """The model, looking at each tile from so many views."""
-    from napari_pathsam.models.task_model import looking_from
-
-    return model if views is None else looking_from(model, int(views))
 
 
 def load_promptable(name: str, device: str = "auto") -> Sam2 | WsiSam:

@@ -16,7 +16,6 @@ from napari_pathsam.cli.console import (
     load,
     refuse_typed,
     refuse_unread,
-    seen_from,
 )
 from napari_pathsam.cli.evaluate_data import GroupByOption, ids_are_classes, labelled_images
 from napari_pathsam.cli.train_options import StainNormName
@@ -37,7 +36,7 @@ class Task(StrEnum):
 
 OF_CLASSES = {
     "mapping", "ignore", "sparse", "threshold", "smallest", "holes", "split_objects", "seed_at",
-    "seed_drop", "surest", "sharpen", "as_published",
+    "seed_drop", "surest", "sharpen", "views", "as_published",
 }  # fmt: skip
 NOT_READ = {
     Task.classes: {"largest_share", "most_clicks"},
@@ -248,7 +247,7 @@ def evaluate(
 
     look = cast("StainNorm | None", stain_norm and stain_norm.value)
     samples = overriding(samples[:limit], mpp=mpp, label_kind=kind, stain_norm=look)
-    loaded = seen_from(load(model, device), views)
+    loaded = load(model, device)
     task = task or (Task.classes if isinstance(loaded, ClassModel) else Task.prompts)
     refuse_typed(context, NOT_READ[task], f"--task {task.value} does not read it")
     settings: Settings
@@ -266,6 +265,7 @@ def evaluate(
             drop=seed_drop,
             surest=surest,
             sharpen=sharpen,
+            views=views and int(views),
             as_published=as_published,
         )
         if isinstance(loaded, ClassModel):
@@ -278,8 +278,7 @@ def evaluate(
         )
     else:
         settings = EverythingScoring(at_mpp=at_mpp, largest_share=largest_share)
-    given = {"target": target, "stain_norm": look, "views": views and int(views),
-             "group_by": group_by}  # fmt: skip
+    given = {"target": target, "stain_norm": look, "group_by": group_by}
     told: dict[str, Any] = {"mpp": mpp} | {k: v for k, v in given.items() if v}
     card = card_of(loaded, model, samples, settings, data, told)
     run_folder = None if out is None else Run.begin(out, card, resume=resume)

@@ -18,7 +18,6 @@ from napari_pathsam.cli.console import (
     MppOption,
     ViewsOption,
     load,
-    seen_from,
 )
 from napari_pathsam.core.errors import BadFileError, readable
 
@@ -72,6 +71,10 @@ def segment(
     threshold: Annotated[
         float,
         typer.Option("--threshold", min=0, max=1, help="Below this probability: unsure (255)."),
+    ] = 0.0,
+    surest: Annotated[
+        float,
+        typer.Option("--surest", min=0, max=1, help="Areas less likely on average: unsure, too."),
     ] = 0.0,
     smallest: Annotated[
         int, typer.Option("--smallest", min=0, help="Smallest area or object, in pixels.")
@@ -132,9 +135,11 @@ def segment(
 
     settings = SegmentSettings(
         threshold=threshold,
+        surest=surest,
         smallest_px=smallest,
         fill_holes_px=fill_holes,
         keep_probabilities=probabilities,
+        views=None if views is None else int(views),
     )
     wish = Wish(mpp, part, settings, instances, sharpen, icc)
     slides = SlideWish(not everywhere, uncertainty, resume, workers, scheduler)
@@ -149,7 +154,7 @@ def segment(
             "--probabilities: those make label pyramids, whose objects are not outlined anew.",
             param_hint="--sharpen",
         )
-    loaded = seen_from(load(model, device), views)
+    loaded = load(model, device)
     tables = _segment_all(loaded, images, targets, wish, slides, None if out.suffix else out)
     if area is not None and tables:
         _write_areas(area, tables)

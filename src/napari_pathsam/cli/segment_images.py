@@ -35,9 +35,13 @@ class Wish:
 
 def segment_image(model: Any, slide: Slide, paths: Sequence[Path], wish: Wish) -> AreaTable:
     """Segment one image and write it; its areas."""
-    import numpy as np
-
-    from napari_pathsam.inference.class_maps import finish, paint, plan_segmenting, segment_tiles
+    from napari_pathsam.inference.class_maps import (
+        canvas,
+        finish,
+        paint,
+        plan_segmenting,
+        segment_tiles,
+    )
     from napari_pathsam.inference.embedding_cache import EmbeddingCache
     from napari_pathsam.inference.found_objects import knows_objects
 
@@ -45,7 +49,7 @@ def segment_image(model: Any, slide: Slide, paths: Sequence[Path], wish: Wish) -
     plan = plan_segmenting(model, slide, mpp=mpp, region=wish.region, settings=wish.settings)
     _check_sizes(paths, plan.region)
     warn(slide.name, plan.warning, plan.cut)
-    class_map = np.zeros(plan.region.shape_yx, np.uint8)
+    class_map, likely = canvas(plan.region, wish.settings)
     cache = EmbeddingCache() if wish.sharpen else None
     if knows_objects(model):
         found = _found_objects(model, slide, plan, wish)
@@ -55,9 +59,9 @@ def segment_image(model: Any, slide: Slide, paths: Sequence[Path], wish: Wish) -
         for tile in segment_tiles(
             model, slide, mpp=mpp, region=wish.region, settings=wish.settings, cache=cache
         ):
-            paint(class_map, plan.region, tile)
+            paint(class_map, plan.region, tile, likely)
             bar.update(bar.task_ids[0], completed=tile.done)
-    class_map = finish(class_map, wish.settings)
+    class_map = finish(class_map, wish.settings, likely)
     labels = _objects(model, slide, class_map, plan.region, mpp, wish, cache)
     return _written(class_map, labels, slide, plan.region, mpp, model, paths)
 

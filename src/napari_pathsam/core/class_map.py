@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 UNSURE = 255
 """What a class map says where no class is likely enough; no class has this id."""
 
+BAND_PX = 512
 FOUR, EIGHT = 1, 2
 """Connectivity: pixels that share a side; those that share a corner too."""
 
@@ -37,6 +38,41 @@ def fill_enclosed(class_map: NDArray[np.uint8], largest_px: int) -> NDArray[np.u
     for side in (areas[0], areas[-1], areas[:, 0], areas[:, -1]):
         inside[side] = False
     return _absorbed(class_map, areas, inside)
+
+
+def unsure_areas(
+    class_map: NDArray[np.uint8],
+    likely: NDArray[np.floating],
+    least: float,
+    longest_px: float | None = None,
+) -> NDArray[np.uint8]:
+    """Make the 8-connected areas of a class "unsure" that are on average less likely than this.
+
+    Parameters
+    ----------
+    class_map
+        ``(H, W)`` ids.
+    likely
+        ``(H, W)`` probability of what it says.
+    least
+        The mean over an area that is enough.
+    longest_px
+        Areas with more rows or columns are left as they are; None: none are.
+    """
+    from skimage.measure import regionprops
+
+    known = np.where(class_map == UNSURE, 0, class_map)
+    areas, values, sizes = _areas(known, EIGHT, background=0)
+    total = np.zeros(len(sizes))
+    for top in range(0, len(areas), BAND_PX):  # in 64 bits, so not all at once
+        band = np.s_[top : top + BAND_PX]
+        total += np.bincount(areas[band].ravel(), likely[band].ravel(), len(sizes))
+    doubtful = (values > 0) & (total < least * sizes)
+    if longest_px is not None:
+        for area in regionprops(np.where(doubtful[areas], areas, 0)):
+            top, left, bottom, right = area.bbox
+            doubtful[area.label] = max(bottom - top, right - left) <= longest_px
+    return np.where(doubtful[areas], UNSURE, class_map).astype(np.uint8)
 
 
 def _areas(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,8 @@ class ClassSettings(BaseModel):
         Objects of which the model is on average less sure go.
     sharpen
         Whether the prompt decoder outlines each object anew; classes follow the objects then.
+    views
+        Test-time augmentation, as for :class:`SegmentSettings`.
     boundary_px
         Tolerance of boundary F1, in pixels of the labels.
     as_published
@@ -73,6 +75,7 @@ class ClassSettings(BaseModel):
     drop: float = Field(0.0, ge=0)
     surest: float = Field(0.0, ge=0, le=1)
     sharpen: bool = False
+    views: Literal[1, 2, 4, 8] | None = None
     boundary_px: float = Field(3.0, ge=0)
     as_published: bool = False
 
@@ -142,6 +145,7 @@ class Answer:
 OF_CLASS_MAPS = {
     "threshold": "--threshold", "fill_holes_px": "--fill-holes", "split": "--split-objects",
     "seed": "--seed-at", "drop": "--seed-drop", "surest": "--surest", "sharpen": "--sharpen",
+    "views": "--views",
 }  # fmt: skip
 """What models that find objects one by one do not read of :class:`ClassSettings`, as options."""
 
@@ -194,6 +198,7 @@ def answer(
             smallest_px=settings.smallest_px,
             fill_holes_px=settings.fill_holes_px,
             keep_probabilities=True,
+            views=settings.views,
         )
         sure = segment_surely(model, image, told, wanted)
         found = match.of_model[sure.class_map]

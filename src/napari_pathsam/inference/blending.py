@@ -54,9 +54,18 @@ class Blend:
         return self._sum[:, rows, columns] / self._weight[rows, columns]
 
     def class_map(
-        self, grid: WorkingGrid, region: Region, ids: NDArray[np.uint8], threshold: float
+        self,
+        grid: WorkingGrid,
+        region: Region,
+        ids: NDArray[np.uint8],
+        threshold: float,
+        likely: NDArray[np.float16] | None = None,
     ) -> NDArray[np.uint8]:
-        """``(h, w)`` class ids of a level-0 region, from logits bilinear between the cells."""
+        """``(h, w)`` class ids of a level-0 region, from logits bilinear between the cells.
+
+        What is less likely than ``threshold`` is "unsure". ``likely`` ``(h, w)`` is filled with the
+        probability of the likeliest class.
+        """
         cells = grown(grid.cells_of(region), 2).intersection(self._cover)
         assert cells is not None
         logits = self._known(cells)
@@ -69,9 +78,12 @@ class Blend:
             band = _bilinear(_bilinear(logits, ys[top : top + rows], 1), xs, 2)
             best, channel = band.max(0)
             found = ids[channel.numpy()]
-            if threshold > 0:
-                sure = 1 / (band - best).exp_().sum(0) >= threshold
-                found[~sure.numpy()] = UNSURE
+            if threshold > 0 or likely is not None:
+                sure = (1 / (band - best).exp_().sum(0)).numpy()
+                if threshold > 0:
+                    found[sure < threshold] = UNSURE
+                if likely is not None:
+                    likely[top : top + rows] = sure
             out[top : top + rows] = found
         return out
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.nn import functional
 
-from napari_pathsam.core.class_map import drop_specks, fill_enclosed
+from napari_pathsam.core.class_map import drop_specks, fill_enclosed, unsure_areas
 from napari_pathsam.core.errors import BadImageError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import Tile
 from napari_pathsam.inference.blending import Blend, grown
 from napari_pathsam.inference.embedding_cache import EmbeddingCache, embedding_of
+from napari_pathsam.inference.views import logits_of, refuse_views
 from napari_pathsam.inference.working_grid import (
     CutWarning,
     MppWarning,
@@ -52,6 +52,8 @@ class SegmentSettings:
     ----------
     threshold
         Where the likeliest class has a lower probability than this, the pixel is "unsure" (255).
+    surest
+        Areas of a class whose pixels are on average less likely than this are "unsure", too.
     smallest_px
         Areas of a class below so many level-0 pixels take the class round them.
     fill_holes_px
@@ -60,6 +62,9 @@ class SegmentSettings:
         Whether tiles carry the probabilities of all classes.
     overlap
         Least part of a tile that its neighbour sees too; by default a quarter, of a slide a half.
+    views
+        Test-time augmentation: answers to so many of a tile's eight flips and turns (1, 2, 4, 8)
+        are averaged, each encoded for itself; None: as many as the model says, mostly one.
     """
 
     threshold: float = 0.0
@@ -67,12 +72,18 @@ class SegmentSettings:
     fill_holes_px: int = 0
     keep_probabilities: bool = False
     overlap: float | None = None
+    views: int | None = None
+    surest: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.threshold <= 1 and 0 <= (self.overlap or 0) <= 0.5):
-            raise ValueError(f"{self}: threshold is from 0 to 1, overlap from 0 to 0.5")
+        if not (0 <= min(self.threshold, self.surest) <= max(self.threshold, self.surest) <= 1):
+            raise ValueError(f"{self}: threshold and surest are from 0 to 1")
+        if not 0 <= (self.overlap or 0) <= 0.5:
+            raise ValueError(f"{self}: overlap is from 0 to 0.5")
         if min(self.smallest_px, self.fill_holes_px) < 0:
             raise ValueError(f"{self}: pixels are not below 0")
+        if self.views not in (None, 1, 2, 4, 8):
+            raise ValueError(f"{self}: views are 1, 2, 4 or 8")
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,8 @@ class ClassTile:
         Where it lies, in level-0 pixels.
     class_map
         ``(h, w)`` uint8 class ids at the level-0 pixels of ``region``; 255 is "unsure".
+    likely
+        ``(h, w)`` float16, the probability of the likeliest class there; where ``surest`` asks.
     cells
         The cells of the network that ``probabilities`` and ``uncertainty`` cover; cell ``(i, j)``
         begins at level-0 pixel ``(i, j) × cell_yx``.
@@ -106,6 +119,7 @@ class ClassTile:
 
     region: Region
     class_map: NDArray[np.uint8]
+    likely: NDArray[np.float16] | None
     cells: Region
     cell_yx: tuple[float, float]
     probabilities: NDArray[np.float16] | None
@@ -156,6 +170,8 @@ def segment_tiles(
         The pixel size is unknown, the region is too large or outside the image.
     BadWeightsError
         The model knows no classes.
+    UnavailableError
+        Several views are asked of a model that finds objects one by one.
     """
     plan = plan_segmenting(model, slide, mpp=mpp, region=region, first=first, settings=settings)
     return _segmented(model, slide, plan, settings or SegmentSettings(), cache)
@@ -198,6 +214,7 @@ def plan_segmenting(
     wanted, cut = checked_region(model, slide, region)
     mpp, warning = checked_mpp(model, mpp, name=slide.name)
     settings = settings or SegmentSettings()
+    refuse_views(model, settings.views)
     grid = WorkingGrid.of(model, slide.shape_yx, mpp)
     if why := why_too_large(model, grid, wanted):
         raise _too_large(slide.name, wanted, why)
@@ -243,23 +260,23 @@ def _segmented(
     times: deque[float] = deque(maxlen=TIMED_TILES)
     for done, tile in enumerate(plan.tiles, start=1):
         started = perf_counter()
-        embedding, encoded = tile_embedding(model, slide, plan.grid, tile.region, cache=cache)
-        logits = model.decode_classes(embedding).logits
+        pixels = tile_pixels(slide, plan.grid, tile.region)
         size = plan.grid.encoded_cells(tile.region)
-        if logits.shape[-2:] != size:
-            logits = functional.interpolate(logits[None], size, mode="bilinear")[0]
+        logits, encoded = logits_of(model, pixels, size, views=settings.views, cache=cache)
         blend.add(tile, logits[:, : tile.region.height, : tile.region.width].float().cpu())
         # One cell more each way: there the new tile changed what lies between the cells.
         seen = grown(tile.region, 1).intersection(plan.cover)
         assert seen is not None
         shown = plan.grid.level0_of(seen).intersection(plan.region)
         assert shown is not None  # every tile was planned for some of the region
-        class_map = blend.class_map(plan.grid, shown, ids, settings.threshold)
+        likely = np.empty(shown.shape_yx, np.float16) if settings.surest else None
+        class_map = blend.class_map(plan.grid, shown, ids, settings.threshold, likely)
         probabilities = blend.mean(tile.region).softmax(0)
         times.append(perf_counter() - started)
         yield ClassTile(
             region=shown,
             class_map=class_map,
+            likely=likely,
             cells=tile.region,
             cell_yx=plan.grid.cell_level0_yx,
             probabilities=probabilities.half().numpy() if settings.keep_probabilities else None,
@@ -309,10 +326,27 @@ def filled_up(pixels: NDArray[np.uint8], shape_yx: tuple[int, int]) -> NDArray[n
     return np.pad(pixels, [*pads, (0, 0)], mode="reflect")
 
 
-def finish(class_map: NDArray[np.uint8], settings: SegmentSettings) -> NDArray[np.uint8]:
-    """The whole region after its last tile: without small areas, small holes filled."""
-    tidy = drop_specks(class_map, settings.smallest_px) if settings.smallest_px > 1 else class_map
-    return fill_enclosed(tidy, settings.fill_holes_px) if settings.fill_holes_px > 0 else tidy
+def finish(
+    class_map: NDArray[np.uint8],
+    settings: SegmentSettings,
+    likely: NDArray[np.float16] | None = None,
+    *,
+    longest_px: float | None = None,
+) -> NDArray[np.uint8]:
+    """The whole region after its last tile: small areas gone, holes filled, what is unsure said.
+
+    ``likely`` is what tiles say, painted like their class maps; ``settings.surest`` needs it, and
+    leaves areas of more than ``longest_px`` rows or columns alone.
+    """
+    tidy = class_map
+    if settings.smallest_px > 1:
+        tidy = drop_specks(tidy, settings.smallest_px)
+    if settings.fill_holes_px > 0:
+        tidy = fill_enclosed(tidy, settings.fill_holes_px)
+    if settings.surest > 0:
+        assert likely is not None
+        tidy = unsure_areas(tidy, likely, settings.surest, longest_px)
+    return tidy
 
 
 class PixelSizeWarning(UserWarning):
@@ -328,6 +362,8 @@ def segment_classes(
     threshold: float = 0.0,
     smallest_px: int = 0,
     fill_holes_px: int = 0,
+    surest: float = 0.0,
+    views: int | None = None,
     cache: EmbeddingCache | None = None,
 ) -> NDArray[np.uint8]:
     """The class of every pixel of an image, or of a region of it.
@@ -342,7 +378,7 @@ def segment_classes(
         Microns per pixel of the image; overrides a slide's own. Needed for an array.
     region
         Level-0 pixels to segment; by default all.
-    threshold, smallest_px, fill_holes_px
+    threshold, smallest_px, fill_holes_px, surest, views
         See :class:`SegmentSettings`.
     cache
         Embeddings of other runs.
@@ -354,20 +390,50 @@ def segment_classes(
     region reaches beyond the image.
     """
     slide = ArraySlide(image, mpp=mpp) if isinstance(image, np.ndarray) else image
-    settings = SegmentSettings(threshold, smallest_px, fill_holes_px)
+    settings = SegmentSettings(threshold, smallest_px, fill_holes_px, surest=surest, views=views)
+    class_map, likely = unfinished(model, slide, mpp, region=region, settings=settings, cache=cache)
+    return finish(class_map, settings, likely)
+
+
+def unfinished(
+    model: ClassModel,
+    slide: TileSource,
+    mpp: float | None = None,
+    *,
+    region: Region | None = None,
+    settings: SegmentSettings,
+    cache: EmbeddingCache | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.float16] | None]:
+    """What :func:`segment_classes` gives to :func:`finish`, to be changed before."""
     mpp = mpp or getattr(slide, "mpp", None)
     plan = plan_segmenting(model, slide, mpp=mpp, region=region, settings=settings)
     if plan.warning is not None:
         warnings.warn(str(plan.warning), PixelSizeWarning, stacklevel=2)
     if plan.cut is not None:
         warnings.warn(str(plan.cut), RegionWarning, stacklevel=2)
-    class_map = np.zeros(plan.region.shape_yx, np.uint8)
+    class_map, likely = canvas(plan.region, settings)
     for tile in _segmented(model, slide, plan, settings, cache):
-        paint(class_map, plan.region, tile)
-    return finish(class_map, settings)
+        paint(class_map, plan.region, tile, likely)
+    return class_map, likely
 
 
-def paint(class_map: NDArray[np.uint8], region: Region, tile: ClassTile) -> None:
-    """Write a tile into the class map of a level-0 region, in place."""
+def canvas(
+    region: Region, settings: SegmentSettings
+) -> tuple[NDArray[np.uint8], NDArray[np.float16] | None]:
+    """What :func:`paint` paints on: a class map, and how likely it is where that is wanted."""
+    likely = np.zeros(region.shape_yx, np.float16) if settings.surest else None
+    return np.zeros(region.shape_yx, np.uint8), likely
+
+
+def paint(
+    class_map: NDArray[np.uint8],
+    region: Region,
+    tile: ClassTile,
+    likely: NDArray[np.float16] | None = None,
+) -> None:
+    """Write a tile into the class map of a level-0 region, and how likely it is, in place."""
     y, x = tile.region.y - region.y, tile.region.x - region.x
-    class_map[y : y + tile.region.height, x : x + tile.region.width] = tile.class_map
+    at = Region(y, x, *tile.region.shape_yx).slices
+    class_map[at] = tile.class_map
+    if likely is not None and tile.likely is not None:
+        likely[at] = tile.likely

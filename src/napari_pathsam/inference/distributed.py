@@ -293,5 +293,7 @@ def _opened(work: BlockWork, packed: bytes) -> tuple[Windows, dict[str, LabelSto
         if torch.cuda.is_available():
             model.to("cuda")
         stores = {name: LabelStore.open(work.store, name, writable=True) for name in work.names}
-        _open[work.token] = Windows(model, slide, work.plan.grid, batch=work.batch), stores
+        views = work.plan.settings.views
+        windows = Windows(model, slide, work.plan.grid, batch=work.batch, views=views)
+        _open[work.token] = windows, stores
     return _open[work.token]

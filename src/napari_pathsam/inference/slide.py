@@ -150,7 +150,9 @@ def slide_tiles(job: SlideJob, *, first: Region | None = None) -> Generator[Slid
     progress = SlideProgress(job, [todo])
     with (
         nullcontext() if run is None else run.working(),
-        closing(Windows(job.model, job.slide, plan.grid, batch=job.batch)) as windows,
+        closing(
+            Windows(job.model, job.slide, plan.grid, batch=job.batch, views=plan.settings.views)
+        ) as windows,
         ThreadPoolExecutor(1, "pathsam-write") as writer,
     ):
         written: deque[tuple[Block, Future[None] | None]] = deque()

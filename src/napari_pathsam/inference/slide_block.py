@@ -106,7 +106,10 @@ def maps_of(
     names: Sequence[str],
 ) -> dict[str, NDArray[np.uint8]]:
     """The maps of a level-0 region by name; specks and holes are followed in the area round it."""
-    whole = finish(blend.class_map(plan.grid, area, ids, plan.settings.threshold), plan.settings)
+    settings = plan.settings
+    likely = np.empty(area.shape_yx, np.float16) if settings.surest else None
+    drawn = blend.class_map(plan.grid, area, ids, settings.threshold, likely)
+    whole = finish(drawn, settings, likely, longest_px=plan.longest_unsure_px)
     inside = Region(region.y - area.y, region.x - area.x, *region.shape_yx)
     maps = {"classes": np.ascontiguousarray(whole[inside.slices])}
     return maps | (_shares(plan, blend, region, names[1:]) if len(names) > 1 else {})

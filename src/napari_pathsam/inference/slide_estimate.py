@@ -148,7 +148,11 @@ def _measured(job: SlideJob, tiles: Sequence[Tile]) -> tuple[list[WindowLogits],
     some = [tiles[i] for i in np.random.default_rng(0).permutation(spread)]
     found: list[WindowLogits] = []
     times: list[float] = []
-    with closing(Windows(job.model, job.slide, job.plan.grid, batch=batch, kept_bytes=0)) as run:
+    windows = Windows(
+        job.model, job.slide, job.plan.grid, batch=batch, kept_bytes=0,
+        views=job.plan.settings.views,
+    )  # fmt: skip
+    with closing(windows) as run:
         while some and (len(times) < LEAST or sum(times) < SPENT_S):
             began = perf_counter()
             found += run.logits(some[:batch], some[batch:])

@@ -15,6 +15,7 @@ from napari_pathsam.core.tiling import Tile, distance
 from napari_pathsam.inference.blending import grown
 from napari_pathsam.inference.class_maps import SegmentSettings
 from napari_pathsam.inference.tissue import Tissue, find_tissue
+from napari_pathsam.inference.views import refuse_views
 from napari_pathsam.inference.working_grid import (
     CutWarning,
     MppWarning,
@@ -39,6 +40,8 @@ STRIDES = 3
 """A block is about so many windows wide: fewer are shared with its neighbours."""
 LONGEST_HALO_PX = 1024
 """How far beyond a block specks and holes are followed."""
+LONGEST_UNSURE_PX = 256
+"""Pixels the model sees, along an area that can be unsure: a halo round a block holds all of it."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,19 @@ class SlidePlan:
     def area(self, block: Region) -> Region:
         """What is wanted of a block, with the halo in which specks and holes are followed."""
         reach = max(self.settings.smallest_px, self.settings.fill_holes_px)
-        halo = min(2 * reach + 2, LONGEST_HALO_PX) if reach > 1 else 0
+        halo = 2 * reach + 2 if reach > 1 else 0
+        if self.settings.surest > 0:
+            halo = max(halo, int(self.longest_unsure_px) + 2)
+        halo = min(halo, LONGEST_HALO_PX)
         area = grown(self.part(block), halo).intersection(Region.of(self.grid.shape_yx))
         assert area is not None
         return area
+
+    @property
+    def longest_unsure_px(self) -> float:
+        """Level-0 rows or columns beyond which an area is never unsure as a whole."""
+        sizes = zip(self.grid.shape_yx, self.grid.working_yx, strict=True)
+        return min(LONGEST_UNSURE_PX * max(n / w for n, w in sizes), LONGEST_HALO_PX - 2)
 
     def cells(self, block: Region) -> Region:
         """The cells that a block's wanted pixels, and those of their halo, lie between."""
@@ -189,9 +201,12 @@ def plan_slide(
         The pixel size is unknown or absurd, the region outside the slide, or there is no tissue.
     BadWeightsError
         The model knows no classes.
+    UnavailableError
+        Several views are asked of a model that finds objects one by one.
     """
     wanted, cut = checked_region(model, slide, region)
     settings = settings or SegmentSettings()
+    refuse_views(model, settings.views)
     mpp, warning = checked_mpp(model, mpp or getattr(slide, "mpp", None), name=slide.name)
     grid = checked_grid(model, slide, mpp)
     found = find_tissue(slide, mpp, region and wanted) if tissue else None
@@ -236,8 +251,14 @@ def run_identity(
         "model": weights_identity(model),
         "mpp": round(plan.mpp, 6),
         "region": [r.y, r.x, r.height, r.width],
-        "settings": asdict(plan.settings) | {"overlap": overlap_of(plan.settings)},
+        "settings": _named(plan.settings),
         "tissue only": plan.tissue is not None,
         "maps": list(kinds),
         "block_px": plan.block_px,
     }
+
+
+def _named(settings: SegmentSettings) -> dict[str, Any]:
+    """Settings by name; newer ones only where they are asked for, so that older pyramids go on."""
+    known = asdict(settings) | {"overlap": overlap_of(settings)}
+    return {k: v for k, v in known.items() if v or k not in ("views", "surest")}

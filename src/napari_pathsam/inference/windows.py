@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,8 @@ from torch.nn import functional
 from napari_pathsam.core.errors import DamagedTileError
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.core.tiling import Tile
-from napari_pathsam.inference.class_maps import filled_up, pixels_embedding
+from napari_pathsam.inference.class_maps import filled_up
+from napari_pathsam.inference.views import averaged, logits_of
 from napari_pathsam.inference.working_grid import TileSource, WorkingGrid
 from napari_pathsam.models.pathsam import PathSam, logits_at
 
@@ -68,6 +70,8 @@ class Windows:
         Windows that are run at once. On the CPU one at a time is as fast as any.
     kept_bytes
         Memory for logits that may be asked for again; 0 gives the same answers, more slowly.
+    views
+        See :class:`~napari_pathsam.inference.class_maps.SegmentSettings`.
     """
 
     def __init__(
@@ -78,8 +82,9 @@ class Windows:
         *,
         batch: int = 1,
         kept_bytes: int = KEPT_BYTES,
+        views: int | None = None,
     ) -> None:
-        self._model, self._slide, self._grid = model, slide, grid
+        self._model, self._slide, self._grid, self._views = model, slide, grid, views
         self._batch, self._kept_bytes = batch, kept_bytes
         self._kept: OrderedDict[Region, WindowLogits] = OrderedDict()
         self._held = 0
@@ -136,7 +141,8 @@ class Windows:
         fed = perf_counter()
         # Always as many as a batch holds: another number would round otherwise.
         pixels = [p for p, _ in read] + [read[-1][0]] * (self._batch - len(read))
-        answers = window_logits(self._model, pixels, self._grid.encoded_cells(tiles[0].region))
+        cells_yx = self._grid.encoded_cells(tiles[0].region)
+        answers = window_logits(self._model, pixels, cells_yx, views=self._views)
         out = []
         for tile, logits, (_, damage) in zip(tiles, answers, read, strict=False):
             inside = logits[:, : tile.region.height, : tile.region.width]
@@ -161,17 +167,16 @@ class Windows:
 
 
 def window_logits(
-    model: ClassModel, pixels: Sequence[NDArray[np.uint8]], cells_yx: tuple[int, int]
+    model: ClassModel,
+    pixels: Sequence[NDArray[np.uint8]],
+    cells_yx: tuple[int, int],
+    *,
+    views: int | None = None,
 ) -> Tensor:
     """``(B, K, h, w)`` class logits of images of one size, on so many cells."""
     if len(pixels) > 1 and isinstance(model, PathSam) and not model.base.config.pad:
-        found = _batched(model, pixels)
-    else:
-        embeddings = (pixels_embedding(model, one)[0] for one in pixels)
-        found = torch.stack([model.decode_classes(one).logits for one in embeddings])
-    if found.shape[-2:] != cells_yx:
-        found = functional.interpolate(found, cells_yx, mode="bilinear")
-    return found
+        return averaged(pixels, cells_yx, views or 1, partial(_batched, model))
+    return torch.stack([logits_of(model, one, cells_yx, views=views)[0] for one in pixels])
 
 
 @torch.inference_mode()

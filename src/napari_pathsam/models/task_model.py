@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_pathsam.core.classes import ClassTable
-from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.core.errors import BadWeightsError
 from napari_pathsam.models.embedding import ImageEmbedding
 from napari_pathsam.models.pathsam import ClassLogits, part_of
 from napari_pathsam.models.pathsam_config import Part
@@ -32,7 +32,6 @@ from napari_pathsam.models.unet3plus import UNet3Plus
 if TYPE_CHECKING:
     from napari_pathsam.models.mask_rcnn import FoundObjects
 
-M = TypeVar("M")
 STRIDE = 32
 """Images are filled up to multiples of it."""
 VIEWS: dict[int, tuple[tuple[int, bool], ...]] = {
@@ -228,13 +227,13 @@ class TaskModel(nn.Module):
         return torch.cat([background[:, None], logits[:, 1:-1]], dim=1)
 
     @torch.inference_mode()
-    def decode_classes(self, embedding: ImageEmbedding) -> ClassLogits:
-        """One mask per class from an embedding; over ``config.views`` and ``zooms`` of it."""
+    def decode_classes(self, embedding: ImageEmbedding, *, views: int | None = None) -> ClassLogits:
+        """One mask per class from an embedding; over ``views`` (``config.views``) and its zooms."""
         self._check(embedding)
         answers = []
         for zoom in self.config.zooms:
             zoomed = embedding if zoom == 1 else _changed(embedding, partial(_zoomed, zoom=zoom))
-            for turn, mirrored in VIEWS[self.config.views]:
+            for turn, mirrored in VIEWS[views or self.config.views]:
                 seen = _changed(zoomed, partial(_viewed, turn=turn, mirrored=mirrored))
                 finest = self.without_gaps(self.outputs(seen)[0][0]).float()
                 finest = _unviewed(finest, turn=turn, mirrored=mirrored)
@@ -259,23 +258,6 @@ class TaskModel(nn.Module):
                 f"This embedding was made by {embedding.model}; {self.name} reads those of "
                 f"{self.embedding_name}. Encode the image with the model that decodes it."
             )
-
-
-def looking_from(model: M, views: int) -> M:
-    """The model, averaging its answer over so many turned and mirrored views of each tile.
-
-    Raises
-    ------
-    UnavailableError
-        It is no task-specific network, or one whose objects cannot be averaged.
-    """
-    if not isinstance(model, TaskModel) or isinstance(model.config.network, MaskRcnnConfig):
-        raise UnavailableError(
-            f"{getattr(model, 'name', 'This model')} answers from one view only; turned and "
-            "mirrored views are averaged for U-Nets and their kin. Leave --views out."
-        )
-    model.config = TaskConfig.model_validate(model.config.model_dump() | {"views": views})
-    return model
 
 
 def _embedded(guide: Sam2, pixels: Tensor) -> Tensor:

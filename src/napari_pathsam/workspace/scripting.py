@@ -70,13 +70,16 @@ def segment_python(result: SegmentResult, origin: ImageOrigin) -> str:
     """Python that makes the class map of a result, one region after the other."""
     request, options = result.request, result.request.options
     masked = any(part.outline_yx is not None for part in request.parts)
-    tidy = options.smallest_px > 1 or options.fill_holes_px > 0
+    tidy = options.smallest_px > 1 or options.fill_holes_px > 0 or options.surest > 0
     lines = ["import numpy as np", ""] if masked else []
     lines += ["import napari_pathsam as ps", "from napari_pathsam.core.geometry import Region"]
     if masked:
         lines.append("from napari_pathsam.core.prompts import polygon_mask")
     if masked and tidy:
-        lines.append("from napari_pathsam.inference.class_maps import SegmentSettings, finish")
+        more = ", unfinished" if options.surest else ""
+        lines.append(
+            f"from napari_pathsam.inference.class_maps import SegmentSettings, finish{more}"
+        )
     maps = options.probabilities or options.uncertainty
     if maps:
         lines.append("from napari_pathsam.inference.embedding_cache import EmbeddingCache")
@@ -95,23 +98,38 @@ def segment_python(result: SegmentResult, origin: ImageOrigin) -> str:
         settings = f"mpp={result.at_mpp!r}, region=region"
         if options.threshold:
             settings += f", threshold={options.threshold!r}"
+        if options.views:
+            settings += f", views={options.views}"
         tidying = f"smallest_px={options.smallest_px}, fill_holes_px={options.fill_holes_px}"
+        tidying += f", surest={options.surest!r}" if options.surest else ""
         inside = part.outline_yx is not None
         if tidy and not inside:
             settings += f", {tidying}"
         if maps:
             settings += ", cache=cache"
-        lines.append(f"class_map = ps.segment_classes(model, slide, {settings})")
+        if inside and options.surest:  # what is left of an area is judged
+            more = ", cache=cache" if maps else ""
+            lines += [
+                f"settings = SegmentSettings(threshold={options.threshold!r}, "
+                f"views={options.views}, {tidying})",
+                f"class_map, likely = unfinished(model, slide, {result.at_mpp!r}, region=region, "
+                f"settings=settings{more})",
+            ]
+        else:
+            lines.append(f"class_map = ps.segment_classes(model, slide, {settings})")
         if part.outline_yx is not None:
             corners = [[float(v) for v in yx] for yx in part.outline_yx]
             lines += [
                 f"outline = np.array({corners})",
                 f"class_map[~polygon_mask(outline - ({r.y}, {r.x}), region.shape_yx)] = 0",
             ]
-            if tidy:
+            if options.surest:
+                lines.append("class_map = finish(class_map, settings, likely)")
+            elif tidy:
                 lines.append(f"class_map = finish(class_map, SegmentSettings({tidying}))")
         if maps:  # per cell of the network: maps.uncertainty, maps.probabilities
             at = f"mpp={result.at_mpp!r}, region=region"
+            at += f", views={options.views}" if options.views else ""
             lines.append(
                 f"maps = cell_maps(model, slide, {at}, "
                 f"probabilities={options.probabilities}, cache=cache)"
@@ -155,10 +173,14 @@ def segment_command(result: SegmentResult, origin: ImageOrigin) -> str:
             words += ["--device", request.device]
         if options.threshold:
             words += ["--threshold", f"{options.threshold!r}"]
+        if options.surest:
+            words += ["--surest", f"{options.surest!r}"]
         if options.smallest_px:
             words += ["--smallest", str(options.smallest_px)]
         if options.fill_holes_px:
             words += ["--fill-holes", str(options.fill_holes_px)]
+        if options.views:
+            words += ["--views", str(options.views)]
         if options.instances:
             words.append("--instances")
         if options.sharpen:

@@ -37,19 +37,22 @@ class Part:
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """How classes are found; see ``inference.class_maps.SegmentSettings`` for the first three.
+    """How classes are found; see ``inference.class_maps.SegmentSettings`` for the first four.
 
     ``instances`` splits classes into objects, ``sharpen`` redraws those with the prompt decoder;
-    ``probabilities`` and ``uncertainty`` are kept to be shown.
+    ``probabilities`` and ``uncertainty`` are kept to be shown; answers to ``views`` turned and
+    mirrored views of each tile are averaged, None: as many as the model says.
     """
 
     threshold: float = 0.0
+    surest: float = 0.0
     smallest_px: int = 0
     fill_holes_px: int = 0
     instances: bool = False
     sharpen: bool = False
     probabilities: bool = False
     uncertainty: bool = False
+    views: int | None = None
 
 
 @dataclass(frozen=True)

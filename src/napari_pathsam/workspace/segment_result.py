@@ -140,6 +140,9 @@ class SegmentResult:
         Areas and counts, of what is shown.
     tissue
         Where the image has tissue, once that was looked for; None: not known.
+    likely
+        ``(H, W)`` float16, the probability of the likeliest class as far as the last run got; None
+        where nobody asks for it (``options.surest``).
     damage
         What the last run could not read of a slide, in level-0 pixels, and took for glass.
     """
@@ -156,6 +159,7 @@ class SegmentResult:
     maps: list[CellMaps] = field(default_factory=list)
     table: AreaTable | None = None
     tissue: Tissue | None = None
+    likely: NDArray[np.float16] | None = None
     damage: frozenset[Region] = frozenset()
 
     def __post_init__(self) -> None:

@@ -123,6 +123,8 @@ class PreparedSlide:
     job: SlideJob
     mpp: float
     title: str
+    views: int = 1
+    """See :attr:`Prepared.views`."""
 
     @property
     def classes(self) -> ClassTable:
@@ -171,6 +173,7 @@ def prepared_slide(load: Callable[[str, str], Any], request: SegmentRequest) -> 
         In words for a person.
     """
     from napari_pathsam.inference.slide_job import prepare_slide
+    from napari_pathsam.inference.views import encoded_views
 
     model = load(request.model, request.device)
     mpp = request.mpp or getattr(getattr(model, "config", None), "mpp", None)
@@ -184,7 +187,8 @@ def prepared_slide(load: Callable[[str, str], Any], request: SegmentRequest) -> 
     )  # fmt: skip
     path = _path_of(request, job)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return PreparedSlide(job.into(path, resume=True), job.plan.mpp, title_of(model.name))
+    views = encoded_views(model, request.options.views)
+    return PreparedSlide(job.into(path, resume=True), job.plan.mpp, title_of(model.name), views)
 
 
 def _path_of(request: SegmentRequest, job: SlideJob) -> Path:
@@ -256,9 +260,11 @@ def slide_python(result: SlideResult, origin: ImageOrigin) -> str:
     request, options = result.request, result.request.options
     named = {
         "threshold": options.threshold,
+        "surest": options.surest,
         "smallest_px": options.smallest_px,
         "fill_holes_px": options.fill_holes_px,
         "keep_probabilities": options.probabilities,
+        "views": options.views,
     }
     settings = ", ".join(f"{name}={value!r}" for name, value in named.items() if value)
     w = result_window(request)
@@ -303,8 +309,10 @@ def slide_command(result: SlideResult, origin: ImageOrigin) -> str:
         words += ["--device", request.device]
     for option, value in (
         ("--threshold", options.threshold),
+        ("--surest", options.surest),
         ("--smallest", options.smallest_px),
         ("--fill-holes", options.fill_holes_px),
+        ("--views", options.views),
     ):
         if value:
             words += [option, f"{value!r}"]

@@ -69,6 +69,8 @@ class Prepared:
     plans: tuple[SegmentPlan, ...]
     mpp: float
     title: str
+    views: int = 1
+    """How often each tile is encoded."""
 
     @property
     def classes(self) -> ClassTable:
@@ -141,6 +143,7 @@ def prepared(load: Callable[[str, str], Any], request: SegmentRequest) -> Prepar
     """Load the model and plan the tiles; BadImageError, BadWeightsError in words for a person."""
     model = load(request.model, request.device)
     from napari_pathsam.inference.class_maps import plan_segmenting
+    from napari_pathsam.inference.views import encoded_views
 
     mpp = request.mpp or getattr(getattr(model, "config", None), "mpp", None)
     settings = settings_of(request)
@@ -151,7 +154,8 @@ def prepared(load: Callable[[str, str], Any], request: SegmentRequest) -> Prepar
         for part in request.parts
     )  # fmt: skip
     assert mpp is not None  # planning refuses a model without one
-    return Prepared(model, plans, mpp, title_of(model.name))
+    views = encoded_views(model, settings.views)
+    return Prepared(model, plans, mpp, title_of(model.name), views)
 
 
 def title_of(model_name: str) -> str:
@@ -166,9 +170,11 @@ def settings_of(request: SegmentRequest) -> SegmentSettings:
     options = request.options
     return SegmentSettings(
         threshold=options.threshold,
+        surest=options.surest,
         smallest_px=options.smallest_px,
         fill_holes_px=options.fill_holes_px,
         keep_probabilities=options.probabilities,
+        views=options.views,
     )
 
 
@@ -183,6 +189,9 @@ def pieces_of(
 
     kept, later, tiles = cache(), ready.total, SourceTiles(request.source)
     result.maps = []
+    result.likely = None
+    if request.options.surest:
+        result.likely = np.zeros(result.window.shape_yx, np.float16)
     for part, plan in zip(request.parts, ready.plans, strict=True):
         maps: CellMaps | None = None
         later -= len(plan.tiles)
@@ -195,6 +204,8 @@ def pieces_of(
                     maps = CellMaps.over(plan.cover, tile)
                     result.maps.append(maps)
                 maps.put(tile)
+            if result.likely is not None and tile.likely is not None:
+                result.likely[result.to_array(tile.region).slices] = tile.likely
             left = tile.seconds_left
             if later and tile.total > tile.done:
                 left += later * left / (tile.total - tile.done)
@@ -215,6 +226,7 @@ def cell_maps(
     mpp: float,
     region: Region,
     probabilities: bool = False,
+    views: int | None = None,
     cache: EmbeddingCache | None = None,
 ) -> CellMaps:
     """Uncertainty of a region by the network's cells, and the probabilities of all classes.
@@ -228,7 +240,7 @@ def cell_maps(
         segment_tiles,
     )
 
-    settings = SegmentSettings(keep_probabilities=probabilities)
+    settings = SegmentSettings(keep_probabilities=probabilities, views=views)
     how: dict[str, Any] = {"mpp": mpp, "region": region, "settings": settings}
     tiles = segment_tiles(model, slide, cache=cache, **how)
     first = next(tiles)
@@ -254,8 +266,10 @@ def rest_of(
         where = result.covered[at]
         if part.within is not None:
             where = where & part.within
-        if where.any() and (settings.smallest_px > 1 or settings.fill_holes_px > 0):
-            tidy = finish(np.where(where, result.class_map.written[at], 0), settings)
+        changes = settings.smallest_px > 1 or settings.fill_holes_px > 0 or settings.surest > 0
+        if where.any() and changes:
+            likely = None if result.likely is None else result.likely[at]
+            tidy = finish(np.where(where, result.class_map.written[at], 0), settings, likely)
             yield Piece(part.region, tidy, where.copy(), next_text="Measuring")
     objects = None
     if request.options.instances and result.covered.any() and knows_objects(model):

@@ -96,7 +96,7 @@ class Segmenting:
         self._line = Line(runner)
         self._run: _Run | None = None
         self._results: dict[tuple[str, str], Result] = {}
-        self._encoded: set[tuple[str, Any, tuple[Region, ...]]] = set()
+        self._encoded: dict[tuple[str, Any, tuple[Region, ...]], int] = {}  # in so many views
         self._s_per_cell: dict[str, float] = {}
         self._counting = Line(runner)
 
@@ -116,9 +116,11 @@ class Segmenting:
         """The newest result of a model on an image."""
         return self._results.get((image_key, model))
 
-    def is_encoded(self, image_key: str, encoding: Any, regions: tuple[Region, ...]) -> bool:
-        """Whether these parts of an image were encoded in this way (``encoding_of``) before."""
-        return (image_key, encoding, regions) in self._encoded
+    def is_encoded(
+        self, image_key: str, encoding: Any, regions: tuple[Region, ...], views: int = 1
+    ) -> bool:
+        """Whether so many views of parts of an image were encoded like this (``encoding_of``)."""
+        return self._encoded.get((image_key, encoding, regions), 0) >= views
 
     def was_encoded(self, image_key: str, encoding: Any = None) -> bool:
         """Whether some run was done on an image; with ``encoding``: encoding it in this way."""
@@ -174,7 +176,7 @@ class Segmenting:
 
     def forget_encodings(self, image_key: str) -> None:
         """The image looks different now: it must be encoded anew."""
-        self._encoded = {e for e in self._encoded if e[0] != image_key}
+        self._encoded = {e: n for e, n in self._encoded.items() if e[0] != image_key}
 
     def recount(self, result: SegmentResult) -> None:
         """The person changed a result by hand: measure it anew."""
@@ -223,14 +225,16 @@ class Segmenting:
             run.done += 1
             run.reused += not piece.encoded
             if piece.encoded:
-                self._s_per_cell[ready.embedding_name] = seconds / max(piece.cells, 1)
+                each = seconds / max(piece.cells * ready.views, 1)
+                self._s_per_cell[ready.embedding_name] = each
         if piece.said:
             self.status.emit(f"{piece.said} {run.warning}".strip())
         self._write(result, piece)
         self._tell(run, piece.next_text, piece.seconds_left)
         if piece.tiles and run.done == run.total:
             regions = tuple(part.region for part in run.request.parts)
-            self._encoded.add((result.image_key, ready.encoding, regions))
+            where = (result.image_key, ready.encoding, regions)
+            self._encoded[where] = max(self._encoded.get(where, 0), ready.views)
         self._next(run, ready)
 
     def _write(self, result: Result, piece: Piece) -> None:
