@@ -272,6 +272,8 @@ def test_models(pathsam, model_file, tmp_path):
     assert pathsam("models", "info", "sam3")[0] == 1
     from napari_pathsam.models.catalogue import HEADS
 
+    said = " ".join(pathsam("models", "info", "pathsam-nano:nuclei")[1].split())
+    assert "--threshold 0.73 --surest 0.94 --smallest 40 --views 8 (at 0.25 µm/px)" in said
     said = pathsam("models", "info", HEADS["pathsam-nano:glands"].weights.path)[1]
     assert "pathsam-nano:glands" in said
     assert "BSD-3-Clause" in said

@@ -6,6 +6,7 @@ import csv
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_pathsam._napari.plane import data_to_canvas
 from napari_pathsam._napari.segment_layers import UNSURE
@@ -286,6 +287,32 @@ def test_switching_the_head_says_what_it_takes(segment_of, image):
     dock.view.pixel_size.set_value(0.7)
     dock._on_pixel_size(0.7)  # other pixels are encoded then
     assert "second encoding" in dock.view.encoding.text()
+
+
+def test_what_is_advised_for_a_head_is_a_press_away(segment_of, image, qtbot):
+    _viewer, dock, hands = segment_of(image, model=None, **MICRONS)
+    hands.until(lambda: bool(dock.view.heads.heads()))
+    options = dock.view.options
+    assert not options.advised_button.isVisible()
+    choose(dock, "pathsam-nano:nuclei", instances=True)
+    assert "Nuclei" in options.advised_button.text()
+    assert "TNBC patients 08-09" in options.advised_button.toolTip()
+    qtbot.mouseClick(options.advised_button, Qt.LeftButton)
+    assert options.value() == SegmentOptions(
+        threshold=0.73, surest=0.94, smallest_px=10, views=8, instances=True
+    )  # 2.5 µm² at 0.5 µm/px
+    assert not options.advised_button.isVisible()
+    hands.screenshot("38-advised")
+    dock.view.options.views.setCurrentIndex(1)
+    assert options.value().views == 1
+    assert options.advised_button.isVisible()
+    choose(dock, "pathsam-nano:glands")
+    dock.view.pixel_size.set_value(0.25)
+    dock._on_pixel_size(0.25)
+    qtbot.mouseClick(options.advised_button, Qt.LeftButton)
+    assert options.value() == SegmentOptions(smallest_px=2400, fill_holes_px=24_000)
+    choose(dock, "pathsam-nano:tissue")
+    assert not options.advised_button.isVisible()
 
 
 def test_a_result_may_be_deleted_and_made_anew(segment_of, image):

@@ -39,6 +39,7 @@ from napari_pathsam.core.classes import ClassTable
 from napari_pathsam.core.errors import PathsamError
 
 if TYPE_CHECKING:
+    from napari_pathsam.models.advice import Advice
     from napari_pathsam.models.entries import ModelEntry
 
 NOTHING = "choose what to find…"
@@ -61,6 +62,7 @@ class HeadChoice(ModelChoice):
     enlarge: float = 1.0
     embedding_name: str = ""
     own: bool = False
+    advised: Advice | None = None
 
     @property
     def line(self) -> str:
@@ -131,6 +133,7 @@ def _told(entry: ModelEntry) -> dict[str, Any]:
         "licence": entry.licence,
         "licence_url": entry.licence_url,
         "size_text": entry.size_text,
+        "advised": entry.advised,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
@@ -39,6 +40,8 @@ from napari_pathsam.workspace.segment_request import Progress, SegmentOptions
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
+
+    from napari_pathsam.models.advice import Advice
 
 
 SHARPEN_TIP = (
@@ -88,12 +91,14 @@ class OptionsPanel(QWidget):
         self.uncertainty = self._check(
             "Uncertainty", "An image layer: one minus the probability of the likeliest class"
         )
+        self.advised_button = button("", "", self._take_advice)
+        self.advised_button.hide()
+        self._advice: tuple[Advice, float] | None = None
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         form.setSpacing(4)
-        form.addRow(
-            _label("Unsure below"), _row(self.threshold, QLabel("areas below"), self.surest)
-        )
+        form.addRow(self.advised_button)
+        form.addRow(_label("Unsure below"), _row(self.threshold, QLabel("areas"), self.surest))
         form.addRow(_label("Smallest area"), _left(self.smallest))
         form.addRow(_label("Fill holes to"), _left(self.holes))
         form.addRow(_label("Objects"), _row(self.instances, self.sharpen))
@@ -101,6 +106,7 @@ class OptionsPanel(QWidget):
         form.addRow(_label("Also show"), _row(self.probabilities, self.uncertainty))
         self._large = False
         self._allow_sharpen()
+        self.value_changed.connect(self._show_advice)
         self.instances.toggled.connect(self._allow_sharpen)
         for box in (self.threshold, self.surest, self.smallest, self.holes):
             box.setKeyboardTracking(False)
@@ -133,6 +139,37 @@ class OptionsPanel(QWidget):
             box.setChecked(on)
         self.views.setCurrentIndex(VIEWS.index(options.views))
         self.blockSignals(False)
+        self._show_advice()
+
+    def set_advice(self, title: str, advice: Advice | None, mpp: float | None) -> None:
+        """Offer what is advised for a model, on an image of this pixel size."""
+        self._advice = None if advice is None or mpp is None else (advice, mpp)
+        self.advised_button.setText(f"Use what is advised for {title}")
+        self.advised_button.setToolTip("" if advice is None else advice.why)
+        self._show_advice()
+
+    def advised(self) -> SegmentOptions | None:
+        """The options with what is advised in them; None: nothing is."""
+        if self._advice is None:
+            return None
+        advice, mpp = self._advice
+        smallest_px, fill_holes_px = advice.pixels(mpp)
+        return replace(
+            self.value(),
+            threshold=advice.threshold,
+            surest=advice.surest,
+            smallest_px=smallest_px,
+            fill_holes_px=fill_holes_px,
+            views=advice.views,
+        )
+
+    def _take_advice(self) -> None:
+        if (options := self.advised()) is not None:
+            self.set_value(options)
+            self.value_changed.emit()
+
+    def _show_advice(self) -> None:
+        self.advised_button.setVisible(self.advised() not in (None, self.value()))
 
     def set_large(self, large: bool) -> None:
         """Whether the result will be a slide's, whose objects are not redrawn."""

@@ -274,11 +274,15 @@ def _classes(entry: ModelEntry) -> dict[str, str]:
     card = read_card(path)
     assert isinstance(card.config, PathSamConfig)
     assert card.classes is not None
-    return {
+    facts = {
         "made for": f"{card.config.tissue}, {card.config.stain}",
         "stands on": card.config.base,
         "classes": ", ".join(one.name for one in card.classes.classes),
     }
+    if entry.advised is not None:
+        options = entry.advised.options(card.config.mpp)
+        facts["advised"] = f"{options} (at {card.config.mpp:g} µm/px). {entry.advised.why}"
+    return facts
 
 
 def _range(mpp_range: tuple[float, float] | None) -> str:

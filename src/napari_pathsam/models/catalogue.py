@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from napari_pathsam.core.errors import BadWeightsError, UnavailableError
+from napari_pathsam.models.advice import Advice
 from napari_pathsam.models.encoders import (
     ENCODERS,
     EncoderSpec,
@@ -72,13 +73,14 @@ def _sam2(
     )
 
 
-def _head(noun: str, title: str, summary: str) -> ModelEntry:
+def _head(noun: str, title: str, summary: str, advised: Advice | None = None) -> ModelEntry:
     return ModelEntry(
         name=f"{DEFAULT_MODEL}:{noun}",
         title=title,
         summary=summary,
         weights=Packaged(file=f"{DEFAULT_MODEL}-{noun}.safetensors"),
         kind="head",
+        advised=advised,
         **BSD,
     )
 
@@ -159,9 +161,31 @@ MODELS: dict[str, ModelEntry] = {
 HEADS: dict[str, ModelEntry] = {
     entry.name: entry
     for entry in (
-        _head("glands", "Colon glands", "Glands of the colon, in H&E."),
+        _head(
+            "glands",
+            "Colon glands",
+            "Glands of the colon, in H&E.",
+            Advice(
+                smallest_um2=150,
+                fill_holes_um2=1500,
+                why="Object F1 rises from .554 to .775 on 28 images of GlaS train, on which it was "
+                "chosen; Dice stays.",
+            ),
+        ),
         _head("lesions", "Colon lesion types", "Six diagnoses of colon biopsies, in H&E."),
-        _head("nuclei", "Nuclei", "Cell nuclei, in H&E."),
+        _head(
+            "nuclei",
+            "Nuclei",
+            "Cell nuclei, in H&E.",
+            Advice(
+                threshold=0.73,
+                surest=0.94,
+                smallest_um2=2.5,
+                views=8,
+                why="Dice rises from .804 to .824 on TNBC patients 08-09, on which it was chosen. "
+                "Eight views take eight times as long; with one it is .813.",
+            ),
+        ),
         _head(
             "tissue",
             "Colon tissue types (a starter)",

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from napari_pathsam.models.advice import Advice
 from napari_pathsam.models.encoder_spec import EncoderSpec
 from napari_pathsam.models.sources import HubFile, Packaged, Source, Url, check_text, size_text
 
@@ -27,7 +28,8 @@ class Trainable(BaseModel):
 class ModelEntry(BaseModel):
     """One line of the catalogue. ``mpp_range`` is in µm per pixel, None where nobody measured.
 
-    ``gated`` weights are given only to those who asked their authors.
+    ``gated`` weights are given only to those who asked their authors; ``advised`` says how a head's
+    answer is best tidied.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +44,7 @@ class ModelEntry(BaseModel):
     mpp_range: tuple[float, float] | None = None
     field_px: int = 1024
     kind: Kind = "promptable"
+    advised: Advice | None = None
 
     @property
     def size(self) -> int:
