@@ -21,10 +21,10 @@ def test_areas_are_the_same_at_any_pixel_size() -> None:
 
 
 @pytest.mark.parametrize("head", [h for h in HEADS.values() if h.advised is not None])
-def test_what_is_advised_can_be_done_and_says_where_it_was_chosen(head) -> None:
+def test_what_is_advised_can_be_done_and_says_where_it_was_measured(head) -> None:
     advice = head.advised
     smallest_px, fill_holes_px = advice.pixels(0.25)
     SegmentSettings(
         advice.threshold, smallest_px, fill_holes_px, surest=advice.surest, views=advice.views
     )
-    assert "chosen" in advice.why
+    assert any(where in advice.why for where in ("TNBC", "GlaS"))
