@@ -168,8 +168,8 @@ HEADS: dict[str, ModelEntry] = {
             Advice(
                 smallest_um2=150,
                 fill_holes_um2=1500,
-                why="Object F1 rises from .554 to .775 on 28 images of GlaS train (object Dice falls "
-                "from .739 to .726), and from .555 to .772 on test A (object Dice stays).",
+                why="Object F1 rises from .554 to .775 on 28 images of GlaS train (object Dice "
+                "falls from .739 to .726), and from .555 to .772 on test A (object Dice stays).",
             ),
         ),
         _head("lesions", "Colon lesion types", "Six diagnoses of colon biopsies, in H&E."),
@@ -182,8 +182,8 @@ HEADS: dict[str, ModelEntry] = {
                 surest=0.94,
                 smallest_um2=2.5,
                 views=8,
-                why="Dice rises from .804 to .824 on TNBC patients 08-09, each of whom chooses this for "
-                "the other. Eight views take eight times as long; with one it is .813.",
+                why="Dice rises from .804 to .824 on TNBC patients 08-09, each of whom chooses "
+                "this for the other. Eight views take eight times as long; with one it is .813.",
             ),
         ),
         _head(
