@@ -16,6 +16,7 @@ def test_estimates_follow_the_last_trainings(teach, monkeypatch) -> None:
     run.estimated.connect(told.append)
     run.estimate()
     assert told[-1]["fast"].seconds == foreseen.seconds  # nothing is known yet
+    monkeypatch.setattr(teaching_run, "TELLING_S", 1e9)
     run.train()
     assert teaching.lesson[1].pace is None  # too short to tell
     monkeypatch.setattr(teaching_run, "TELLING_S", 0)
