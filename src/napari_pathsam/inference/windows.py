@@ -142,7 +142,7 @@ class Windows:
         # Always as many as a batch holds: another number would round otherwise.
         pixels = [p for p, _ in read] + [read[-1][0]] * (self._batch - len(read))
         cells_yx = self._grid.encoded_cells(tiles[0].region)
-        answers = window_logits(self._model, pixels, cells_yx, views=self._views)
+        answers = window_logits(self._model, pixels, cells_yx, self._views)
         out = []
         for tile, logits, (_, damage) in zip(tiles, answers, read, strict=False):
             inside = logits[:, : tile.region.height, : tile.region.width]
@@ -170,7 +170,6 @@ def window_logits(
     model: ClassModel,
     pixels: Sequence[NDArray[np.uint8]],
     cells_yx: tuple[int, int],
-    *,
     views: int | None = None,
 ) -> Tensor:
     """``(B, K, h, w)`` class logits of images of one size, on so many cells."""
