@@ -21,6 +21,7 @@ from napari_pathsam.core.prompts import Prompts
 from napari_pathsam.models.embedding import ImageEmbedding, PromptedMask
 
 SCREENSHOTS = os.environ.get("PATHSAM_SCREENSHOTS")
+SMALL_WINDOW_PX = (1100, 750)
 
 
 class ColorModel:
@@ -267,6 +268,17 @@ def report():
     return tell
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _manifests_read_once():
+    """Every viewer reads all plugins' manifests; while tests run none is installed or removed."""
+    from npe2 import PluginManifest
+
+    found = tuple(PluginManifest.discover())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", lambda *_, **__: iter(found))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _little_to_collect():
     """napari collects garbage whenever a layer goes: not through all that was there before.
@@ -313,6 +325,22 @@ def shown(request) -> bool:
 
 
 @pytest.fixture
+def viewer_of(request, make_napari_viewer, shown):
+    """``new() -> viewer``, with a person's large window where it is photographed or timed.
+
+    Else with a small one: every frame is drawn in software, and takes as long as it has pixels.
+    """
+    large = SCREENSHOTS or request.node.get_closest_marker("alone")
+
+    def new(*, show: bool = shown, large_px: tuple[int, int] = (1500, 950)):
+        viewer = make_napari_viewer(show=show)
+        viewer.window._qt_window.resize(*(large_px if large else SMALL_WINDOW_PX))
+        return viewer
+
+    return new
+
+
+@pytest.fixture
 def put_beside(make_napari_viewer, hands_of):
     """``put(viewer, dock, name) -> Hands``; when the test is over the docks are shut down."""
     docks = []
@@ -333,14 +361,13 @@ def put_beside(make_napari_viewer, hands_of):
 
 
 @pytest.fixture
-def dock_of(make_napari_viewer, put_beside, shown, tmp_path: Path, model: ColorModel):
+def dock_of(viewer_of, put_beside, shown, tmp_path: Path, model: ColorModel):
     """``open_(image, …) -> (viewer, dock, hands)``; closed docks leave nothing behind."""
     from napari_pathsam._napari.annotate import AnnotateDock
     from napari_pathsam._napari.keys import Keys
 
     def open_(image=None, *, loader=None, show: bool = shown, **layer):
-        viewer = make_napari_viewer(show=show)
-        viewer.window._qt_window.resize(1500, 950)
+        viewer = viewer_of(show=show)
         if image is not None:
             viewer.add_image(image, **layer)
         dock = AnnotateDock(
@@ -372,7 +399,7 @@ def heads(tiny_pathsam):
 
 
 @pytest.fixture
-def segment_of(make_napari_viewer, put_beside, shown, tmp_path, tiny_pathsam, heads):
+def segment_of(viewer_of, put_beside, shown, tmp_path, tiny_pathsam, heads):
     """``open_(image, …) -> (viewer, dock, hands)``, the dock without annotations beside it.
 
     ``model=None``: with the packaged heads, as a person gets it.
@@ -381,8 +408,7 @@ def segment_of(make_napari_viewer, put_beside, shown, tmp_path, tiny_pathsam, he
     from napari_pathsam._napari.segment_heads import OwnHeads
 
     def open_(image=None, *, model=tiny_pathsam, show=shown, viewer=None, **layer):
-        viewer = viewer or make_napari_viewer(show=show)
-        viewer.window._qt_window.resize(1500, 950)
+        viewer = viewer or viewer_of(show=show)
         if image is not None:
             viewer.add_image(image, **layer)
         made = {} if model is None else {"model_loader": lambda name, device: model, "heads": heads}

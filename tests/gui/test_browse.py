@@ -37,7 +37,7 @@ def folder(tmp_path, field):
 
 
 @pytest.fixture
-def browse_of(make_napari_viewer, hands_of, tmp_path, tiny_pathsam, heads):
+def browse_of(viewer_of, hands_of, tmp_path, tiny_pathsam, heads):
     from napari_pathsam._napari.browse import BrowseDock
     from napari_pathsam._napari.keys import Keys
     from napari_pathsam._napari.segment_heads import OwnHeads
@@ -45,8 +45,7 @@ def browse_of(make_napari_viewer, hands_of, tmp_path, tiny_pathsam, heads):
     docks = []
 
     def open_():
-        viewer = make_napari_viewer(show=True)
-        viewer.window._qt_window.resize(1500, 950)
+        viewer = viewer_of()
         dock = BrowseDock(
             viewer, model_loader=lambda name, device: tiny_pathsam, heads=heads,
             own_heads=OwnHeads(tmp_path / "heads.json"), keys=Keys(tmp_path / "keys.json"),

@@ -115,11 +115,13 @@ def test_the_event_loop_ticks_while_the_model_works(
     bursts = []
     for _ in range(BURSTS):
         bursts.append(burst(ticking(), dock, hands, qtbot, rng))
+        if free(bursts[-1]):  # one is enough; whoever else uses the machine may spoil some
+            break
     report("event_loop_gaps", {"bursts": bursts})
     in_threads = nano_loader.holder["in_threads"]
     assert in_threads
     assert threading.main_thread() not in in_threads
-    assert any(free(b) for b in bursts)
+    assert free(bursts[-1])
     assert not dock.view.error_bar.text()
 
 
@@ -180,7 +182,7 @@ def test_a_click_is_answered_at_once(working, report, rng):
     """The embedding ready. The clock depends on who else uses the machine; the GUI thread's own
     work hardly does, once no marker is drawn in between because the decoder had to wait."""
     _viewer, dock, _hands = working
-    by_the_clock = clicks(working, rng, 12)
+    by_the_clock = clicks(working, rng, 6)
     report("click_ms", by_the_clock)
     dock.session._marker_timer.setInterval(60_000)
     by_work = clicks(working, rng, 12)

@@ -332,7 +332,8 @@ def test_the_legend_has_the_packaged_classes_whole(segment_of, image):
     from napari_pathsam.models.catalogue import HEADS
     from napari_pathsam.models.model_file import read_card
 
-    _viewer, dock, hands = segment_of(image, **MICRONS)
+    viewer, dock, hands = segment_of(image, **MICRONS)
+    viewer.window._qt_window.resize(1500, 950)
     dock.view.table.setVisible(True)
     for head in HEADS.values():
         classes = read_card(head.weights.path).classes
@@ -346,6 +347,9 @@ def test_the_legend_has_the_packaged_classes_whole(segment_of, image):
 
 def test_another_field_in_view_is_another_encoding(segment_of, image):
     viewer, dock, hands = segment_of(image, **MICRONS)
+    viewer.window._qt_window.resize(1500, 950)
+    hands.settle(5)
+    viewer.fit_to_view()
     choose(dock, kind="view")
     run(dock, hands)
     assert "there already" in dock.view.encoding.text()

@@ -19,7 +19,7 @@ MPP = 0.04
 
 def test_blocks_land_in_the_layer_and_stay(segment_of, monkeypatch):
     monkeypatch.setattr("napari_pathsam.inference.slide_plan.OVERLAP", 0.25)  # fewer windows
-    levels = [level[: 17_408 // f, : 2_048 // f] for f, level in zip((1, 4, 16, 64), slide_levels(),
+    levels = [level[: 17_408 // f, : 1_024 // f] for f, level in zip((1, 4, 16, 64), slide_levels(),
                                                                      strict=True)]  # fmt: skip
     place = {"scale": (MPP, MPP), "units": ("um", "um"), "name": "slide"}
     viewer, dock, hands = segment_of(levels, rgb=True, multiscale=True, **place)
@@ -27,14 +27,14 @@ def test_blocks_land_in_the_layer_and_stay(segment_of, monkeypatch):
     assert not dock.view.options.sharpen.isEnabled()
     assert "16,384" in dock.view.options.sharpen.toolTip()
     camera = viewer.scene.camera
-    camera.center, camera.zoom = (0, 14_000 * MPP, 1_000 * MPP), 0.2 / MPP
+    camera.center, camera.zoom = (0, 14_000 * MPP, 500 * MPP), 0.2 / MPP
     hands.settle(10)
     landed = []
     dock.segmenting.piece_written.connect(lambda result, region: landed.append(region))
     dock.view.run_button.click()
     hands.until(lambda: bool(landed), 240_000)
     first = landed[0]
-    assert first.contains(14_000, 1_000)  # what is looked at comes first
+    assert first.contains(14_000, 500)  # what is looked at comes first
     layer = layer_of(viewer)
     assert layer.multiscale
     assert not layer.editable
@@ -84,7 +84,7 @@ def test_blocks_land_in_the_layer_and_stay(segment_of, monkeypatch):
     viewer.fit_to_view()
     hands.settle(5)
     hands.screenshot("slide-segment-2-whole")
-    camera.center, camera.zoom = (0, 9_000 * MPP, 1_000 * MPP), 0.5 / MPP
+    camera.center, camera.zoom = (0, 9_000 * MPP, 500 * MPP), 0.5 / MPP
     hands.screenshot("slide-segment-3-near")
     assert "ps.segment_slide(" in dock._copied(segment_python, slide_python)
     assert result.path.exists()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from napari_pathsam.training.finetune_run import FineTuneImage
 COLORS = np.array([[232, 228, 233], [110, 50, 150], [225, 130, 175]])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def discs() -> Callable[..., list[TrainingImage]]:
     """``discs(n, seed)``: 96-pixel images with gland (1), stroma (2) and background (0)."""
 
@@ -56,9 +55,9 @@ def quick() -> TrainConfig:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def painted(discs: Callable[..., list[TrainingImage]]) -> list[FineTuneImage]:
-    """Two images with strokes in gland (1), stroma (2) and ground (3)."""
+    """Two images with strokes in gland (1), stroma (2) and ground (3); not to be written to."""
     found = []
     for n, one in enumerate(discs(2)):
         truth = np.where(one.target == 0, 3, one.target).astype(np.uint8)
@@ -68,26 +67,28 @@ def painted(discs: Callable[..., list[TrainingImage]]) -> list[FineTuneImage]:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model
-) -> Callable[..., FineTuneSettings]:
+    tmp_path_factory: pytest.TempPathFactory, tiny_model
+) -> Iterator[Callable[..., FineTuneSettings]]:
     """``settings(**fields)`` of two quick epochs on a tiny base; ``ground`` is background."""
     from napari_pathsam.models.checkpoints import import_checkpoint
     from napari_pathsam.models.model_file import save_model
 
-    monkeypatch.setenv("NAPARI_PATHSAM_CACHE", str(tmp_path / "cache"))
-    save_model(tmp_path / "tiny.safetensors", tiny_model, {"licence": "none"})
-    base = import_checkpoint(tmp_path / "tiny.safetensors")
+    folder = tmp_path_factory.mktemp("base")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_PATHSAM_CACHE", str(folder / "cache"))
+        save_model(folder / "tiny.safetensors", tiny_model, {"licence": "none"})
+        base = import_checkpoint(folder / "tiny.safetensors")
 
-    def make(**fields) -> FineTuneSettings:
-        made = FineTuneSettings(
-            name="mine", base=base, classes=ClassTable.of("gland", "stroma", "ground"),
-            background_id=3, hidden=(16,), device="cpu", threads=1,
-            hold_out=fields.pop("hold_out", HoldOut(share=0.25)),
-            zero=fields.pop("zero", "unlabelled"), start=fields.pop("start", None),
-        )  # fmt: skip
-        quick = {"epochs": 2, "steps": 2, "batch": 2, "crop_px": 64}
-        return made.with_preset("fast", **(quick | fields))
+        def make(**fields) -> FineTuneSettings:
+            made = FineTuneSettings(
+                name="mine", base=base, classes=ClassTable.of("gland", "stroma", "ground"),
+                background_id=3, hidden=(16,), device="cpu", threads=1,
+                hold_out=fields.pop("hold_out", HoldOut(share=0.25)),
+                zero=fields.pop("zero", "unlabelled"), start=fields.pop("start", None),
+            )  # fmt: skip
+            quick = {"epochs": 2, "steps": 2, "batch": 2, "crop_px": 64}
+            return made.with_preset("fast", **(quick | fields))
 
-    return make
+        yield make

@@ -65,14 +65,19 @@ def test_class_prompts_of_the_same_name_are_taken_over(
         Teacher(frozen)
 
 
-@pytest.fixture
-def known(settings: Settings, painted: list[FineTuneImage], tmp_path: Path) -> Path:
-    """A head that has learned the classes."""
+@pytest.fixture(scope="module")
+def known(
+    settings: Settings,
+    painted: list[FineTuneImage],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A head that has learned the classes; taught once, as nobody writes to its file."""
     long = settings(epochs=8, steps=8, batch=4, lr=1e-2, body_lr=1.0, crop_px=128)
     teacher = Teacher(freeze(long, painted))
     list(teacher.steps())
-    save_taught(tmp_path / "known.safetensors", teacher.result())
-    return tmp_path / "known.safetensors"
+    path = tmp_path_factory.mktemp("known") / "known.safetensors"
+    save_taught(path, teacher.result())
+    return path
 
 
 @pytest.mark.slow

@@ -34,10 +34,11 @@ def test_from_folders_to_objects(tmp_path: Path, discs: Discs, capsys, monkeypat
         assert "Traceback" not in capsys.readouterr().err
         return int(left.value.code or 0)
 
-    for base, network in (
-        ("unet", "width = 4\nlevels = 3"),
-        (
+    for base, tile_px, network in (
+        ("unet", 64, "width = 4\nlevels = 3"),
+        (  # the whole image at once: each tile of its own has a thousand places to look at
             "mask-rcnn",
+            96,
             'trunk = "resnet18"\nrois = 8\nscore = 0\nmost = 5\nanchors_px = [8, 16, 24, 32, 48]',
         ),
     ):
@@ -48,7 +49,7 @@ classes = ["gland"]
 licence = "none"
 [network]
 mpp = 0.5
-tile_px = 64
+tile_px = {tile_px}
 [network.network]
 {network}
 [used]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,14 @@ class Resampling:
         place = {group: i for i, group in enumerate(self.groups)}
         sums = np.zeros((len(self.groups), rows.shape[1]))
         np.add.at(sums, [place[name] for name in names], rows)
-        return np.array([divide(counts) for counts in self.weights @ sums])
+        first, again = self._different
+        return np.array([divide(counts) for counts in (self.weights @ sums)[first]])[again]
+
+    @cached_property
+    def _different(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The rows of ``weights`` that differ, and which of them each row is: few of few groups."""
+        _, first, again = np.unique(self.weights, axis=0, return_index=True, return_inverse=True)
+        return first, again.ravel()
 
     def _bounds(self, figures: NDArray[np.float64]) -> tuple[float, float]:
         known = figures[~np.isnan(figures)]

@@ -149,15 +149,14 @@ def made_up(field) -> Callable[..., np.ndarray]:
 
 
 @pytest.fixture
-def finetune_of(make_napari_viewer, put_beside, shown, tmp_path, load):
+def finetune_of(viewer_of, put_beside, tmp_path, load):
     """``open_(image, …) -> Lesson``, at 0.5 µm; without an image: with the gland sample."""
     from napari_pathsam._napari.finetune import FineTuneDock
     from napari_pathsam._napari.keys import Keys
 
     def open_(image=None, *, estimates=False, viewer=None, **layer):
         if viewer is None:
-            viewer = make_napari_viewer(show=shown)
-            viewer.window._qt_window.resize(1600, 1000)
+            viewer = viewer_of(large_px=(1600, 1000))
             if image is None:
                 viewer.open_sample("napari-pathsam", SAMPLE)
             else:

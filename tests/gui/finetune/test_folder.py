@@ -25,7 +25,7 @@ def folder(made_up, tmp_path):
 
 
 @pytest.mark.parametrize("again", ["its folder", "one of its images"])
-def test_it_is_offered_and_brought_back(finetune_of, made_up, make_napari_viewer, folder, again):
+def test_it_is_offered_and_brought_back(finetune_of, made_up, viewer_of, folder, again):
     _, dock, _ = lesson = finetune_of(made_up())
     dock.view.pairs.folder_chosen.emit(folder)
     lesson.until(lambda: len(dock.view.pairs.value()) == 2)
@@ -35,8 +35,7 @@ def test_it_is_offered_and_brought_back(finetune_of, made_up, make_napari_viewer
     assert not dock.view.error_bar.text()
     dock.shut_down()
 
-    viewer = make_napari_viewer(show=dock.isVisible())
-    viewer.window._qt_window.resize(1600, 1000)
+    viewer = viewer_of(show=dock.isVisible(), large_px=(1600, 1000))
     if again == "one of its images":
         viewer.open(folder / "two.png", plugin="napari")
     _, dock, hands = lesson = finetune_of(viewer=viewer)
