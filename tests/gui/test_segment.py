@@ -303,16 +303,25 @@ def test_what_is_advised_for_a_head_is_a_press_away(segment_of, image, qtbot):
     )  # 2.5 µm² at 0.5 µm/px
     assert not options.advised_button.isVisible()
     hands.screenshot("38-advised")
-    dock.view.options.views.setCurrentIndex(1)
+    options.views.setCurrentIndex(1)
     assert options.value().views == 1
     assert options.advised_button.isVisible()
-    choose(dock, "pathsam-nano:glands")
-    dock.view.pixel_size.set_value(0.25)
-    dock._on_pixel_size(0.25)
+
+    choose(dock, "pathsam-nano:glands", instances=True)
     qtbot.mouseClick(options.advised_button, Qt.LeftButton)
-    assert options.value() == SegmentOptions(smallest_px=2400, fill_holes_px=24_000)
-    choose(dock, "pathsam-nano:tissue")
+    assert options.value() == SegmentOptions(smallest_px=600, fill_holes_px=6000, instances=True)
+    dock.view.pixel_size.set_value(0.25)
+    dock._on_pixel_size(0.25)  # the same areas
+    assert options.value() == SegmentOptions(smallest_px=2400, fill_holes_px=24_000, instances=True)
+    assert "150 µm²" in options.smallest.text()
+    dock.view.heads.set_value("pathsam-nano:tissue")
+    dock.view.heads.value_changed.emit()  # what was advised for glands goes with them
+    assert options.value() == SegmentOptions(instances=True)
     assert not options.advised_button.isVisible()
+    options.smallest.setValue(70)
+    dock.view.heads.set_value("pathsam-nano:glands")
+    dock.view.heads.value_changed.emit()
+    assert options.value() == SegmentOptions(smallest_px=70, instances=True)  # a person's stays
 
 
 def test_a_result_may_be_deleted_and_made_anew(segment_of, image):

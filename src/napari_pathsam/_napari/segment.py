@@ -217,11 +217,11 @@ class SegmentDock(ImageDock):
     def _advise(self) -> None:
         """Say what the pixel size and the encoding mean for what is chosen."""
         head, source = self.view.heads.value(), self.source
-        self.view.options.set_mpp(self.mpp)
         if head is None or source is None:
-            self.view.options.set_advice("", None, None)
+            self.view.options.advised_button.hide()
         else:
             self.view.options.set_advice(head.title, head.advised, self.mpp or head.mpp)
+        self.view.options.set_mpp(self.mpp)
         self._tell_large()
         if head is None or source is None:
             self.view.mpp_bar.say("")

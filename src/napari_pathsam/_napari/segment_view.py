@@ -142,8 +142,16 @@ class OptionsPanel(QWidget):
         self._show_advice()
 
     def set_advice(self, title: str, advice: Advice | None, mpp: float | None) -> None:
-        """Offer what is advised for a model, on an image of this pixel size."""
+        """Offer what is advised for a model, on an image of this pixel size.
+
+        What was taken follows the pixel size, and goes with the model it was advised for.
+        """
+        before, taken = self._advice, self.advised() == self.value()
         self._advice = None if advice is None or mpp is None else (advice, mpp)
+        if taken and self._advice != before:
+            same = before is not None and before[0] == advice
+            kept = self.advised() if same else None
+            self.set_value(kept or _unadvised(self.value()))
         self.advised_button.setText(f"Use what is advised for {title}")
         self.advised_button.setToolTip("" if advice is None else advice.why)
         self._show_advice()
@@ -210,6 +218,19 @@ class OptionsPanel(QWidget):
         box.setSuffix(" px")
         box.setMinimumWidth(140)
         return box
+
+
+def _unadvised(options: SegmentOptions) -> SegmentOptions:
+    """Options without anything that is advised for models."""
+    plain = SegmentOptions()
+    return replace(
+        options,
+        threshold=plain.threshold,
+        surest=plain.surest,
+        smallest_px=plain.smallest_px,
+        fill_holes_px=plain.fill_holes_px,
+        views=plain.views,
+    )
 
 
 class ProgressPanel(QWidget):

@@ -260,7 +260,9 @@ def rest_of(
     from napari_pathsam.inference.class_maps import finish
     from napari_pathsam.inference.found_objects import knows_objects
 
-    settings = settings_of(request)
+    settings, likely = settings_of(request), result.likely
+    if likely is None:  # nobody asked, or it was judged before
+        settings = replace(settings, surest=0.0)
     for part in request.parts:
         at = result.to_array(part.region).slices
         where = result.covered[at]
@@ -268,9 +270,10 @@ def rest_of(
             where = where & part.within
         changes = settings.smallest_px > 1 or settings.fill_holes_px > 0 or settings.surest > 0
         if where.any() and changes:
-            likely = None if result.likely is None else result.likely[at]
-            tidy = finish(np.where(where, result.class_map.written[at], 0), settings, likely)
+            drawn = np.where(where, result.class_map.written[at], 0)
+            tidy = finish(drawn, settings, None if likely is None else likely[at])
             yield Piece(part.region, tidy, where.copy(), next_text="Measuring")
+    result.likely = likely = None
     objects = None
     if request.options.instances and result.covered.any() and knows_objects(model):
         box = _box_of(result.covered)
