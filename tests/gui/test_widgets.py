@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox
 
 from napari_pathsam._napari.class_table import ClassCount, ClassTableWidget, area_text
 from napari_pathsam._napari.model_chooser import ModelChooser, read_catalogue
+from napari_pathsam._napari.segment_heads import HeadChoice, HeadChooser
 from napari_pathsam._napari.widgets import CandidatePanel, PixelSize, ToolBar
 from napari_pathsam.core.classes import ClassTable
 
@@ -30,6 +32,18 @@ def test_pixel_size(qtbot):
     assert caught.args == [0.5]
     widget.clear()
     assert not widget._badge.isVisible()
+
+
+def test_an_empty_list_of_heads_says_why(qtbot):
+    """The worker loads PyTorch before it lists them: seconds in which a person opens the list."""
+    widget = kept(qtbot, HeadChooser())
+    listed = widget.findChild(QComboBox)
+    assert [listed.itemText(row) for row in range(listed.count())] == ["looking for models…"]
+    assert widget.value() is None
+    widget.set_heads([HeadChoice("glands", "Glands")])
+    texts = [listed.itemText(row) for row in range(listed.count())]
+    assert texts == ["choose what to find…", "Glands"]
+    assert widget.value() is None
 
 
 def test_tools(qtbot):

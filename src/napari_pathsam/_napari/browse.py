@@ -82,7 +82,8 @@ class BrowseDock(Dock):
         self._connect()
         self._print_keys()
         self._binder.bind([])
-        self.view.heads.set_heads(heads)
+        if heads:
+            self.view.heads.set_heads(heads)
         self._list_sets()
         self._on_opened(None)
         self.runner.submit(warm_up)

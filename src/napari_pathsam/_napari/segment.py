@@ -81,7 +81,8 @@ class SegmentDock(ImageDock):
         layout.addWidget(self.view, 1)
         self._connect()
         self.view.heads.teach_button.setVisible(_is_registered(FINE_TUNE))
-        self.view.heads.set_heads(heads)
+        if heads:
+            self.view.heads.set_heads(heads)
         self.runner.submit(warm_up)
         if model_loader is None:
             QTimer.singleShot(0, self._read_heads)

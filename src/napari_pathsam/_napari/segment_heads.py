@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from napari_pathsam.models.entries import ModelEntry
 
 NOTHING = "choose what to find…"
+READING = "looking for models…"
+"""Until the list is there: the worker loads PyTorch first, and a slow machine takes a while."""
 QUIET = "font-size: 11px;"
 
 
@@ -243,7 +245,8 @@ class HeadChooser(QWidget):
         QWidget.setTabOrder(self._model, self.file_button)
         QWidget.setTabOrder(self.file_button, self._device)
         QWidget.setTabOrder(self._device, self.teach_button)
-        self.set_heads(())
+        self._model.addItem(READING)
+        self._describe()
         self._model.currentIndexChanged.connect(self._on_changed)
         self._device.currentIndexChanged.connect(self._on_changed)
 

@@ -50,7 +50,7 @@ class HeadSupply(QObject):
         """List what there is; in the worker."""
         self._runner.submit(
             read_heads, tuple(self._own.files), then=self._on_read,
-            failed=lambda error: self.failed.emit(str(error)),
+            failed=self._on_unread,
         )  # fmt: skip
 
     def tell(self) -> None:
@@ -71,6 +71,10 @@ class HeadSupply(QObject):
         self._heads.set_heads(heads)
         self._heads.set_devices(catalogue.devices)
         self.changed.emit()
+
+    def _on_unread(self, error: BaseException) -> None:
+        self._heads.set_heads(self._heads.heads())  # nothing is looked for any more
+        self.failed.emit(str(error))
 
     def _on_file(self, path: str) -> None:
         """A model file of the person's own."""

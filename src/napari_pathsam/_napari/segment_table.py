@@ -112,7 +112,8 @@ class AreaTableWidget(QWidget):
             text, whole = ("", "") if number is None else (short(number), grouped(number))
             if column == MM2 and number is not None:
                 text = mm2_text(number)
-                whole = f"{text}, {grouped(numbers[PX] or 0)} px"
+                whole = f"{number:.3g} mm², " if number >= 0.1 else f"{grouped(number * 1e6)} µm², "
+                whole += f"{grouped(numbers[PX] or 0)} px"
             elif column == DENSITY and number is not None:
                 text, whole = density_text(number), f"{number:.4g}"
             tip = f"{TIPS[column]}: {whole}" if whole else TIPS[column]
@@ -146,10 +147,12 @@ def tissue_text(areas: AreaTable | None) -> str:
 
 
 def mm2_text(area: float) -> str:
-    """As short as it can be: ``1234``, ``12``, ``0.0021``, ``3e-05``, ``0``."""
-    if area == 0:
-        return "0"
-    return f"{area:.2g}" if 1e-3 <= area < 100 else f"{area:.0f}" if area >= 100 else f"{area:.0e}"
+    """As short as it can be: ``1234``, ``12``, ``0.0021``, ``0.0009``, ``<0.0001``, ``0``."""
+    if 0 < area < 1e-4:
+        return "<0.0001"
+    if area >= 100:
+        return f"{area:.0f}"
+    return f"{area:.2g}" if area >= 1e-3 else f"{area:.1g}"
 
 
 def density_text(density: float) -> str:
