@@ -147,9 +147,9 @@ def tissue_text(areas: AreaTable | None) -> str:
 
 
 def mm2_text(area: float) -> str:
-    """As short as it can be: ``1234``, ``12``, ``0.0021``, ``0.0009``, ``<0.0001``, ``0``."""
+    """As short as it can be: ``1234``, ``12``, ``0.0021``, ``0.0009``, ``≈0``, ``0``."""
     if 0 < area < 1e-4:
-        return "<0.0001"
+        return "≈0"
     if area >= 100:
         return f"{area:.0f}"
     return f"{area:.2g}" if area >= 1e-3 else f"{area:.1g}"
