@@ -13,7 +13,7 @@ import pytest
 
 from napari_pathsam._napari.model_chooser import DEFAULT, Catalogue, ModelChoice
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 NAME = "sam2.1-tiny"
 CONTENT = b"weights " * 400_000
@@ -81,6 +81,7 @@ def fetching(dock_of, field, model, server, tmp_path, monkeypatch):
     return dock, hands, asked, tmp_path / "cache"
 
 
+@pytest.mark.hidden(False)
 def test_weights_are_fetched_with_progress_and_then_used(fetching, server):
     dock, hands, asked, cache = fetching
     bar, button = dock.models.bar, dock.models._button

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def test_the_pixel_size_is_asked_for_once(dock_of, segment_of, slide: Path) -> N
     hands.until(lambda: dock.session.source is not None)
     size = dock.view.pixel_size
     assert size.value() is None
-    assert size._badge.isVisible()
+    assert size._badge.isVisibleTo(dock)
     hands.screenshot("pixel_size_unknown")
     size._spin.setValue(0.25)
-    assert not size._badge.isVisible()
+    assert not size._badge.isVisibleTo(dock)
     _, segment, _ = segment_of(viewer=viewer)  # the other dock does not ask again
     assert segment.view.pixel_size.value() == pytest.approx(0.25)
     viewer.layers.remove(layer)
@@ -39,7 +39,7 @@ def test_the_pixel_size_is_asked_for_once(dock_of, segment_of, slide: Path) -> N
     hands.until(lambda: dock.session.source is not None)
     assert tuple(again.scale) == (0.25, 0.25)
     assert size.value() == pytest.approx(0.25)
-    assert not size._badge.isVisible()
+    assert not size._badge.isVisibleTo(dock)
     hands.screenshot("pixel_size_kept")
     size._spin.setValue(0.5)  # it was a slip
     viewer.layers.remove(again)

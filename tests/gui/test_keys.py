@@ -9,7 +9,7 @@ from napari.utils.shortcuts import default_shortcuts
 from napari_pathsam._napari.cheat_sheet import from_qt, to_qt
 from napari_pathsam._napari.keys import ACTIONS, LAYER_KEYS, Keys
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 def test_viewer_keys_are_free_in_napari():

@@ -23,7 +23,7 @@ from napari_pathsam.inference.class_maps import segment_classes
 from napari_pathsam.inference.objects import instances
 from napari_pathsam.workspace.segment_request import SegmentOptions
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 @pytest.fixture
@@ -55,6 +55,7 @@ def layer_of(viewer):
     return viewer.layers["PathSAM made"]
 
 
+@pytest.mark.hidden(False)
 def test_one_press_gives_every_pixel_a_class(segment_of, image, tiny_pathsam, tmp_path):
     viewer, dock, hands = segment_of(image, **MICRONS)
     assert dock.view.minimumWidth() <= 380
@@ -154,6 +155,7 @@ def test_what_is_missing_is_said(segment_of, image):
     assert "nothing to segment" in dock.view.error_bar.text()
 
 
+@pytest.mark.hidden(False)
 def test_it_appears_tile_by_tile_and_cancel_keeps_it(segment_of, image):
     viewer, dock, hands = segment_of(image, **MICRONS)
     choose(dock)
@@ -206,6 +208,7 @@ def test_a_persons_strokes_are_never_written_over(segment_of, image):
     assert "PathSAM made [2]" not in viewer.layers
 
 
+@pytest.mark.hidden(False)
 def test_layers_may_go_at_any_time(segment_of, image):
     viewer, dock, hands = segment_of(image, **MICRONS)
     # There from the beginning: napari 0.9 on software OpenGL ends the process when an image is
@@ -293,7 +296,7 @@ def test_what_is_advised_for_a_head_is_a_press_away(segment_of, image, qtbot):
     _viewer, dock, hands = segment_of(image, model=None, **MICRONS)
     hands.until(lambda: bool(dock.view.heads.heads()))
     options = dock.view.options
-    assert not options.advised_button.isVisible()
+    assert not options.advised_button.isVisibleTo(dock)
     choose(dock, "pathsam-nano:nuclei", instances=True)
     assert "Nuclei" in options.advised_button.text()
     assert "TNBC patients 08-09" in options.advised_button.toolTip()
@@ -301,11 +304,11 @@ def test_what_is_advised_for_a_head_is_a_press_away(segment_of, image, qtbot):
     assert options.value() == SegmentOptions(
         threshold=0.73, surest=0.94, smallest_px=10, views=8, instances=True
     )  # 2.5 µm² at 0.5 µm/px
-    assert not options.advised_button.isVisible()
+    assert not options.advised_button.isVisibleTo(dock)
     hands.screenshot("38-advised")
     options.views.setCurrentIndex(1)
     assert options.value().views == 1
-    assert options.advised_button.isVisible()
+    assert options.advised_button.isVisibleTo(dock)
 
     choose(dock, "pathsam-nano:glands", instances=True)
     qtbot.mouseClick(options.advised_button, Qt.LeftButton)
@@ -317,7 +320,7 @@ def test_what_is_advised_for_a_head_is_a_press_away(segment_of, image, qtbot):
     dock.view.heads.set_value("pathsam-nano:tissue")
     dock.view.heads.value_changed.emit()  # what was advised for glands goes with them
     assert options.value() == SegmentOptions(instances=True)
-    assert not options.advised_button.isVisible()
+    assert not options.advised_button.isVisibleTo(dock)
     options.smallest.setValue(70)
     dock.view.heads.set_value("pathsam-nano:glands")
     dock.view.heads.value_changed.emit()
@@ -337,6 +340,7 @@ def test_a_result_may_be_deleted_and_made_anew(segment_of, image):
     assert dock.view.table.value() is not None
 
 
+@pytest.mark.hidden(False)
 def test_the_legend_has_the_packaged_classes_whole(segment_of, image):
     from napari_pathsam.models.catalogue import HEADS
     from napari_pathsam.models.model_file import read_card
@@ -354,6 +358,7 @@ def test_the_legend_has_the_packaged_classes_whole(segment_of, image):
         assert wide + 6 <= table.columnWidth(NAME), (head.name, wide, table.columnWidth(NAME))
 
 
+@pytest.mark.hidden(False)
 def test_another_field_in_view_is_another_encoding(segment_of, image):
     viewer, dock, hands = segment_of(image, **MICRONS)
     viewer.window._qt_window.resize(1500, 950)
@@ -412,6 +417,7 @@ def test_other_image_layers(segment_of, image, tiny_pathsam, kind):
         hands.until(lambda: layer.visible)
 
 
+@pytest.mark.hidden(False)
 def test_the_field_in_view_comes_first(segment_of, image):
     viewer, dock, hands = segment_of(image, **MICRONS)
     viewer.scene.camera.center = (0, 110, 140)

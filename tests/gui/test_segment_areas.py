@@ -9,7 +9,7 @@ from napari_pathsam._napari.segment_table import COUNT, DENSITY, PX
 
 from .test_segment import MICRONS, choose, run  # noqa: TID252
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from PIL import Image
 from napari_pathsam.io.images import read_labels
 from napari_pathsam.workspace.segment_request import SegmentOptions
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from napari_pathsam.io.annotations import load_annotations, paint
 
 from .test_segment import MICRONS, choose  # noqa: TID252
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 
 def test_areas_and_objects_are_saved_as_what_they_are(segment_of, field, tmp_path):

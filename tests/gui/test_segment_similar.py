@@ -11,7 +11,7 @@ from skimage.draw import disk
 from napari_pathsam.core.geometry import Region
 from napari_pathsam.workspace.similar_work import Proposals
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 SIDE = 512
 
@@ -87,6 +87,7 @@ def test_proposals_are_reviewed_and_accepted_in_one_step(both, field, monkeypatc
     assert len(annotate.workspace.objects) == 3
 
 
+@pytest.mark.hidden(False)
 def test_the_answer_is_in_sight_where_the_window_is_low(both, field, monkeypatch):
     _viewer, _annotate, dock, hands = both
     found = Proposals(Region(0, 0, SIDE, SIDE), gland_labels(field.glands[1:]), {1: 0.9})
@@ -117,10 +118,11 @@ def test_rejecting_leaves_nothing_behind(both, field, monkeypatch):
                 lambda: viewer.layers.remove("PathSAM proposals")):  # fmt: skip
         dock.view.similar.find_button.click()
         hands.until(lambda: dock.similar.review.layer is not None)
+        assert dock.view.similar.accept_button.isVisibleTo(dock)
         end()
         hands.settle(3)
         assert [layer.name for layer in viewer.layers] == names
-        assert not dock.view.similar.accept_button.isVisible()
+        assert not dock.view.similar.accept_button.isVisibleTo(dock)
     assert len(annotate.workspace.objects) == 1
     annotate.workspace.undo()
     dock.view.similar.find_button.click()
@@ -142,6 +144,7 @@ def test_a_foreign_labels_layer_of_another_scale_gives_examples(both, field):
 
 
 @pytest.mark.weights
+@pytest.mark.hidden(False)
 def test_the_packaged_model_finds_other_nuclei(segment_of, dock_of, report):
     from qtpy.QtCore import QEvent, QObject
     from skimage.measure import label, regionprops

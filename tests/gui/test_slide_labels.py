@@ -76,6 +76,7 @@ def paint(dock, hands, kind: str, path, *, mode: str = "paint", label: int = 1) 
     return time.thread_time() - start
 
 
+@pytest.mark.hidden
 def test_saved_labels_come_back_into_the_layers_that_are_there(dock_of):
     """napari takes seconds to take layers away and make others, where there are many objects."""
     slide = {"rgb": True, "multiscale": True}

@@ -65,7 +65,7 @@ def test_panning_a_large_slide(make_napari_viewer, large_slide: Path, rng) -> No
         pyramid, rgb=True, multiscale=True, scale=slide.scale, units=slide.units, visible=False
     )
     runs = {"slide": Panning(viewer, slide), "memory": Panning(viewer, memory)}
-    for turn in range(4):
+    for turn in range(3):
         for run in runs.values():
             for layer in (slide, memory):
                 layer.visible = layer is run.layer

@@ -53,6 +53,9 @@ def outlined(
     for top in range(0, height, tile_px):
         for left in range(0, width, tile_px):
             at = Region(top, left, min(tile_px, height - top), min(tile_px, width - left))
+            if not store.holds(at):
+                sweep.nothing(at)
+                continue
             ext = store.read(Region(top - 1, left - 1, at.height + 2, at.width + 2))
             found = classes.read(at) if classes is not None and ext.any() else None
             yield from sweep.tile(at, ext, found)
@@ -89,11 +92,10 @@ class _Sweep:
         from skimage.measure import label
 
         core = ext[1:-1, 1:-1]
-        columns = slice(at.x, at.x + at.width)
-        self.below[columns] = 0
         if not core.any():
-            self.right = np.zeros(at.height, np.int64)
+            self.nothing(at)
             return
+        columns = slice(at.x, at.x + at.width)
         pieces = label(core, connectivity=1, background=0).astype(np.int64)
         n = int(pieces.max())
         value = np.zeros(n + 1, np.int64)
@@ -109,6 +111,11 @@ class _Sweep:
         open_ = nodes[runs[3]] > 0
         self._hold(runs[:, open_], nodes, value, votes)
         yield from self._given(runs[:, ~open_], value, votes)
+
+    def nothing(self, at: Region) -> None:
+        """One tile in which all is 0."""
+        self.below[at.x : at.x + at.width] = 0
+        self.right = np.zeros(at.height, np.int64)
 
     def row_done(self) -> Iterator[Outlined]:
         """A row of tiles is through: gives what does not go on below it."""

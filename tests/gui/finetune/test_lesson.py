@@ -15,7 +15,7 @@ from napari_pathsam._napari.finetune_versions import NAME, NOTE
 from napari_pathsam._napari.layer_source import OWN
 from napari_pathsam.io.images import write_labels
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.hidden]
 
 LONG_MS = 900_000
 MICRONS = {"scale": (0.5, 0.5), "units": ("um", "um"), "name": "H&E"}
@@ -43,6 +43,7 @@ def test_what_is_missing_is_said(finetune_of, made_up):
     assert not dock.teaching.lesson.versions
 
 
+@pytest.mark.hidden(False)
 def test_what_cannot_be_learned_is_said_in_a_sentence(finetune_of, made_up, tmp_path):
     viewer, dock, hands = lesson = finetune_of(made_up())
     lesson.quick()
@@ -136,6 +137,7 @@ def test_annotations_of_qupath_teach(finetune_of, made_up, tmp_path):
     hands.screenshot("56-finetune-qupath")
 
 
+@pytest.mark.hidden(False)
 def test_saved_work_comes_back(finetune_of, made_up):
     viewer, dock, hands = lesson = finetune_of(made_up())
     layer = lesson.strokes()
@@ -263,7 +265,7 @@ def test_files_of_a_folder_and_a_layer_that_is_only_scored_on(finetune_of, made_
     aside = viewer.add_labels(np.roll(layer.data, 60, axis=0), name="only scored on",
                               scale=(0.5, 0.5), units=("um", "um"))  # fmt: skip
     dock.view.how.hold_out.setCurrentText("what a labels layer marks")
-    assert dock.view.how.held_layer.isVisible()
+    assert dock.view.how.held_layer.isVisibleTo(dock)
     dock.view.how.held_layer.setCurrentIndex(1 + dock.view.how.held_layer.candidates().index(aside))
     hands.screenshot("49-finetune-folder")
     lesson.train()
@@ -305,6 +307,7 @@ def test_what_is_only_scored_on_belongs_to_one_image(finetune_of, made_up):
     assert not any(pair.aside for pair in dock.paint.pairs())
 
 
+@pytest.mark.hidden(False)
 def test_a_deleted_class_takes_its_strokes_along_until_undo(finetune_of, made_up):
     viewer, dock, hands = lesson = finetune_of(made_up())
     layer, view = lesson.strokes(), dock.view
