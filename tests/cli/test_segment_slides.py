@@ -239,7 +239,7 @@ config = Sam2Config(
 )
 config = profiled("recommended", name="tiny:made", base="tiny", mpp=0.5, hidden=(16,)), config
 model = PathSam(config[0], Sam2(config[1]), ClassTable.of("gland", "stroma")).eval()
-pixels = np.random.default_rng(1).integers(90, 200, (300, 250, 3)).astype(np.uint8)
+pixels = np.random.default_rng(1).integers(90, 200, (220, 190, 3)).astype(np.uint8)
 slide = ArraySlide(pixels, mpp=0.5, name="noise")
 
 def work(path):
@@ -280,7 +280,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_labels(tmp_path: Path) -> N
         stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert int(told.stdout) >= 3
-    region = Region(0, 0, 300, 250)
+    region = Region(0, 0, 220, 190)
     for name in ("classes", "uncertainty"):
         stores = [LabelStore.open(path, name) for path in (whole, often)]
         assert len(np.unique(stores[0].read(region))) > 1
