@@ -320,6 +320,7 @@ class FineTuneDock(ImageDock):
 
     def image_opened(self) -> None:
         self.answers.forget()
+        self.answers.remove()  # they lie over the other image
         self.view.new_bar.say("")
         there, view = self.source is not None, self.view
         view.images.set_value(self.image)

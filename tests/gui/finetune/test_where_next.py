@@ -119,12 +119,17 @@ def test_another_image_ends_it(taught, made_up):
     dock.look.seen.connect(seen.append)
     dock.view.where.find_button.click()
     lesson.until(lambda: len(seen) >= 2)
+    dock.view.where.find_button.click()
+    assert {"PathSAM uncertainty", "PathSAM where next"} <= {x.name for x in viewer.layers}
+    dock.view.where.find_button.click()  # what was found stays until there is more
+    n = len(seen)
+    lesson.until(lambda: len(seen) > n)
     other = viewer.add_image(made_up(), rgb=True, **(MICRONS | {"name": "other"}))
     dock.open_image(other)
     assert dock.view.where.find_button.text() == "Find"
     lesson.until(lambda: dock.runner.idle)
     assert len(seen) < seen[0].total
-    assert "PathSAM uncertainty" not in viewer.layers
+    assert not {"PathSAM uncertainty", "PathSAM where next"} & {x.name for x in viewer.layers}
     dock.open_image(viewer.layers["slide"])
     dock.view.where.find_button.click()
     n = len(seen)
