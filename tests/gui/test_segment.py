@@ -7,6 +7,7 @@ import csv
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox
 
 from napari_pathsam._napari.plane import data_to_canvas
 from napari_pathsam._napari.segment_layers import UNSURE
@@ -325,6 +326,19 @@ def test_what_is_advised_for_a_head_is_a_press_away(segment_of, image, qtbot):
     dock.view.heads.set_value("pathsam-nano:glands")
     dock.view.heads.value_changed.emit()
     assert options.value() == SegmentOptions(smallest_px=70, instances=True)  # a person's stays
+
+
+def test_a_list_of_models_that_cannot_be_read_is_told(segment_of, image, monkeypatch):
+    from napari_pathsam._napari import segment_models
+
+    def broken(_files):
+        raise OSError("the folder of models cannot be read")
+
+    monkeypatch.setattr(segment_models, "read_heads", broken)
+    _viewer, dock, hands = segment_of(image, model=None, **MICRONS)
+    hands.until(lambda: "cannot be read" in dock.view.error_bar.text())
+    listed = dock.view.heads.findChild(QComboBox)
+    assert [listed.itemText(n) for n in range(listed.count())] == ["choose what to find…"]
 
 
 def test_a_result_may_be_deleted_and_made_anew(segment_of, image):

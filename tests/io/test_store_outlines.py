@@ -81,3 +81,14 @@ def test_an_object_over_many_tiles_is_one_with_the_class_most_of_it_has(tmp_path
 def test_an_empty_store_has_none(tmp_path):
     store = store_of(tmp_path, np.zeros((40, 40), np.uint8))
     assert not list(outlined(store, objects=False))
+
+
+def test_tiles_in_which_nothing_was_written_are_not_read(tmp_path, monkeypatch):
+    labels = np.zeros((512, 512), np.uint32)
+    labels[300:310, 300:320] = 7
+    store = store_of(tmp_path, labels)
+    asked = []
+    read = LabelStore.read
+    monkeypatch.setattr(LabelStore, "read", lambda self, at: asked.append(at) or read(self, at))
+    assert len(list(outlined(store, objects=True, tile_px=128))) == 1
+    assert len(asked) == 1

@@ -82,13 +82,13 @@ class BrowseDock(Dock):
         self._connect()
         self._print_keys()
         self._binder.bind([])
-        if heads:
-            self.view.heads.set_heads(heads)
         self._list_sets()
         self._on_opened(None)
         self.runner.submit(warm_up)
         if model_loader is None:
             QTimer.singleShot(0, self._read_heads)
+        else:
+            self.view.heads.set_heads(heads)
 
     # --- wiring ---
 

@@ -178,7 +178,11 @@ def area_text(area_px: int, mpp: float | None) -> str:
     """An area for people: µm² or mm² where the pixel size is known, pixels elsewhere."""
     if mpp is None:
         return f"{short(area_px)} px"
-    area = area_px * mpp**2
+    return um2_text(area_px * mpp**2)
+
+
+def um2_text(area: float) -> str:
+    """An area given in µm²; from a tenth of a mm² in those."""
     if area >= 1e5:
         return f"{area / 1e6:.3g} mm²"
     return f"{grouped(area) if area >= 100 else f'{area:.3g}'} µm²"

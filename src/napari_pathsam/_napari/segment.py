@@ -81,11 +81,11 @@ class SegmentDock(ImageDock):
         layout.addWidget(self.view, 1)
         self._connect()
         self.view.heads.teach_button.setVisible(_is_registered(FINE_TUNE))
-        if heads:
-            self.view.heads.set_heads(heads)
         self.runner.submit(warm_up)
         if model_loader is None:
             QTimer.singleShot(0, self._read_heads)
+        else:
+            self.view.heads.set_heads(heads)
         self.choose_first_image()
 
     # --- wiring ---

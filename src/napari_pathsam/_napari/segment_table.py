@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_pathsam._napari.class_table import um2_text
 from napari_pathsam._napari.segment_heads import QUIET
 from napari_pathsam._napari.segment_layers import UNSURE, UNSURE_COLOR
 from napari_pathsam._napari.tables import PlainTable, cell, grouped, short, swatch
@@ -29,7 +30,7 @@ TIPS = (
     "Colour in the labels layer",
     "Class",
     "Area in pixels of the image",
-    "Area in mm²",
+    "Area",
     "Objects; without “Split up”, areas that hang together",
     "Objects per mm² of the tissue that was segmented, whatever its class",
     "Median size of an object, in µm² where the pixel size is known",
@@ -112,8 +113,7 @@ class AreaTableWidget(QWidget):
             text, whole = ("", "") if number is None else (short(number), grouped(number))
             if column == MM2 and number is not None:
                 text = mm2_text(number)
-                whole = f"{number:.3g} mm², " if number >= 0.1 else f"{grouped(number * 1e6)} µm², "
-                whole += f"{grouped(numbers[PX] or 0)} px"
+                whole = f"{um2_text(number * 1e6)}, {grouped(numbers[PX] or 0)} px"
             elif column == DENSITY and number is not None:
                 text, whole = density_text(number), f"{number:.4g}"
             tip = f"{TIPS[column]}: {whole}" if whole else TIPS[column]
