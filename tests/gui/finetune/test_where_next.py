@@ -113,7 +113,7 @@ def test_the_whole_slide_is_looked_through_until_one_stops(taught):
 
 
 def test_another_image_ends_it(taught, made_up):
-    viewer, dock, _hands = lesson = taught
+    viewer, dock, hands = lesson = taught
     dock.view.where.extent.setCurrentText("in the whole image")
     seen = []
     dock.look.seen.connect(seen.append)
@@ -130,6 +130,7 @@ def test_another_image_ends_it(taught, made_up):
     lesson.until(lambda: dock.runner.idle)
     assert len(seen) < seen[0].total
     assert not {"PathSAM uncertainty", "PathSAM where next"} & {x.name for x in viewer.layers}
+    hands.screenshot("54-where-next-another-image")
     dock.open_image(viewer.layers["slide"])
     dock.view.where.find_button.click()
     n = len(seen)
